@@ -1,0 +1,95 @@
+//! What somebody wants to do, in the values the decision is taken on.
+
+use crate::domain::Host;
+use crate::fs::FileOp;
+use crate::json::Json;
+use crate::manifest::Tool;
+use crate::names::Name;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A tool call: the tool as imported, the arguments as parsed, and what they touch.
+#[derive(Debug)]
+pub struct Call {
+    /// The tool.
+    pub tool: Arc<Tool>,
+    /// The arguments. What is judged is what is forwarded.
+    pub arguments: Json,
+    /// The paths and hosts among them, resolved by whoever can see the filesystem.
+    pub touches: Vec<Touch>,
+}
+
+/// One path or host among the arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touch {
+    /// The JSON pointer of the argument.
+    pub pointer: String,
+    /// The argument as it was written.
+    pub written: String,
+    /// What it means.
+    pub what: Touched,
+}
+
+/// What an argument means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// A path, canonical.
+    Path(FileOp, PathBuf),
+    /// A host and port.
+    Host(Host, u16),
+    /// Something that could not be made sense of; denies, with the reason.
+    Unclear(String),
+}
+
+/// A call of one of the runtime's own tools (`Agent`, …).
+#[derive(Debug)]
+pub struct RuntimeCall {
+    /// The tool's name.
+    pub tool: &'static str,
+}
+
+/// A connection to the outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// The canonical host.
+    pub host: Host,
+    /// The port.
+    pub port: u16,
+    /// Addresses that may be dialled though [`crate::domain::screen`] would refuse them.
+    pub(crate) networks: crate::domain::Networks,
+}
+
+impl Connect {
+    /// Judges the addresses the host resolved to. Either all may be dialled or none: a name
+    /// that mixes public and private answers is refused.
+    ///
+    /// # Errors
+    /// The first address that may not be dialled.
+    pub fn judge(&self, addresses: &[IpAddr]) -> Result<Vec<SocketAddr>, String> {
+        if addresses.is_empty() {
+            return Err(format!("{} has no address", self.host));
+        }
+        for address in addresses {
+            if !self.networks.allows(*address)
+                && let Err(screened) = crate::domain::screen(*address)
+            {
+                return Err(format!("{} resolves to {screened}, and no network rule grants it", self.host));
+            }
+        }
+        Ok(addresses.iter().map(|a| SocketAddr::new(*a, self.port)).collect())
+    }
+}
+impl fmt::Display for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A model call.
+#[derive(Debug)]
+pub struct Complete {
+    /// The model's name in the policy file.
+    pub model: Name,
+}

@@ -1,0 +1,274 @@
+//! The decision: an authority and something somebody wants, to a verdict. Pure; the only
+//! maker of permits.
+//!
+//! A tool call passes, in this order, its argument checks, the access ceiling, the tool rules,
+//! and one judgement for every path and host among its arguments. The first refusal is the
+//! answer; a call that any rule wants asked about is a question.
+
+use crate::action::{Call, Complete, Connect, RuntimeCall, Touch, Touched};
+use crate::authority::Authority;
+use crate::domain::{Host, Networks};
+use crate::fs::FileOp;
+use crate::grant::Grant;
+use crate::manifest::AccessFrom;
+use crate::permit::{Denial, Permit, Question, Rule, Verdict};
+use crate::tools::Mode;
+use std::path::Path;
+
+/// Judges a call of an imported tool.
+pub fn call(authority: &Authority, call: Call) -> Verdict<Call> {
+    if let Err(what) = call.tool.check_arguments(&call.arguments) {
+        let name = &call.tool.name;
+        return Verdict::Deny(Denial::plain(
+            format!("arguments of {name} do not fit its input schema: {what}"),
+            "correct the arguments and call again",
+        ));
+    }
+    if let Some(denial) = over_ceiling(authority, &call) {
+        return Verdict::Deny(denial);
+    }
+    let mode = authority.grant().tools.mode(&call.tool.name);
+    if mode == Mode::Deny {
+        return Verdict::Deny(tool_denied(authority, &call.tool.name, Grant::tool_mode));
+    }
+    for touch in &call.touches {
+        if let Err(denial) = judge_touch(authority, touch) {
+            return Verdict::Deny(denial);
+        }
+    }
+    let rule = tool_rule(authority, &call.tool.name, mode, Grant::tool_mode);
+    match mode {
+        Mode::Ask => Verdict::Ask(Question::new(Permit::new(call), rule)),
+        _ => Verdict::Allow(Permit::new(call), rule),
+    }
+}
+
+/// Judges a call of one of the runtime's own tools, which need no allow.
+pub fn runtime(authority: &Authority, tool: &'static str) -> Verdict<RuntimeCall> {
+    let mode = authority.grant().tools.runtime_mode(tool);
+    if mode == Mode::Deny {
+        return Verdict::Deny(tool_denied(authority, tool, Grant::runtime_mode));
+    }
+    let rule = tool_rule(authority, tool, mode, Grant::runtime_mode);
+    let permit = Permit::new(RuntimeCall { tool });
+    match mode {
+        Mode::Ask => Verdict::Ask(Question::new(permit, rule)),
+        _ => Verdict::Allow(permit, rule),
+    }
+}
+
+/// Judges a connection by host name or literal address. The addresses a name resolves to are
+/// judged by [`Connect::judge`] before one is dialled.
+pub fn connect(authority: &Authority, host: Host, port: u16) -> Verdict<Connect> {
+    match judge_host(authority, &host, port) {
+        Err(denial) => Verdict::Deny(denial),
+        Ok(rule) => {
+            let networks = authority.grant().networks.clone();
+            Verdict::Allow(Permit::new(Connect { host, port, networks }), rule)
+        }
+    }
+}
+
+/// The permit of a registered server, peer or model for its own origin: authorised by being
+/// registered. A private address only if it was written literally (`localhost` counts).
+pub fn registered(host: Host, port: u16) -> Permit<Connect> {
+    let networks = match &host {
+        Host::Address(address) => Networks::new([(*address).into()]),
+        Host::Domain(name) if &**name == "localhost" || name.ends_with(".localhost") => {
+            Networks::new([crate::net("127.0.0.0/8"), crate::net("::1/128")])
+        }
+        Host::Domain(_) => Networks::default(),
+    };
+    Permit::new(Connect { host, port, networks })
+}
+
+/// Judges a model call.
+pub fn complete(authority: &Authority, model: crate::names::Name) -> Verdict<Complete> {
+    if authority.grant().models.allows(model.as_str()) {
+        return Verdict::Allow(
+            Permit::new(Complete { model }),
+            Rule { text: "models".into(), place: None },
+        );
+    }
+    let ancestor = authority.refuser(|g| g.models.allows(model.as_str()));
+    Verdict::Deny(Denial {
+        rule: format!("model {model} is not in models"),
+        who: Some(ancestor.who.to_owned()),
+        allowed: "use a model of its list".into(),
+        place: ancestor.sources.place("models").cloned(),
+        fix: Some(format!("add {:?} to models there", model.as_str())),
+    })
+}
+
+impl Grant {
+    fn tool_mode(&self, tool: &str) -> Mode {
+        self.tools.mode(tool)
+    }
+    fn runtime_mode(&self, tool: &str) -> Mode {
+        self.tools.runtime_mode(tool)
+    }
+}
+
+fn over_ceiling(authority: &Authority, call: &Call) -> Option<Denial> {
+    let (tool, ceiling) = (&call.tool, authority.grant().max_access);
+    if tool.access <= ceiling {
+        return None;
+    }
+    let ancestor = authority.refuser(|g| tool.access <= g.max_access);
+    let up_to = ancestor.asked.max_access;
+    let place = ancestor.sources.place("max_access").cloned();
+    let (rule, fix) = match &tool.access_from {
+        AccessFrom::Unclassified => (
+            format!("{} has no access class and counts as destructive", tool.name),
+            format!("pleach allow {} --as {up_to}", tool.name),
+        ),
+        from => (
+            format!("{} is {} ({from})", tool.name, tool.access),
+            match &place {
+                Some(place) => format!("max_access = \"{}\" at {place}", tool.access),
+                None => format!("max_access = \"{}\" at {}", tool.access, ancestor.who),
+            },
+        ),
+    };
+    Some(Denial {
+        rule,
+        who: Some(ancestor.who.to_owned()),
+        allowed: format!("{} goes up to {up_to}", ancestor.who),
+        place,
+        fix: Some(fix),
+    })
+}
+
+fn tool_denied(authority: &Authority, tool: &str, mode: fn(&Grant, &str) -> Mode) -> Denial {
+    let ancestor = authority.refuser(|g| mode(g, tool) != Mode::Deny);
+    let rule = ancestor.asked.tools.layers().find_map(|l| l.rule(tool).filter(|(m, _)| *m == Mode::Deny));
+    match rule {
+        Some((_, glob)) => {
+            let place = ancestor.sources.place(&format!("tools.deny:{glob}")).cloned();
+            Denial {
+                rule: format!("tools.deny \"{glob}\" covers {tool}"),
+                who: Some(ancestor.who.to_owned()),
+                allowed: "no other arguments would pass; use another tool".into(),
+                fix: place.as_ref().map(|p| format!("remove \"{glob}\" from tools.deny at {p}")),
+                place,
+            }
+        }
+        None => Denial {
+            rule: format!("tools.allow does not cover {tool}"),
+            who: Some(ancestor.who.to_owned()),
+            allowed: "use another tool".into(),
+            place: ancestor.sources.place("tools.allow").cloned(),
+            fix: Some(format!("add \"{tool}\" to tools.allow of {}", ancestor.who)),
+        },
+    }
+}
+
+fn tool_rule(authority: &Authority, tool: &str, mode: Mode, of: fn(&Grant, &str) -> Mode) -> Rule {
+    let word = match mode {
+        Mode::Ask => "ask",
+        _ => "allow",
+    };
+    // The rule shown is the one nearest the leaf: the last table that spoke about the tool.
+    let ancestor = match mode {
+        Mode::Ask => authority.refuser(|g| of(g, tool) == Mode::Allow),
+        _ => authority.last_with_tools(),
+    };
+    let rule = ancestor.asked.tools.layers().find_map(|l| l.rule(tool).filter(|(m, _)| *m == mode));
+    match rule {
+        Some((_, glob)) => Rule {
+            text: format!("tools.{word} \"{glob}\" at {}", ancestor.who),
+            place: ancestor.sources.place(&format!("tools.{word}:{glob}")).cloned(),
+        },
+        None => Rule { text: format!("no rule against {tool}"), place: None },
+    }
+}
+
+fn judge_touch(authority: &Authority, touch: &Touch) -> Result<(), Denial> {
+    match &touch.what {
+        Touched::Path(op, path) => judge_path(authority, path, *op),
+        Touched::Host(host, port) => judge_host(authority, host, *port).map(drop),
+        Touched::Unclear(why) => Err(Denial::plain(
+            format!("argument {} ({:?}) is unclear: {why}", touch.pointer, shorten(&touch.written)),
+            "write it plainly",
+        )),
+    }
+}
+
+/// Judges one path, for tools and for the built-in servers alike.
+///
+/// # Errors
+/// The rule that does not cover it.
+pub fn judge_path(authority: &Authority, path: &Path, op: FileOp) -> Result<(), Denial> {
+    if authority.grant().filesystem.allows(path, op) {
+        return Ok(());
+    }
+    let ancestor = authority.refuser(|g| g.filesystem.allows(path, op));
+    let files = &ancestor.asked.filesystem;
+    let denied = files.deny().iter().find(|d| path.starts_with(d));
+    let shown = path.display();
+    let (word, key) = match op {
+        FileOp::Read => ("reading", "read"),
+        FileOp::Write => ("writing", "read_write"),
+    };
+    if let Some(denied) = denied {
+        return Err(Denial {
+            rule: format!("filesystem.deny {} covers {shown}", denied.display()),
+            who: Some(ancestor.who.to_owned()),
+            allowed: "nothing beneath it is allowed".into(),
+            place: ancestor.sources.place(&format!("filesystem.deny:{}", denied.display())).cloned(),
+            fix: Some("remove it from filesystem.deny there".into()),
+        });
+    }
+    let prefixes = match op {
+        FileOp::Read => files.read(),
+        FileOp::Write => files.write(),
+    };
+    let allowed = match prefixes.len() {
+        0 => format!("nothing is allowed for {word}"),
+        _ => {
+            let list: Vec<_> = prefixes.iter().take(5).map(|p| p.display().to_string()).collect();
+            let more = if prefixes.len() > 5 { ", …" } else { "" };
+            format!("allowed for {word}: {}{more}", list.join(", "))
+        }
+    };
+    Err(Denial {
+        rule: format!("filesystem.{key} does not cover {shown}"),
+        who: Some(ancestor.who.to_owned()),
+        allowed,
+        place: ancestor.sources.place("filesystem").cloned(),
+        fix: Some(format!("add {shown} to filesystem.{key} of {}", ancestor.who)),
+    })
+}
+
+fn judge_host(authority: &Authority, host: &Host, port: u16) -> Result<Rule, Denial> {
+    let allows = |g: &Grant| match host {
+        Host::Domain(_) => g.domains.allows(host, port),
+        Host::Address(address) => g.networks.allows(*address),
+    };
+    let key = match host {
+        Host::Domain(_) => "domains",
+        Host::Address(_) => "networks",
+    };
+    if allows(authority.grant()) {
+        return Ok(Rule { text: format!("{key}.allow covers {host}:{port}"), place: None });
+    }
+    let ancestor = authority.refuser(allows);
+    let list: Vec<String> = match host {
+        Host::Domain(_) => ancestor.asked.domains.patterns(),
+        Host::Address(_) => ancestor.asked.networks.blocks().iter().map(ToString::to_string).collect(),
+    };
+    Err(Denial {
+        rule: format!("{key}.allow does not cover {host}:{port}"),
+        who: Some(ancestor.who.to_owned()),
+        allowed: if list.is_empty() { "nothing is allowed".into() } else { format!("allowed: {}", list.join(", ")) },
+        place: ancestor.sources.place(key).cloned(),
+        fix: Some(format!("add \"{host}\" to {key}.allow of {}", ancestor.who)),
+    })
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,122 @@
+//! Sentences: what a grant means to a reviewer, and why a verdict fell.
+
+use crate::authority::RunAuthority;
+use crate::domain::{Domains, Networks};
+use crate::fs::FsGrant;
+use crate::grant::{Grant, Profile};
+use crate::permission::Access;
+use crate::resolve::{AgentSpec, Policy};
+use crate::tools::Mode;
+use std::path::Path;
+
+/// `check`'s sentences: one paragraph for the root and one for each agent, as it would be
+/// started from a door, and again for each parent that leaves it less.
+pub fn sentences(policy: &Policy, folder: &Path) -> Vec<String> {
+    let mut out = vec![format!("The root policy {}", describe(&policy.root, folder))];
+    if policy.root.sandbox != Profile::Full {
+        let loses: Vec<String> = policy.root.sandbox.loses().iter().map(|l| format!("  - {l}")).collect();
+        out.push(format!("The sandbox profile \"{}\" loses:\n{}", policy.root.sandbox, loses.join("\n")));
+    }
+    for agent in policy.agents.values() {
+        let Ok(own) = RunAuthority::spawn(&policy.door(None), &agent.policy, None) else { continue };
+        out.push(format!("{} {}", agent.name, agent_sentence(agent, &own, folder)));
+        for parent in policy.agents.values().filter(|p| p.subagents.contains(&agent.name)) {
+            let Ok(above) = RunAuthority::spawn(&policy.door(None), &parent.policy, None) else { continue };
+            let Ok(below) = RunAuthority::spawn(&above.delegate, &agent.policy, None) else { continue };
+            if below.use_.grant() != own.use_.grant() && !own.use_.grant().within(below.use_.grant()) {
+                let sentence = describe(below.use_.grant(), folder);
+                out.push(format!("{} beneath {} {sentence}", agent.name, parent.name));
+            }
+        }
+    }
+    out
+}
+
+fn agent_sentence(agent: &AgentSpec, own: &RunAuthority, folder: &Path) -> String {
+    let mut text = describe(own.use_.grant(), folder);
+    if agent.subagents.is_empty() {
+        text.push_str(" It starts nobody.");
+        return text;
+    }
+    let names: Vec<&str> = agent.subagents.iter().map(|n| n.as_str()).collect();
+    text.push_str(&format!(" It may start {}", names.join(", ")));
+    let (mine, give) = (own.use_.grant(), own.delegate.grant());
+    if give == mine || give.within(mine) {
+        text.push_str(", and give them no more than it has.");
+    } else {
+        let wider: Vec<&str> = give.exceeds(mine).into_iter().map(|c| c.as_str()).collect();
+        text.push_str(&format!(
+            ", and may give them more {} than it has itself: a child {}",
+            wider.join(", "),
+            describe(give, folder)
+        ));
+    }
+    text
+}
+
+/// One grant in words: `may read docs/papers, write nothing, reach no network, …`.
+pub fn describe(grant: &Grant, folder: &Path) -> String {
+    let up_to = match grant.max_access {
+        Access::ReadOnly => "calls read-only tools",
+        Access::ReadWrite => "calls tools up to read-write",
+        Access::Destructive => "calls tools of every class, destructive ones too",
+    };
+    let agents = grant.spawn;
+    format!(
+        "may {}, {}. It {up_to}: {}. The tree beneath goes to depth {} with at most {} runs.",
+        files(&grant.filesystem, grant.max_access, folder),
+        reach(&grant.domains, &grant.networks),
+        tools(grant),
+        agents.max_depth,
+        agents.max_total,
+    )
+}
+
+fn files(fs: &FsGrant, access: Access, folder: &Path) -> String {
+    let short = |path: &Path| match path.strip_prefix(folder) {
+        Ok(rest) if rest.as_os_str().is_empty() => ".".to_owned(),
+        Ok(rest) => rest.display().to_string(),
+        Err(_) => path.display().to_string(),
+    };
+    let list = |paths: &mut dyn Iterator<Item = String>| {
+        let all: Vec<String> = paths.collect();
+        if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+    };
+    let read = list(&mut fs.read().iter().map(|p| short(p)));
+    let mut write = list(&mut fs.write().iter().map(|p| short(p)));
+    if access == Access::ReadOnly && !fs.write().is_empty() {
+        write = "nothing through read-only tools".to_owned();
+    }
+    let mut text = format!("read {read}, write {write}");
+    let deny: Vec<String> = fs.deny().iter().filter(|p| !own_file(p)).map(|p| short(p)).collect();
+    if !deny.is_empty() {
+        text.push_str(&format!(", except {}", deny.join(", ")));
+    }
+    text
+}
+
+/// Pleach's own files are always kept out; saying so for each agent would only be noise.
+fn own_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+    name == "pleach.toml" || [".db", ".db-wal", ".db-shm", ".db-journal"].iter().any(|e| name.ends_with(e))
+}
+
+fn reach(domains: &Domains, networks: &Networks) -> String {
+    let mut all = domains.patterns();
+    all.extend(networks.blocks().iter().map(ToString::to_string));
+    if all.is_empty() { "reach no network".to_owned() } else { format!("reach {}", all.join(", ")) }
+}
+
+fn tools(grant: &Grant) -> String {
+    let mut parts = Vec::new();
+    for (mode, word) in [(Mode::Allow, ""), (Mode::Ask, "asking for "), (Mode::Deny, "never ")] {
+        for layer in grant.tools.layers() {
+            let names: Vec<&str> = layer.list(mode).iter().map(|g| g.as_str()).collect();
+            if !names.is_empty() {
+                parts.push(format!("{word}{}", names.join(", ")));
+            }
+        }
+    }
+    let allows_any = grant.tools.layers().all(|l| !l.list(Mode::Allow).is_empty() || !l.list(Mode::Ask).is_empty());
+    if allows_any { parts.join("; ") } else { "none".to_owned() }
+}

@@ -1,0 +1,181 @@
+//! The policy file described: every key of the design, what may stand there, and whether this
+//! version serves it. `pleach schema` prints this; `check` enforces it.
+
+use super::shape::{Flaw, Key, Shape};
+use crate::domain::Domains;
+use crate::tools::Glob;
+
+const fn key(name: &'static str, doc: &'static str, shape: Shape) -> Key {
+    Key { name, doc, shape, served: true }
+}
+const fn later(name: &'static str, doc: &'static str) -> Key {
+    Key { name, doc, shape: Shape::Anything, served: false }
+}
+
+const ANY: Shape = Shape::Text(|_| Ok(()));
+const FILLED: Shape = Shape::Text(|text| match text.trim().is_empty() {
+    true => Err(Flaw::Wrong("it is empty".into())),
+    false => Ok(()),
+});
+const NAME: Shape = Shape::Text(|text| {
+    crate::names::Name::try_from(text).map(drop).map_err(|e| Flaw::Wrong(format!("{text:?} is no name: {e}")))
+});
+const DOMAIN: Shape =
+    Shape::Text(|text| Domains::parse([text]).map(drop).map_err(|e| Flaw::Wrong(e.to_string())));
+const NETWORK: Shape = Shape::Text(|text| match text.parse::<ipnet::IpNet>() {
+    Ok(_) => Ok(()),
+    Err(_) if text.parse::<std::net::IpAddr>().is_ok() => {
+        Err(Flaw::Wrong(format!("{text:?} is an address; write the network {text}/{}", if text.contains(':') { 128 } else { 32 })))
+    }
+    Err(_) => Err(Flaw::Wrong(format!("{text:?} is no network; write CIDR, such as 10.1.0.0/16"))),
+});
+const GLOB: Shape =
+    Shape::Text(|text| Glob::try_from(text).map(drop).map_err(|e| Flaw::Wrong(format!("{text:?}: {e}"))));
+const PATH: Shape = Shape::Text(|text| match text {
+    "" => Err(Flaw::Wrong("a path is not empty".into())),
+    t if t.contains('\0') => Err(Flaw::Wrong("a path cannot hold NUL".into())),
+    t if t.contains('*') => Err(Flaw::Wrong(format!("{t:?}: folders and files, no patterns; a folder covers all beneath it"))),
+    _ => Ok(()),
+});
+const POINTER: Shape = Shape::Text(|text| match text.starts_with('/') {
+    true => Ok(()),
+    false => Err(Flaw::Wrong(format!("{text:?} is no JSON pointer; write \"/{text}\""))),
+});
+const STORE: Shape = Shape::Text(|text| match text {
+    t if t.starts_with("sqlite:") && t.len() > "sqlite:".len() => Ok(()),
+    t if t.starts_with("postgres:") || t.starts_with("postgresql:") => Err(Flaw::NotYet(format!("{t:?}"))),
+    t => Err(Flaw::Wrong(format!("{t:?} is no store; write \"sqlite:pleach.db\""))),
+});
+const LISTEN: Shape = Shape::Text(|text| match text.parse::<std::net::SocketAddr>() {
+    Ok(_) => Ok(()),
+    Err(_) => Err(Flaw::Wrong(format!("{text:?} is no address and port, such as \"127.0.0.1:7420\""))),
+});
+const TIMEOUT_MS: Shape = Shape::Int(1, 86_400_000);
+
+/// `filesystem`, in every grant.
+const FILESYSTEM: Shape = Shape::Table(&[
+    key("read", "Folders or files that may be read.", Shape::List(&PATH)),
+    key("read_write", "Folders or files that may be read and written.", Shape::List(&PATH)),
+    key("deny", "Nothing beneath these, even inside a granted folder.", Shape::List(&PATH)),
+]);
+const TOOLS: Shape = Shape::Table(&[
+    key("allow", "Tools that may be called; `*` stands for any characters.", Shape::List(&GLOB)),
+    key("ask", "Tools a person is asked about each time.", Shape::List(&GLOB)),
+    key("deny", "Tools never called; beats allow and ask.", Shape::List(&GLOB)),
+]);
+const SPAWN: Shape = Shape::Table(&[
+    key("max_depth", "How deep the tree may grow; the root run lies at 0.", Shape::Int(0, 16)),
+    key("max_concurrent", "Children of one run alive at a time.", Shape::Int(0, 1_000)),
+    key("max_total", "Runs of one tree over its whole life.", Shape::Int(1, 100_000)),
+]);
+const BUDGET: Shape = Shape::Table(&[
+    later("usd", "Money."),
+    later("tokens", "Tokens."),
+    key("turns", "Model calls of one run.", Shape::Int(1, 1_000_000)),
+    key("tool_calls", "Tool calls of one run.", Shape::Int(0, 1_000_000)),
+    later("wall", "Wall time."),
+]);
+/// A grant: the root `[policy]` and every narrowing table.
+const GRANT: Shape = Shape::Table(&[
+    key("max_access", "The ceiling on access classes.", Shape::Word(&["read-only", "read-write", "destructive"], &[])),
+    key("filesystem", "Files.", FILESYSTEM),
+    key("domains", "Hosts by name.", Shape::Table(&[key("allow", "`host`, `*.d`, `**.d`, each with an optional `:port`.", Shape::List(&DOMAIN))])),
+    key("networks", "Literal addresses and private ranges.", Shape::Table(&[key("allow", "CIDR blocks.", Shape::List(&NETWORK))])),
+    key("tools", "Tools by name.", TOOLS),
+    key("models", "Models of this file that may be used.", Shape::List(&NAME)),
+    key("spawn", "Limits of the tree.", SPAWN),
+    key("budget", "Limits of a run.", BUDGET),
+    key("sandbox", "What the kernel must enforce.", Shape::Table(&[key("profile", "The set of layers.", Shape::Word(&["full", "no-namespaces", "off"], &[]))])),
+]);
+
+const MODEL: Shape = Shape::Table(&[
+    key("provider", "Who answers.", Shape::Word(&["scripted"], &["anthropic", "openai", "sampling"])),
+    key("script", "The file of replies of a scripted model.", PATH),
+    later("model", "The provider's name for it."),
+    later("api_key", "The provider's key."),
+    later("base_url", "Where the provider answers."),
+    later("version", "The provider's API version."),
+    later("fallback", "Models to use when this one cannot."),
+]);
+const TOOL: Shape = Shape::Table(&[
+    key("access", "The operator's word for the tool's class.", Shape::Word(&["read-only", "read-write", "destructive"], &[])),
+    key("path_args", "JSON pointers of the arguments that are paths.", Shape::List(&POINTER)),
+    key("url_args", "JSON pointers of the arguments that are URLs.", Shape::List(&POINTER)),
+    later("effect", "What a repetition would do."),
+    later("verify_with", "The tool that tells whether a lost call happened."),
+    key("rename", "Its name outside, after the prefix.", GLOB),
+]);
+const SERVER: Shape = Shape::Table(&[
+    key("builtin", "A server that ships with Pleach.", Shape::Word(&["workspace"], &["web"])),
+    key("type", "The transport, as .mcp.json names it.", Shape::Word(&["stdio", "http", "streamable-http"], &["sse"])),
+    key("command", "The program of a stdio server.", FILLED),
+    key("args", "Its arguments; never seen by a shell.", Shape::List(&ANY)),
+    key("env", "Its environment, besides PATH, HOME, TMPDIR, LANG and TZ.", Shape::Texts),
+    key("cwd", "Its working folder; default: the policy file's folder.", PATH),
+    key("url", "The address of an HTTP server.", FILLED),
+    key("headers", "Headers sent to it.", Shape::Texts),
+    later("auth", "How Pleach authorises itself there."),
+    key("timeout", "Milliseconds a call may take; default 60000.", TIMEOUT_MS),
+    key("default_access", "The class of tools without one of their own.", Shape::Word(&["read-only", "read-write", "destructive"], &[])),
+    key("annotations", "Whether the server's hints may grant (trust) or only restrict.", Shape::Word(&["restrict", "trust"], &[])),
+    key("prefix", "How its tools are named outside.", Shape::Word(&["always", "auto", "none"], &[])),
+    key("runtime_paths", "More folders its own program needs, read-only, in no grant.", Shape::List(&PATH)),
+    key("tools", "The operator's words for single tools.", Shape::Tools(&TOOL)),
+]);
+const CLIENT: Shape = Shape::Table(&[
+    key("token", "The bearer token that names this client.", FILLED),
+    later("oauth", "The issuer whose tokens name this client."),
+    later("match", "Claims a token must carry."),
+    key("may_start", "Agents it may start; absent: those exposed.", Shape::List(&NAME)),
+    later("can_approve", "Whether it may answer approvals."),
+    key("policy", "Caps everything this client starts.", GRANT),
+]);
+const AGENT: Shape = Shape::Table(&[
+    key("description", "What it is for; shown to whoever may start it.", FILLED),
+    key("prompt", "Its system prompt.", ANY),
+    key("prompt_file", "The file that holds it.", PATH),
+    key("initial_prompt", "What `pleach run` asks without an argument.", FILLED),
+    key("model", "The model it uses; absent: \"default\".", NAME),
+    key("tools", "Short for policy.tools.allow.", Shape::List(&GLOB)),
+    key("subagents", "Whom it, and anything beneath it, may start; absent: nobody.", Shape::List(&NAME)),
+    key("expose", "Whether clients see it.", Shape::Bool),
+    later("skills", "What its card offers."),
+    later("output_schema", "The form of its answer."),
+    key("policy", "What it may do.", GRANT),
+    key("subagent_policy", "What it may give, where that differs.", GRANT),
+]);
+const GATEWAY: Shape = Shape::Table(&[
+    key("listen", "The address and port of `pleach serve`.", LISTEN),
+    later("public_url", "What cards and metadata advertise."),
+    key("allowed_hosts", "Host headers accepted besides loopback.", Shape::List(&FILLED)),
+    key("allowed_origins", "Origins accepted besides loopback.", Shape::List(&FILLED)),
+    later("tls", "Certificate and key."),
+    key("default_agent", "The agent that runs when none is named.", NAME),
+    key("framework_tools", "Whether /mcp offers pleach__Agent and its like.", Shape::Bool),
+]);
+
+/// The whole file.
+pub const FILE: Shape = Shape::Table(&[
+    key("version", "The file format; 1.", Shape::Int(1, 1)),
+    later("import", "Configurations of other tools."),
+    key("gateway", "The doors.", GATEWAY),
+    key("store", "Where runs are kept.", Shape::Table(&[key("url", "sqlite:FILE", STORE)])),
+    later("bus", "How several machines wake each other."),
+    key("models", "Models by name.", Shape::Map("a model", &MODEL)),
+    key("servers", "MCP servers by name.", Shape::Map("a server", &SERVER)),
+    later("peers", "A2A peers by name."),
+    key("clients", "Who may call.", Shape::Map("a client", &CLIENT)),
+    key("policy", "The root grant; everything else only narrows it.", GRANT),
+    key("agents", "Agents by name.", Shape::Map("an agent", &AGENT)),
+]);
+
+/// The JSON Schema of the file.
+pub fn schema() -> serde_json::Value {
+    let mut schema = FILE.schema();
+    if let serde_json::Value::Object(object) = &mut schema {
+        object.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
+        object.insert("title".into(), "pleach.toml".into());
+        object.insert("required".into(), serde_json::json!(["version"]));
+    }
+    schema
+}

@@ -1,0 +1,72 @@
+//! Two spellings of one value: compact in received order, and canonical with sorted keys.
+
+use super::Json;
+use std::fmt::Write;
+
+pub(super) fn compact(value: &Json, out: &mut String) {
+    write(value, out, false);
+}
+pub(super) fn canonical(value: &Json, out: &mut String) {
+    write(value, out, true);
+}
+
+fn write(value: &Json, out: &mut String, sorted: bool) {
+    match value {
+        Json::Null => out.push_str("null"),
+        Json::Bool(true) => out.push_str("true"),
+        Json::Bool(false) => out.push_str("false"),
+        Json::Number(number) => out.push_str(number.lexeme()),
+        Json::String(text) => string(text, out),
+        Json::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write(item, out, sorted);
+            }
+            out.push(']');
+        }
+        Json::Object(object) => {
+            let mut entries: Vec<_> = object.iter().collect();
+            if sorted {
+                entries.sort_by_key(|(key, _)| *key);
+            }
+            out.push('{');
+            for (i, (key, item)) in entries.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                string(key, out);
+                out.push(':');
+                write(item, out, sorted);
+            }
+            out.push('}');
+        }
+    }
+}
+
+fn string(text: &str, out: &mut String) {
+    out.push('"');
+    let mut plain = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.push_str(&text[plain..at]);
+        plain = at + 1;
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            other => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{other:04x}");
+            }
+        }
+    }
+    out.push_str(&text[plain..]);
+    out.push('"');
+}

@@ -1,0 +1,309 @@
+//! Tool manifests: what a server says it offers, read without trust.
+//!
+//! Importing costs a bad tool, never the list: each entry is taken or rejected on its own, with
+//! the reason. A tool keeps the server's definition untouched for the relay and adds what
+//! policy needs to know: the access class and who said so, the compiled input schema, which
+//! arguments are paths and hosts, and a canonical hash.
+
+mod schema;
+mod touch;
+
+pub use schema::SchemaError;
+pub use touch::{RawTouch, RawTouched};
+
+use crate::json::{Json, Object};
+use crate::names::Name;
+use crate::permission::Access;
+use crate::place::Place;
+use schema::Schema;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+/// Tools of one list beyond this are rejected.
+pub const MAX_TOOLS: usize = 10_000;
+
+/// Who decided a tool's access class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessFrom {
+    /// The operator's word for the tool.
+    Operator(Option<Place>),
+    /// The server's `default_access`.
+    Default(Option<Place>),
+    /// Its annotations: believed, or raising the default.
+    Annotations,
+    /// The built-in server that ships with Pleach.
+    Builtin,
+    /// Nobody; it counts as destructive.
+    Unclassified,
+}
+impl fmt::Display for AccessFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AccessFrom::Operator(Some(p)) => write!(f, "by the operator, {p}"),
+            AccessFrom::Operator(None) => f.write_str("by the operator"),
+            AccessFrom::Default(Some(p)) => write!(f, "by default_access, {p}"),
+            AccessFrom::Default(None) => f.write_str("by default_access"),
+            AccessFrom::Annotations => f.write_str("by its annotations"),
+            AccessFrom::Builtin => f.write_str("built in"),
+            AccessFrom::Unclassified => f.write_str("unclassified"),
+        }
+    }
+}
+
+/// How a server's tools are named outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Prefix {
+    /// `server__tool`
+    #[default]
+    Always,
+    /// The bare name where it is unique among all servers, else with prefix.
+    Auto,
+    /// The bare name; a collision quarantines the tool.
+    None,
+}
+
+/// The operator's words for one tool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToolWords {
+    /// `access`
+    pub access: Option<(Access, Option<Place>)>,
+    /// `path_args`: JSON pointers; complete when present.
+    pub path_args: Option<Vec<String>>,
+    /// `url_args`: JSON pointers; complete when present.
+    pub url_args: Option<Vec<String>>,
+    /// `rename`
+    pub rename: Option<String>,
+}
+
+/// What the policy file says about a server's tools.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerWords {
+    /// `default_access`
+    pub default_access: Option<(Access, Option<Place>)>,
+    /// `annotations = "trust"`
+    pub trust_annotations: bool,
+    /// `prefix`
+    pub prefix: Prefix,
+    /// `[servers.x.tools.y]` by the server's own tool name.
+    pub tools: BTreeMap<String, ToolWords>,
+    /// The server ships with Pleach: its own words are the operator's.
+    pub builtin: bool,
+}
+
+/// An imported tool.
+#[derive(Debug)]
+pub struct Tool {
+    /// The name outside, as rules and models see it.
+    pub name: String,
+    /// The server.
+    pub server: Name,
+    /// The server's own name for it.
+    pub upstream: String,
+    /// Its access class.
+    pub access: Access,
+    /// Who decided the class.
+    pub access_from: AccessFrom,
+    /// The definition as received.
+    pub definition: Object,
+    /// SHA-256 of the canonical definition, hexadecimal.
+    pub hash: String,
+    schema: Schema,
+    touches: touch::Pointers,
+}
+
+/// What became of a list.
+#[derive(Debug, Default)]
+pub struct Imported {
+    /// The good ones, in the server's order.
+    pub tools: Vec<Tool>,
+    /// The others: name as far as it could be read, and the reason.
+    pub rejected: Vec<(String, String)>,
+}
+
+/// Reads the `tools` array of a `tools/list` result.
+pub fn import(server: &Name, words: &ServerWords, list: &[Json]) -> Imported {
+    let mut imported = Imported::default();
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in list.iter().filter_map(|t| t.get("name").and_then(Json::as_str)) {
+        *count.entry(name).or_default() += 1;
+    }
+    let twice: BTreeSet<&str> = count.into_iter().filter(|(_, n)| *n > 1).map(|(name, _)| name).collect();
+    for (at, definition) in list.iter().enumerate() {
+        let shown = definition.get("name").and_then(Json::as_str).unwrap_or("").to_owned();
+        if at >= MAX_TOOLS {
+            imported.rejected.push((shown, format!("more than {MAX_TOOLS} tools")));
+            continue;
+        }
+        if twice.contains(shown.as_str()) {
+            imported.rejected.push((shown, "listed twice; neither is used".into()));
+            continue;
+        }
+        match Tool::import(server, words, definition) {
+            Ok(tool) => imported.tools.push(tool),
+            Err(why) => imported.rejected.push((shown, why)),
+        }
+    }
+    imported
+}
+
+impl Tool {
+    fn import(server: &Name, words: &ServerWords, definition: &Json) -> Result<Tool, String> {
+        let object = definition.as_object().ok_or("the definition is not an object")?;
+        let upstream = object.get("name").and_then(Json::as_str).ok_or("it has no name")?;
+        if upstream.is_empty() || upstream.len() > 128 {
+            return Err("its name has not 1 to 128 characters".into());
+        }
+        if let Some(bad) = upstream.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))) {
+            return Err(format!("its name holds {bad:?}; letters, digits, `_`, `-` and `.` are accepted"));
+        }
+        if object.get("description").is_some_and(|d| d.as_str().is_none()) {
+            return Err("its description is not a string".into());
+        }
+        let input = object.get("inputSchema").ok_or("it has no inputSchema")?;
+        if input.get("type").and_then(Json::as_str) != Some("object") {
+            return Err("its inputSchema is not of type \"object\"".into());
+        }
+        let schema = Schema::compile(input).map_err(|e| format!("its inputSchema is invalid: {e}"))?;
+        let own = words.tools.get(upstream);
+        let (access, access_from) = classify(words, own, object.get("annotations"));
+        let bare = own.and_then(|w| w.rename.as_deref()).unwrap_or(upstream);
+        let name = match words.prefix {
+            Prefix::Always => format!("{server}__{bare}"),
+            Prefix::Auto | Prefix::None => bare.to_owned(),
+        };
+        Ok(Tool {
+            name,
+            server: server.clone(),
+            upstream: upstream.to_owned(),
+            access,
+            access_from,
+            hash: hash(definition),
+            schema,
+            touches: touch::Pointers::new(own, words.builtin, input),
+            definition: object.clone(),
+        })
+    }
+    /// Checks arguments against the input schema.
+    ///
+    /// # Errors
+    /// What does not fit, for the caller to correct.
+    pub fn check_arguments(&self, arguments: &Json) -> Result<(), String> {
+        self.schema.check(arguments)
+    }
+    /// The paths and hosts among arguments, unresolved.
+    pub fn touches(&self, arguments: &Json) -> Vec<RawTouch> {
+        self.touches.find(arguments)
+    }
+    /// The class its annotations alone amount to, and the word for why; what
+    /// `pleach tools --suggest` prints.
+    pub fn suggested(&self) -> Access {
+        hinted(self.definition.get("annotations")).unwrap_or(Access::Destructive)
+    }
+    /// The definition under the outside name.
+    pub fn outside_definition(&self) -> Json {
+        let mut definition = self.definition.clone();
+        definition.set("name", self.name.as_str());
+        Json::Object(definition)
+    }
+    /// Gives the tool its prefixed name after all (`prefix = "auto"` and a collision).
+    pub fn prefixed(mut self) -> Self {
+        self.name = format!("{}__{}", self.server, self.name);
+        self
+    }
+}
+
+fn hash(definition: &Json) -> String {
+    let digest = Sha256::digest(definition.to_canonical().as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What annotations amount to, when they say anything (MCP `ToolAnnotations`).
+fn hinted(annotations: Option<&Json>) -> Option<Access> {
+    let hint = |key: &str| annotations.and_then(|a| a.get(key)).and_then(Json::as_bool);
+    match (hint("readOnlyHint"), hint("destructiveHint")) {
+        (Some(true), _) => Some(Access::ReadOnly),
+        (_, Some(true)) => Some(Access::Destructive),
+        (_, Some(false)) => Some(Access::ReadWrite),
+        (Some(false), None) => Some(Access::Destructive),
+        (None, None) => None,
+    }
+}
+
+/// The least class that explicit hints admit, for raising a default.
+fn raised(annotations: Option<&Json>) -> Access {
+    let hint = |key: &str| annotations.and_then(|a| a.get(key)).and_then(Json::as_bool);
+    match (hint("readOnlyHint"), hint("destructiveHint")) {
+        (Some(true), _) => Access::ReadOnly,
+        (_, Some(true)) => Access::Destructive,
+        (Some(false), _) => Access::ReadWrite,
+        _ => Access::ReadOnly,
+    }
+}
+
+fn classify(words: &ServerWords, own: Option<&ToolWords>, annotations: Option<&Json>) -> (Access, AccessFrom) {
+    if let Some((access, place)) = own.and_then(|w| w.access.clone()) {
+        return (access, AccessFrom::Operator(place));
+    }
+    if words.builtin {
+        return (hinted(annotations).unwrap_or(Access::Destructive), AccessFrom::Builtin);
+    }
+    if let Some((access, place)) = words.default_access.clone() {
+        let floor = raised(annotations);
+        return if floor > access { (floor, AccessFrom::Annotations) } else { (access, AccessFrom::Default(place)) };
+    }
+    match hinted(annotations).filter(|_| words.trust_annotations) {
+        Some(access) => (access, AccessFrom::Annotations),
+        None => (Access::Destructive, AccessFrom::Unclassified),
+    }
+}
+
+/// Puts the tools of all servers under their outside names. A name two tools claim belongs to
+/// neither, except that `prefix = "auto"` falls back to the prefixed name.
+#[derive(Debug, Default)]
+pub struct NameMap {
+    /// Outside name to tool, in deterministic order.
+    pub tools: BTreeMap<String, Arc<Tool>>,
+    /// Names refused, with the reason.
+    pub refused: BTreeMap<String, String>,
+}
+
+impl NameMap {
+    /// Builds the map. `auto` lists the servers with `prefix = "auto"`.
+    pub fn build(tools: Vec<Tool>, auto: &BTreeSet<Name>) -> Self {
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        for tool in &tools {
+            *count.entry(tool.name.clone()).or_default() += 1;
+        }
+        let tools: Vec<Tool> = tools
+            .into_iter()
+            .map(|t| if count[&t.name] > 1 && auto.contains(&t.server) { t.prefixed() } else { t })
+            .collect();
+        let mut map = Self::default();
+        for tool in tools {
+            let name = tool.name.clone();
+            if map.refused.contains_key(&name) {
+                continue;
+            }
+            if RESERVED.contains(&name.as_str()) || name.starts_with("pleach__") {
+                map.refused.insert(name, format!("the name belongs to Pleach; rename the tool of server {}", tool.server));
+                continue;
+            }
+            if let Some(other) = map.tools.remove(&name) {
+                let why = format!(
+                    "servers {} and {} both offer it; set prefix = \"always\" or rename one",
+                    other.server, tool.server
+                );
+                map.refused.insert(name, why);
+                continue;
+            }
+            map.tools.insert(name, Arc::new(tool));
+        }
+        map
+    }
+}
+
+/// Names of the runtime's own tools, which no server may take.
+pub const RESERVED: [&str; 7] =
+    ["Agent", "Task", "ask_user", "emit_artifact", "send_message", "stop_agent", "list_agents"];

@@ -1,0 +1,210 @@
+//! `[agents]`, `[models]` and `[clients]`.
+
+use super::{Limits, Resolver, Secret};
+use crate::authority::{AgentPolicy, Sources};
+use crate::file::Node;
+use crate::grant::{Names, Narrowing};
+use crate::names::Name;
+use crate::place::Place;
+use crate::tools::{Layer, ToolRules};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// Its name.
+    pub name: Name,
+    /// The file of replies of the scripted provider.
+    pub script: PathBuf,
+}
+
+/// An agent's definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSpec {
+    /// Its name.
+    pub name: Name,
+    /// Where it is defined.
+    pub place: Place,
+    /// What it is for.
+    pub description: String,
+    /// Its system prompt.
+    pub prompt: String,
+    /// What it is asked without an argument.
+    pub initial_prompt: Option<String>,
+    /// The model it uses.
+    pub model: Name,
+    /// Whom it may start.
+    pub subagents: BTreeSet<Name>,
+    /// Whether clients see it; the default agent always is.
+    pub expose: bool,
+    /// Its counted limits.
+    pub limits: Limits,
+    /// The policy side.
+    pub policy: AgentPolicy,
+}
+
+/// A client that may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSpec {
+    /// Its name.
+    pub name: Name,
+    /// The bearer token that names it.
+    pub token: Secret,
+    /// Agents it may start; `None`: those exposed.
+    pub may_start: Option<BTreeSet<Name>>,
+    /// Its table.
+    pub policy: Arc<Narrowing>,
+    /// Where its rules stand.
+    pub sources: Arc<Sources>,
+    /// Its counted limits.
+    pub limits: Limits,
+}
+
+impl Resolver<'_> {
+    pub(super) fn models(&mut self, file: &Node) -> BTreeMap<Name, ModelSpec> {
+        let mut out = BTreeMap::new();
+        for (key, place, node) in file.get("models").map(Node::entries).unwrap_or_default() {
+            let Ok(name) = Name::try_from(key.as_str()) else { continue };
+            if node.get("provider").is_none() {
+                self.error(place, format!("model {name} needs a provider"));
+                continue;
+            }
+            let Some(script) = node.get("script") else {
+                self.error(place, format!("model {name} is scripted and needs script = \"replies.toml\""));
+                continue;
+            };
+            let path = self.absolute(script.text().unwrap_or_default());
+            if !self.around.exists(&path) {
+                self.error(&script.place, format!("{} does not exist", path.display()));
+                continue;
+            }
+            out.insert(name.clone(), ModelSpec { name, script: path });
+        }
+        out
+    }
+
+    pub(super) fn agents(&mut self, file: &Node) -> BTreeMap<Name, AgentSpec> {
+        let mut out = BTreeMap::new();
+        let default = file.get("gateway").and_then(|g| g.text_at("default_agent"));
+        let tables = file.get("agents").map(Node::entries).unwrap_or_default();
+        for (key, place, node) in tables {
+            let Ok(name) = Name::try_from(key.as_str()) else { continue };
+            let is_default = default == Some(key.as_str()) || (default.is_none() && tables.len() == 1);
+            if let Some(agent) = self.agent(&name, place, node, is_default) {
+                out.insert(name, agent);
+            }
+        }
+        out
+    }
+
+    fn agent(&mut self, name: &Name, place: &Place, node: &Node, is_default: bool) -> Option<AgentSpec> {
+        let (mut policy, mut sources, limits) = self.narrowing_at(node, "policy");
+        if let Some(short) = node.get("tools") {
+            if policy.tools.is_some() {
+                let message = "tools is short for policy.tools.allow; give one of them";
+                self.error(node.key_place("tools").unwrap_or(place), message);
+            }
+            policy.tools = Some(ToolRules::of(Layer::new(self.globs(Some(short), "allow", &mut sources), [], [])));
+            sources.0.insert("tools".into(), short.place.clone());
+        }
+        let subagents = match node.get("subagents") {
+            Some(list) => {
+                sources.0.insert("subagents".into(), list.place.clone());
+                self.names(list, "agents", "agent")
+            }
+            None => BTreeSet::new(),
+        };
+        policy.agents = Some(Names::Only(subagents.clone()));
+        let (over, over_sources, _) = self.narrowing_at(node, "subagent_policy");
+        let subagent_policy = node.get("subagent_policy").map(|_| Arc::new(over));
+        let model = self.agent_model(name, place, node)?;
+        let prompt = self.prompt(name, place, node)?;
+        Some(AgentSpec {
+            name: name.clone(),
+            place: place.clone(),
+            description: node.text_at("description").unwrap_or_default().to_owned(),
+            prompt,
+            initial_prompt: node.text_at("initial_prompt").map(str::to_owned),
+            model,
+            subagents,
+            expose: node.get("expose").and_then(Node::bool).unwrap_or(is_default),
+            limits,
+            policy: AgentPolicy {
+                who: format!("agent {name}").into(),
+                policy: Arc::new(policy),
+                subagent_policy,
+                sources: Arc::new(sources),
+                subagent_sources: Arc::new(over_sources),
+            },
+        })
+    }
+
+    fn agent_model(&mut self, name: &Name, place: &Place, node: &Node) -> Option<Name> {
+        if node.get("model").is_some() {
+            return self.known(node.get("model"), "models", "model");
+        }
+        if self.root.get("models").and_then(|m| m.get("default")).is_none() {
+            let message = format!("agent {name} names no model and [models.default] is not defined");
+            self.error(place, message);
+            return None;
+        }
+        Name::try_from("default").ok()
+    }
+
+    fn prompt(&mut self, name: &Name, place: &Place, node: &Node) -> Option<String> {
+        match (node.get("prompt"), node.get("prompt_file")) {
+            (Some(_), Some(file)) => {
+                self.error(&file.place, "give prompt or prompt_file, not both");
+                None
+            }
+            (Some(prompt), None) => prompt.text().map(str::to_owned),
+            (None, Some(file)) => {
+                let path = self.absolute(file.text()?);
+                match self.around.read_text(&path) {
+                    Ok(text) => Some(text),
+                    Err(why) => {
+                        self.error(&file.place, format!("prompt_file {}: {why}", path.display()));
+                        None
+                    }
+                }
+            }
+            (None, None) => {
+                self.warn(place, format!("agent {name} has no prompt; its model is told nothing but the task"));
+                Some(String::new())
+            }
+        }
+    }
+
+    pub(super) fn clients(&mut self, file: &Node) -> Option<BTreeMap<Name, ClientSpec>> {
+        let table = file.get("clients")?;
+        let mut out: BTreeMap<Name, ClientSpec> = BTreeMap::new();
+        for (key, place, node) in table.entries() {
+            let Ok(name) = Name::try_from(key.as_str()) else { continue };
+            let Some(at) = node.get("token") else {
+                self.error(place, format!("client {name} needs a token, such as token = \"${{{}_TOKEN}}\"", key.to_uppercase()));
+                continue;
+            };
+            let Some(token) = self.expand(at) else { continue };
+            if token.len() < 16 {
+                self.error(&at.place, format!("the token of client {name} is shorter than 16 characters"));
+            }
+            if out.values().any(|c| c.token.expose() == token) {
+                self.error(&at.place, format!("client {name} shares its token with another; a token names one client"));
+            }
+            let may_start = node.get("may_start").map(|list| self.names(list, "agents", "agent"));
+            let (policy, sources, limits) = self.narrowing_at(node, "policy");
+            let spec = ClientSpec {
+                name: name.clone(),
+                token: Secret::new(token),
+                may_start,
+                policy: Arc::new(policy),
+                sources: Arc::new(sources),
+                limits,
+            };
+            out.insert(name, spec);
+        }
+        Some(out)
+    }
+}

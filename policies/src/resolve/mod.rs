@@ -1,0 +1,347 @@
+//! From the file to a [`Policy`]: defaults, cross-checks, and every name looked up.
+//!
+//! What needs the machine (environment, canonical paths, prompt files) is asked of
+//! [`Surroundings`], so that this stays pure and the same file means the same in a test.
+
+mod agents;
+mod grants;
+mod servers;
+
+pub use agents::{AgentSpec, ClientSpec, ModelSpec};
+pub use servers::{Builtin, Secret, ServerSpec, Transport};
+
+use crate::authority::{AgentPolicy, Authority, Link, Sources};
+use crate::file::{FileError, FileErrors, Node};
+use crate::grant::Grant;
+use crate::names::{Name, nearest};
+use crate::place::Place;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What resolving needs to know of the machine.
+pub trait Surroundings {
+    /// An environment variable.
+    fn variable(&self, name: &str) -> Option<String>;
+    /// The folder of the policy file, canonical.
+    fn folder(&self) -> &Path;
+    /// The policy file itself, canonical.
+    fn file(&self) -> &Path;
+    /// The user's home.
+    fn home(&self) -> Option<PathBuf>;
+    /// The canonical form of an absolute path: the longest existing part resolved through
+    /// links, the rest appended.
+    ///
+    /// # Errors
+    /// `..` in the rest, a loop of links, a folder that cannot be searched.
+    fn canonical(&self, path: &Path) -> Result<PathBuf, String>;
+    /// Whether something is there.
+    fn exists(&self, path: &Path) -> bool;
+    /// A text file.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn read_text(&self, path: &Path) -> Result<String, String>;
+}
+
+/// Limits that are counted, not compared: of one run each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Model calls.
+    pub turns: u32,
+    /// Tool calls.
+    pub tool_calls: u32,
+}
+
+impl Limits {
+    /// What an absent `[policy.budget]` means: 100 turns, tool calls unlimited.
+    pub const DEFAULT: Self = Self { turns: 100, tool_calls: u32::MAX };
+    /// The lesser of each.
+    pub fn meet(self, other: Self) -> Self {
+        Self { turns: self.turns.min(other.turns), tool_calls: self.tool_calls.min(other.tool_calls) }
+    }
+    /// No limit, for tables that name none.
+    pub const NONE: Self = Self { turns: u32::MAX, tool_calls: u32::MAX };
+}
+
+/// `[gateway]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewaySpec {
+    /// `listen`
+    pub listen: SocketAddr,
+    /// `allowed_hosts`
+    pub allowed_hosts: Vec<String>,
+    /// `allowed_origins`
+    pub allowed_origins: Vec<String>,
+    /// `default_agent`
+    pub default_agent: Option<Name>,
+    /// `framework_tools`; absent: where agents exist.
+    pub framework_tools: bool,
+}
+
+/// A policy file, understood.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The file, as named.
+    pub file: Arc<str>,
+    /// `[gateway]`
+    pub gateway: GatewaySpec,
+    /// The SQLite file of `[store]`, absolute.
+    pub store: PathBuf,
+    /// `[models]`
+    pub models: BTreeMap<Name, ModelSpec>,
+    /// `[servers]`
+    pub servers: BTreeMap<Name, ServerSpec>,
+    /// `[clients]`; `None` when the table is absent, and a loopback caller is anonymous.
+    pub clients: Option<BTreeMap<Name, ClientSpec>>,
+    /// `[policy]`
+    pub root: Arc<Grant>,
+    /// Where its rules stand.
+    pub root_sources: Arc<Sources>,
+    /// Its counted limits.
+    pub root_limits: Limits,
+    /// `[agents]`
+    pub agents: BTreeMap<Name, AgentSpec>,
+    /// Folders that are created at start when missing.
+    pub create: Vec<PathBuf>,
+    /// What a reviewer should know.
+    pub warnings: Vec<FileError>,
+}
+
+impl Policy {
+    /// The authority of a door for a caller: `None` is the anonymous one.
+    pub fn door(&self, client: Option<&ClientSpec>) -> Authority {
+        Authority::root(self.root.clone(), self.root_sources.clone(), client.map(ClientSpec::link))
+    }
+    /// The agent that runs when none is named: `default_agent`, else the only one.
+    pub fn default_agent(&self) -> Option<&AgentSpec> {
+        match &self.gateway.default_agent {
+            Some(name) => self.agents.get(name),
+            None if self.agents.len() == 1 => self.agents.values().next(),
+            None => None,
+        }
+    }
+}
+
+/// Whether an address may be listened on without `[clients]`.
+///
+/// # Errors
+/// What to do about it.
+pub fn check_listen(listen: SocketAddr, has_clients: bool) -> Result<(), String> {
+    if listen.ip().is_loopback() || has_clients {
+        return Ok(());
+    }
+    Err(format!(
+        "listening on {listen} lets other machines in without authentication; name callers in [clients], \
+         or listen on 127.0.0.1:{}",
+        listen.port()
+    ))
+}
+
+/// Gives a checked file its meaning.
+///
+/// # Errors
+/// Every cross-check that fails, at its place.
+pub fn resolve(file: &Node, around: &dyn Surroundings) -> Result<Policy, FileErrors> {
+    let mut cx = Resolver { around, errors: Vec::new(), warnings: Vec::new(), create: Vec::new(), root: file };
+    let policy = cx.policy(file);
+    cx.errors.sort_by(|a, b| a.place.cmp(&b.place));
+    match policy {
+        Some(policy) if cx.errors.is_empty() => Ok(policy),
+        _ => Err(FileErrors(cx.errors)),
+    }
+}
+
+/// What the parts of resolving share.
+struct Resolver<'a> {
+    around: &'a dyn Surroundings,
+    root: &'a Node,
+    errors: Vec<FileError>,
+    warnings: Vec<FileError>,
+    create: Vec<PathBuf>,
+}
+
+impl Resolver<'_> {
+    fn error(&mut self, place: &Place, message: impl Into<String>) {
+        self.errors.push(FileError::new(place, message));
+    }
+    fn warn(&mut self, place: &Place, message: impl Into<String>) {
+        self.warnings.push(FileError::new(place, message));
+    }
+
+    fn policy(&mut self, file: &Node) -> Option<Policy> {
+        if file.get("version").is_none() {
+            self.error(&file.place, "version is missing; write `version = 1` at the top");
+        }
+        let gateway = self.gateway(file)?;
+        let store = self.store(file)?;
+        let servers = self.servers(file);
+        let models = self.models(file);
+        let (root, root_sources, root_limits) = self.root_grant(file, &store);
+        let agents = self.agents(file);
+        let clients = self.clients(file);
+        let policy = Policy {
+            file: file.place.file.clone(),
+            gateway,
+            store,
+            models,
+            servers,
+            clients,
+            root: Arc::new(root),
+            root_sources: Arc::new(root_sources),
+            root_limits,
+            agents,
+            create: std::mem::take(&mut self.create),
+            warnings: Vec::new(),
+        };
+        self.cross_check(&policy);
+        Some(Policy { warnings: std::mem::take(&mut self.warnings), ..policy })
+    }
+
+    fn gateway(&mut self, file: &Node) -> Option<GatewaySpec> {
+        let table = file.get("gateway");
+        let at = |key: &str| table.and_then(|t| t.get(key));
+        let texts = |key: &str| -> Vec<String> {
+            at(key).map(|n| n.items().iter().filter_map(Node::text).map(str::to_owned).collect()).unwrap_or_default()
+        };
+        let listen_text = at("listen").and_then(Node::text).unwrap_or("127.0.0.1:7420");
+        let listen: SocketAddr = listen_text.parse().ok()?;
+        if let Err(why) = check_listen(listen, file.get("clients").is_some()) {
+            let place = at("listen").map_or(&file.place, |n| &n.place).clone();
+            self.error(&place, why);
+        }
+        let default_agent = self.known(at("default_agent"), "agents", "agent");
+        let has_agents = file.get("agents").is_some_and(|a| !a.entries().is_empty());
+        Some(GatewaySpec {
+            listen,
+            allowed_hosts: texts("allowed_hosts"),
+            allowed_origins: texts("allowed_origins"),
+            default_agent,
+            framework_tools: at("framework_tools").and_then(Node::bool).unwrap_or(has_agents),
+        })
+    }
+
+    fn store(&mut self, file: &Node) -> Option<PathBuf> {
+        let node = file.get("store").and_then(|s| s.get("url"));
+        let url = node.and_then(Node::text).unwrap_or("sqlite:pleach.db");
+        let path = self.absolute(url.strip_prefix("sqlite:")?.trim_start_matches("//"));
+        match self.around.canonical(&path) {
+            Ok(path) => Some(path),
+            Err(why) => {
+                let place = node.map_or(&file.place, |n| &n.place).clone();
+                self.error(&place, format!("store.url: {why}"));
+                None
+            }
+        }
+    }
+
+    /// A name that must be defined in `[table]`.
+    fn known(&mut self, node: Option<&Node>, table: &str, kind: &str) -> Option<Name> {
+        let node = node?;
+        let text = node.text()?;
+        let name = Name::try_from(text).ok()?;
+        let defined: Vec<&str> =
+            self.root.get(table).map(|t| t.entries().iter().map(|(k, _, _)| k.as_str()).collect()).unwrap_or_default();
+        if defined.contains(&text) {
+            return Some(name);
+        }
+        let hint = match nearest(text, defined.iter().copied()) {
+            Some(near) => format!("; did you mean {near:?}?"),
+            None if defined.is_empty() => format!("; the file defines none in [{table}]"),
+            None => format!("; the file defines {}", defined.join(", ")),
+        };
+        let place = node.place.clone();
+        self.error(&place, format!("no {kind} is named {text:?}{hint}"));
+        None
+    }
+
+    /// A path of the file: `~` is the home, relative is against the file's folder.
+    fn absolute(&self, text: &str) -> PathBuf {
+        if let Some(rest) = text.strip_prefix('~')
+            && let Some(home) = self.around.home()
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            return home.join(rest.trim_start_matches('/'));
+        }
+        self.around.folder().join(text)
+    }
+
+    /// `${VAR}` and `${VAR:-default}`; an unset variable is an error.
+    fn expand(&mut self, node: &Node) -> Option<String> {
+        let text = node.text()?;
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            out.push_str(&rest[..start]);
+            let Some(end) = rest[start..].find('}') else {
+                self.error(&node.place, format!("{text:?}: `${{` without `}}`"));
+                return None;
+            };
+            let inner = &rest[start + 2..start + end];
+            let (name, default) = match inner.split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (inner, None),
+            };
+            match self.around.variable(name).or_else(|| default.map(str::to_owned)) {
+                Some(value) => out.push_str(&value),
+                None => {
+                    self.error(
+                        &node.place,
+                        format!("${{{name}}} is not set; export {name}, or write ${{{name}:-default}}"),
+                    );
+                    return None;
+                }
+            }
+            rest = &rest[start + end + 1..];
+        }
+        out.push_str(rest);
+        Some(out)
+    }
+
+    /// Checks that need everything resolved.
+    fn cross_check(&mut self, policy: &Policy) {
+        for agent in policy.agents.values() {
+            let Ok(own) = crate::authority::RunAuthority::spawn(&policy.door(None), &agent.policy, None) else { continue };
+            let grant = own.use_.grant();
+            let asked = policy.root.asked(&agent.policy.policy);
+            for component in asked.exceeds(&policy.root) {
+                let place = agent.policy.sources.place(component.as_str()).unwrap_or(&agent.place).clone();
+                let message = format!(
+                    "agent {} asks for more {component} than the root policy holds; it gets what both allow",
+                    agent.name
+                );
+                self.warn(&place, message);
+            }
+            if !grant.models.allows(agent.model.as_str()) {
+                let message = format!("agent {} uses model {}, which its models do not allow", agent.name, agent.model);
+                self.error(&agent.place, message);
+            }
+            for child in &agent.subagents {
+                let Some(spec) = policy.agents.get(child) else { continue };
+                for grandchild in &spec.subagents {
+                    if !agent.subagents.contains(grandchild) {
+                        let message = format!(
+                            "{child} may start {grandchild}, but not beneath {}: its subagents do not list {grandchild}",
+                            agent.name
+                        );
+                        self.warn(&agent.place, message);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl AgentSpec {
+    /// The policy side, for the two equations.
+    pub fn policy(&self) -> &AgentPolicy {
+        &self.policy
+    }
+}
+
+impl ClientSpec {
+    fn link(&self) -> Link {
+        Link { who: format!("client {}", self.name).into(), asks: self.policy.clone(), sources: self.sources.clone() }
+    }
+}

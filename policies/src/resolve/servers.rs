@@ -1,0 +1,231 @@
+//! `[servers]`: how each is reached and what the operator says about its tools.
+
+use super::Resolver;
+use crate::file::Node;
+use crate::manifest::{Prefix, ServerWords, ToolWords};
+use crate::names::Name;
+use crate::permission::Access;
+use crate::place::Place;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A value that may be secret: never in `Debug`, logs or errors.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+    /// The value, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A server that ships with Pleach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builtin {
+    /// Read, Write, Edit, Glob, Grep, Bash.
+    Workspace,
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// Our own program.
+    Builtin(Builtin),
+    /// A child process, in a sandbox.
+    Stdio {
+        /// The program: a name for PATH, or a path.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its environment, besides the standard one.
+        env: BTreeMap<String, Secret>,
+    },
+    /// Streamable HTTP.
+    Http {
+        /// The address.
+        url: url::Url,
+        /// Headers to send.
+        headers: BTreeMap<String, Secret>,
+    },
+}
+
+/// A registered server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Its name.
+    pub name: Name,
+    /// Where it is registered.
+    pub place: Place,
+    /// How it is reached.
+    pub transport: Transport,
+    /// The working folder of its process, and what its relative paths are against.
+    pub cwd: PathBuf,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// More folders its program needs.
+    pub runtime_paths: Vec<PathBuf>,
+    /// What is said about its tools.
+    pub words: ServerWords,
+}
+
+impl Resolver<'_> {
+    pub(super) fn servers(&mut self, file: &Node) -> BTreeMap<Name, ServerSpec> {
+        let mut out = BTreeMap::new();
+        for (key, place, node) in file.get("servers").map(Node::entries).unwrap_or_default() {
+            let Ok(name) = Name::try_from(key.as_str()) else { continue };
+            if key == "pleach" {
+                self.error(place, "the name \"pleach\" belongs to pleach's own tools; choose another");
+                continue;
+            }
+            if let Some(spec) = self.server(&name, place, node) {
+                out.insert(name, spec);
+            }
+        }
+        out
+    }
+
+    fn server(&mut self, name: &Name, place: &Place, node: &Node) -> Option<ServerSpec> {
+        let transport = self.transport(name, place, node)?;
+        let cwd = match node.get("cwd") {
+            None => self.around.folder().to_owned(),
+            Some(cwd) => {
+                let text = self.expand(cwd)?;
+                match self.around.canonical(&self.absolute(&text)) {
+                    Ok(path) => path,
+                    Err(why) => {
+                        self.error(&cwd.place, format!("cwd {text:?}: {why}"));
+                        return None;
+                    }
+                }
+            }
+        };
+        let mut runtime_paths = Vec::new();
+        for item in node.get("runtime_paths").map(Node::items).unwrap_or_default() {
+            let text = self.expand(item)?;
+            let path = self.absolute(&text);
+            if !self.around.exists(&path) {
+                self.warn(&item.place, format!("{} does not exist", path.display()));
+            }
+            runtime_paths.push(path);
+        }
+        let timeout = node.get("timeout").and_then(Node::int).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(60_000);
+        Some(ServerSpec {
+            name: name.clone(),
+            place: place.clone(),
+            words: self.words(node, matches!(transport, Transport::Builtin(_))),
+            transport,
+            cwd,
+            timeout: Duration::from_millis(timeout),
+            runtime_paths,
+        })
+    }
+
+    fn transport(&mut self, name: &Name, place: &Place, node: &Node) -> Option<Transport> {
+        let given: Vec<&str> = ["builtin", "command", "url"].into_iter().filter(|k| node.get(k).is_some()).collect();
+        if given.len() != 1 {
+            let message = match given.as_slice() {
+                [] => format!("server {name} needs one of builtin, command or url"),
+                several => format!("server {name} has {}; it can have only one", several.join(" and ")),
+            };
+            self.error(place, message);
+            return None;
+        }
+        let fits: &[&str] = match given[0] {
+            "builtin" => &["builtin"],
+            "command" => &["command", "args", "env"],
+            _ => &["url", "headers"],
+        };
+        for (key, place, _) in node.entries() {
+            if ["args", "env", "headers"].contains(&key.as_str()) && !fits.contains(&key.as_str()) {
+                self.error(place, format!("{key} does not belong to a server with {}", given[0]));
+            }
+        }
+        if let Some(kind) = node.get("type")
+            && (kind.text() == Some("stdio")) != (given[0] == "command")
+        {
+            self.error(&kind.place, format!("type {:?} does not fit a server with {}", kind.text().unwrap_or(""), given[0]));
+        }
+        match given[0] {
+            "builtin" => Some(Transport::Builtin(Builtin::Workspace)),
+            "command" => {
+                let command = self.expand(node.get("command")?)?;
+                let args = node.get("args").map(Node::items).unwrap_or_default();
+                let args: Option<Vec<String>> = args.iter().map(|a| self.expand(a)).collect();
+                Some(Transport::Stdio { command, args: args?, env: self.secrets(node.get("env"))? })
+            }
+            _ => {
+                let at = node.get("url")?;
+                let text = self.expand(at)?;
+                let url = match url::Url::parse(&text) {
+                    Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => url,
+                    _ => {
+                        self.error(&at.place, "url is no http(s) address");
+                        return None;
+                    }
+                };
+                if !url.username().is_empty() || url.password().is_some() {
+                    self.error(&at.place, "url holds a user or password; use headers = { Authorization = … }");
+                    return None;
+                }
+                Some(Transport::Http { url, headers: self.secrets(node.get("headers"))? })
+            }
+        }
+    }
+
+    fn secrets(&mut self, table: Option<&Node>) -> Option<BTreeMap<String, Secret>> {
+        let mut out = BTreeMap::new();
+        for (key, _, value) in table.map(Node::entries).unwrap_or_default() {
+            out.insert(key.clone(), Secret::new(self.expand(value)?));
+        }
+        Some(out)
+    }
+
+    fn words(&mut self, node: &Node, builtin: bool) -> ServerWords {
+        let access = |n: Option<&Node>| {
+            let n = n?;
+            Some((n.text().and_then(Access::from_word)?, Some(n.place.clone())))
+        };
+        let texts = |n: Option<&Node>| -> Option<Vec<String>> {
+            Some(n?.items().iter().filter_map(Node::text).map(str::to_owned).collect())
+        };
+        let mut tools = BTreeMap::new();
+        for (name, _, tool) in node.get("tools").map(Node::entries).unwrap_or_default() {
+            let rename = tool.get("rename");
+            if let Some(rename) = rename
+                && rename.text().is_some_and(|t| t.contains('*'))
+            {
+                self.error(&rename.place, "rename is a name, not a pattern");
+            }
+            let words = ToolWords {
+                access: access(tool.get("access")),
+                path_args: texts(tool.get("path_args")),
+                url_args: texts(tool.get("url_args")),
+                rename: rename.and_then(Node::text).map(str::to_owned),
+            };
+            tools.insert(name.clone(), words);
+        }
+        ServerWords {
+            default_access: access(node.get("default_access")),
+            trust_annotations: node.text_at("annotations") == Some("trust"),
+            prefix: match node.text_at("prefix") {
+                Some("auto") => Prefix::Auto,
+                Some("none") => Prefix::None,
+                _ => Prefix::Always,
+            },
+            tools,
+            builtin,
+        }
+    }
+}

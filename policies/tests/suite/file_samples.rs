@@ -1,0 +1,133 @@
+//! The sample files are the specification: `valid/` resolves, `invalid/` fails with exactly the
+//! errors its comments name.
+
+use crate::world::{World, load};
+use std::path::{Path, PathBuf};
+
+fn samples(kind: &str) -> Vec<(PathBuf, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(kind);
+    let mut out: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
+        .collect();
+    out.sort();
+    assert!(!out.is_empty());
+    out
+}
+
+#[test]
+fn valid_samples_resolve() {
+    for (path, source) in samples("valid") {
+        if let Err(errors) = load(&source) {
+            panic!("{}:\n{errors}", path.display());
+        }
+    }
+}
+
+#[test]
+fn invalid_samples_fail_with_exactly_their_errors() {
+    for (path, source) in samples("invalid") {
+        let found = match load(&source) {
+            Ok(_) => panic!("{} resolved", path.display()),
+            Err(errors) => errors.0,
+        };
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        if let Some(prefix) = source.lines().find_map(|l| l.strip_prefix("# error-prefix: ")) {
+            let prefix = format!("pleach.toml:{prefix}");
+            assert!(found.iter().any(|f| f.starts_with(&prefix)), "{}: {found:#?}", path.display());
+            continue;
+        }
+        let expected: Vec<String> =
+            source.lines().filter_map(|l| l.strip_prefix("# error: ")).map(|l| format!("pleach.toml:{l}")).collect();
+        assert!(!expected.is_empty(), "{} names no error", path.display());
+        assert_eq!(found, expected, "{}", path.display());
+    }
+}
+
+/// The design's own example: until every key is served, its only errors are "not in this
+/// version", one for each unserved key, at its place.
+#[test]
+fn the_designs_example_lacks_only_what_is_not_served_yet() {
+    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
+    let errors = load(&source).expect_err("some keys are not served yet").0;
+    let unserved = [
+        ("import = [", 1), ("public_url", 1), ("[bus]", 2), ("provider = \"anthropic\"", 12), ("model = \"claude", 1),
+        ("api_key", 1), ("effect = ", 1), ("[peers.travel]", 2), ("can_approve", 1), ("usd", 1), ("tokens = ", 1), ("wall", 1),
+    ];
+    let expected: Vec<(usize, usize)> = unserved
+        .iter()
+        .map(|(text, column)| (source.lines().position(|l| l.starts_with(text)).unwrap() + 1, *column))
+        .collect();
+    let found: Vec<(usize, usize)> = errors.iter().map(|e| (e.place.line, e.place.column)).collect();
+    assert_eq!(found, expected, "{errors:#?}");
+    assert!(errors.iter().all(|e| e.not_in_this_version), "{errors:#?}");
+}
+
+#[test]
+fn the_designs_example_without_those_keys_resolves() {
+    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
+    let mut skip_table = false;
+    let served: Vec<String> = source
+        .lines()
+        .filter(|line| {
+            if line.starts_with('[') {
+                skip_table = line.starts_with("[bus]") || line.starts_with("[peers");
+            }
+            let unserved = ["import", "public_url", "model = \"claude", "api_key", "effect", "can_approve", "usd", "tokens =", "wall"];
+            !skip_table && !unserved.iter().any(|k| line.starts_with(k))
+        })
+        .map(|line| line.replace("provider = \"anthropic\"", "provider = \"scripted\"\nscript = \"r.toml\""))
+        .collect();
+    let mut world = World::default();
+    world.variables.insert("SEARCH_TOKEN".into(), "t".into());
+    let node = policies::file::read("pleach.toml", &served.join("\n")).unwrap();
+    let policy = policies::resolve::resolve(&node, &world).unwrap();
+    let sentences = policies::explain::sentences(&policy, Path::new("/work")).join("\n");
+    assert!(
+        sentences.contains("researcher may read docs/papers, write nothing, reach no network"),
+        "{sentences}"
+    );
+    assert!(sentences.contains("may give them more max_access than it has itself"), "{sentences}");
+}
+
+/// The schema names every key, and an editor that follows it accepts the valid samples.
+#[test]
+fn the_schema_accepts_the_valid_samples_and_refuses_unknown_keys() {
+    let schema = policies::file::shapes::schema();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for (path, source) in samples("valid") {
+        let value: serde_json::Value = toml::from_str(&source).unwrap();
+        assert!(validator.is_valid(&value), "{}", path.display());
+    }
+    let typo: serde_json::Value = toml::from_str("version = 1\n[polcy]\n").unwrap();
+    assert!(!validator.is_valid(&typo));
+    let later: serde_json::Value = toml::from_str("version = 1\n[bus]\n").unwrap();
+    assert!(!validator.is_valid(&later));
+}
+
+#[test]
+fn absent_means_nothing_at_the_root() {
+    let policy = load("version = 1").unwrap();
+    assert_eq!(*policy.root, policies::grant::Grant::nothing());
+    assert_eq!(policy.root_limits.turns, 100);
+    assert!(policy.clients.is_none());
+}
+
+#[test]
+fn pleachs_own_files_are_in_no_grant() {
+    let policy = load("version = 1\n[policy.filesystem]\nread_write = [\".\"]").unwrap();
+    for own in ["/work/pleach.toml", "/work/pleach.db", "/work/pleach.db-wal"] {
+        assert!(!policy.root.filesystem.allows(Path::new(own), policies::fs::FileOp::Read), "{own}");
+    }
+    assert!(policy.root.filesystem.allows(Path::new("/work/main.rs"), policies::fs::FileOp::Write));
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    let policy = load(
+        "version = 1\n[servers.s]\nurl = \"https://e.com/\"\nheaders = { A = \"hunter2-hunter2\" }\n[clients.c]\ntoken = \"hunter2-hunter2-x\"",
+    )
+    .unwrap();
+    assert!(!format!("{policy:?}").contains("hunter2"));
+}

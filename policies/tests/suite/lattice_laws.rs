@@ -1,0 +1,159 @@
+//! The laws of the lattice, on random grants and exhaustively on a small universe.
+
+use crate::universe::*;
+use policies::fs::{FileOp, FsGrant};
+use policies::grant::Grant;
+use proptest::prelude::*;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+static WANTS: LazyLock<Vec<Want>> = LazyLock::new(wants);
+
+fn included(a: &Grant, b: &Grant) -> bool {
+    WANTS.iter().all(|w| !w.granted(a) || w.granted(b))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn meet_is_associative_commutative_idempotent(a in grant(), b in grant(), c in grant()) {
+        prop_assert_eq!(a.meet(&b).meet(&c), a.meet(&b.meet(&c)));
+        prop_assert_eq!(a.meet(&b), b.meet(&a));
+        prop_assert_eq!(a.meet(&a), a);
+    }
+
+    /// allows(p ⊓ q, x) == allows(p, x) && allows(q, x)
+    #[test]
+    fn meet_grants_what_both_grant(p in grant(), q in grant()) {
+        let met = p.meet(&q);
+        for want in WANTS.iter() {
+            prop_assert_eq!(want.granted(&met), want.granted(&p) && want.granted(&q), "{:?}", want);
+        }
+    }
+
+    /// The order decided on the rules implies inclusion of what is granted …
+    #[test]
+    fn within_implies_inclusion(p in grant(), q in grant()) {
+        if p.within(&q) {
+            prop_assert!(included(&p, &q));
+        }
+        prop_assert!(p.meet(&q).within(&p));
+        prop_assert!(p.meet(&q).within(&q));
+        prop_assert!(p.within(&p));
+    }
+
+    /// … and p ⊑ q exactly when p ⊓ q grants the same as p.
+    #[test]
+    fn order_and_meet_agree(p in grant(), q in grant()) {
+        let met = p.meet(&q);
+        prop_assert_eq!(p.within(&q), p.within(&met));
+    }
+
+    #[test]
+    fn narrowing_never_widens(p in grant(), n in narrowing(), m in narrowing()) {
+        let narrowed = p.narrow(&n);
+        prop_assert!(narrowed.within(&p));
+        prop_assert!(narrowed.narrow(&m).within(&narrowed));
+    }
+
+    #[test]
+    fn files_order_is_inclusion(p in filesystem(), q in filesystem()) {
+        let semantic = WANTS.iter().all(|w| match w {
+            Want::File(path, op) => !p.allows(path, *op) || q.allows(path, *op),
+            _ => true,
+        });
+        prop_assert_eq!(p.within(&q), semantic, "{:?} {:?}", p, q);
+    }
+
+    #[test]
+    fn domains_order_is_inclusion(p in domains(), q in domains()) {
+        let semantic = WANTS.iter().all(|w| match w {
+            Want::Host(host, port) => {
+                let host = policies::domain::Host::parse(host).unwrap();
+                !p.allows(&host, *port) || q.allows(&host, *port)
+            }
+            _ => true,
+        });
+        prop_assert!(!p.within(&q) || semantic);
+        // The universe has no host for every pattern's every corner, so the other direction is
+        // the lattice's: within exactly when the meet is unchanged.
+        prop_assert_eq!(p.within(&q), p.meet(&q) == p);
+    }
+
+    #[test]
+    fn tools_order_is_inclusion(p in tools(), q in tools()) {
+        let semantic = WANTS.iter().all(|w| match w {
+            Want::Tool(tool, _) => p.mode(tool) <= q.mode(tool),
+            Want::Runtime(tool, _) => p.runtime_mode(tool) <= q.runtime_mode(tool),
+            _ => true,
+        });
+        if p.within(&q) {
+            prop_assert!(semantic, "{:?} {:?}", p, q);
+        }
+    }
+}
+
+/// Every pair of filesystem grants over two levels of two names: 4 × 4 × 4 list choices a side.
+#[test]
+fn files_exhaustively() {
+    let paths: Vec<PathBuf> = ["/a", "/a/b", "/b"].map(PathBuf::from).to_vec();
+    let subsets: Vec<Vec<PathBuf>> =
+        (0..8u32).map(|mask| paths.iter().enumerate().filter(|(i, _)| mask & (1 << i) != 0).map(|(_, p)| p.clone()).collect()).collect();
+    let mut grants = Vec::new();
+    for r in &subsets {
+        for w in &subsets {
+            for d in &subsets {
+                grants.push(FsGrant::new(r.clone(), w.clone(), d.clone()));
+            }
+        }
+    }
+    grants.sort_by_key(|g| format!("{g:?}"));
+    grants.dedup();
+    let universe: Vec<(PathBuf, FileOp)> = ["/", "/a", "/a/b", "/a/b/z", "/a/z", "/b", "/b/z", "/z"]
+        .iter()
+        .flat_map(|p| [FileOp::Read, FileOp::Write].map(|op| (PathBuf::from(p), op)))
+        .collect();
+    let row = |g: &FsGrant| universe.iter().map(|(p, op)| g.allows(p, *op)).collect::<Vec<bool>>();
+    let rows: Vec<Vec<bool>> = grants.iter().map(row).collect();
+    for (i, p) in grants.iter().enumerate() {
+        for (j, q) in grants.iter().enumerate() {
+            let semantic = rows[i].iter().zip(&rows[j]).all(|(a, b)| !a || *b);
+            assert_eq!(p.within(q), semantic, "{p:?} within {q:?}");
+            let met: Vec<bool> = rows[i].iter().zip(&rows[j]).map(|(a, b)| *a && *b).collect();
+            assert_eq!(row(&p.meet(q)), met, "{p:?} meet {q:?}");
+            assert_eq!(rows[i] == rows[j], p == q, "normal form is unique: {p:?} {q:?}");
+        }
+    }
+}
+
+/// The tool order, exhaustively over layers of one pattern a list, against every name up to
+/// four characters of a small alphabet.
+#[test]
+fn tools_exhaustively() {
+    use policies::tools::{Glob, Layer, ToolRules};
+    let globs = ["", "*", "a*", "*b", "a*b", "ab"];
+    let one = |g: &str| (!g.is_empty()).then(|| Glob::try_from(g).unwrap());
+    let mut rules = Vec::new();
+    for allow in globs {
+        for ask in globs {
+            for deny in globs {
+                rules.push(ToolRules::of(Layer::new(one(allow), one(ask), one(deny))));
+            }
+        }
+    }
+    let mut names = vec![String::new()];
+    let mut all: Vec<String> = Vec::new();
+    for _ in 0..4 {
+        names = names.iter().flat_map(|n| ["a", "b", "c"].map(|c| format!("{n}{c}"))).collect();
+        all.extend(names.clone());
+    }
+    let rows: Vec<Vec<(_, _)>> =
+        rules.iter().map(|r| all.iter().map(|n| (r.mode(n), r.runtime_mode(n))).collect()).collect();
+    for (i, p) in rules.iter().enumerate().step_by(3) {
+        for (j, q) in rules.iter().enumerate() {
+            let semantic = rows[i].iter().zip(&rows[j]).all(|(a, b)| a.0 <= b.0 && a.1 <= b.1);
+            assert_eq!(p.within(q), semantic, "{p:?} within {q:?}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The crate from outside, one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod decisions;
+mod domains;
+mod file_samples;
+mod inheritance;
+mod json;
+mod lattice_laws;
+mod manifests;
+mod universe;
+mod world;

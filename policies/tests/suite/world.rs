@@ -1,0 +1,63 @@
+//! A machine that exists only in the test: every path is what it says, files hold their name.
+
+use policies::file::{self, FileErrors};
+use policies::resolve::{Policy, Surroundings, resolve};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+pub(crate) struct World {
+    pub(crate) variables: BTreeMap<String, String>,
+    /// Links: path to target, both absolute.
+    pub(crate) links: BTreeMap<PathBuf, PathBuf>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let ci = ("CI_TOKEN".to_owned(), "0123456789abcdef0123".to_owned());
+        Self { variables: BTreeMap::from([ci]), links: BTreeMap::new() }
+    }
+}
+
+impl Surroundings for World {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+    fn folder(&self) -> &Path {
+        Path::new("/work")
+    }
+    fn file(&self) -> &Path {
+        Path::new("/work/pleach.toml")
+    }
+    fn home(&self) -> Option<PathBuf> {
+        Some("/home/ada".into())
+    }
+    fn canonical(&self, path: &Path) -> Result<PathBuf, String> {
+        let mut out = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::ParentDir if out.ends_with("missing") => {
+                    return Err("`..` after a part that does not exist".into());
+                }
+                Component::ParentDir => {
+                    out.pop();
+                }
+                Component::CurDir => {}
+                other => out.push(other),
+            }
+            if let Some(target) = self.links.get(&out) {
+                out = target.clone();
+            }
+        }
+        Ok(out)
+    }
+    fn exists(&self, path: &Path) -> bool {
+        !path.components().any(|c| c.as_os_str() == "missing")
+    }
+    fn read_text(&self, path: &Path) -> Result<String, String> {
+        Ok(path.display().to_string())
+    }
+}
+
+pub(crate) fn load(source: &str) -> Result<Policy, FileErrors> {
+    file::read("pleach.toml", source).and_then(|node| resolve(&node, &World::default()))
+}
