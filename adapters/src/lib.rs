@@ -1,1 +1,12 @@
-//! x
+//! Thin attachments to the outside. No decisions here: what may happen was decided by
+//! `policies` and arrives as a permit; these rooms perform it.
+//!
+//! | room | joins |
+//! |---|---|
+//! | [`sandbox`] | a grant to the kernel |
+//! | [`net`] | permits to sockets: the only dialler |
+//! | [`paths`] | the filesystem to `policies` |
+
+pub mod net;
+pub mod paths;
+pub mod sandbox;

@@ -1,1 +1,16 @@
-fn main() {}
+//! `pleach`: composes, guards, serves. `main` is synchronous, because the launcher of the
+//! sandbox must run before any thread or runtime exists.
+
+mod cli;
+mod egress;
+mod error;
+mod settings;
+mod telemetry;
+
+fn main() -> std::process::ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    match args.next().as_deref().and_then(|a| a.to_str()) {
+        Some(adapters::sandbox::ENTRY) => adapters::sandbox::enter(),
+        _ => cli::main(),
+    }
+}

@@ -56,17 +56,17 @@ fn agent_sentence(agent: &AgentSpec, own: &RunAuthority, folder: &Path) -> Strin
 
 /// One grant in words: `may read docs/papers, write nothing, reach no network, …`.
 pub fn describe(grant: &Grant, folder: &Path) -> String {
-    let up_to = match grant.max_access {
-        Access::ReadOnly => "calls read-only tools",
-        Access::ReadWrite => "calls tools up to read-write",
-        Access::Destructive => "calls tools of every class, destructive ones too",
+    let calls = match (tools(grant), grant.max_access) {
+        (None, _) => "no tools".to_owned(),
+        (Some(tools), Access::ReadOnly) => format!("read-only tools: {tools}"),
+        (Some(tools), Access::ReadWrite) => format!("tools up to read-write: {tools}"),
+        (Some(tools), Access::Destructive) => format!("tools of every class, destructive ones too: {tools}"),
     };
     let agents = grant.spawn;
     format!(
-        "may {}, {}. It {up_to}: {}. The tree beneath goes to depth {} with at most {} runs.",
+        "may {}, {}. It calls {calls}. The tree beneath goes to depth {} with at most {} runs.",
         files(&grant.filesystem, grant.max_access, folder),
         reach(&grant.domains, &grant.networks),
-        tools(grant),
         agents.max_depth,
         agents.max_total,
     )
@@ -107,7 +107,7 @@ fn reach(domains: &Domains, networks: &Networks) -> String {
     if all.is_empty() { "reach no network".to_owned() } else { format!("reach {}", all.join(", ")) }
 }
 
-fn tools(grant: &Grant) -> String {
+fn tools(grant: &Grant) -> Option<String> {
     let mut parts = Vec::new();
     for (mode, word) in [(Mode::Allow, ""), (Mode::Ask, "asking for "), (Mode::Deny, "never ")] {
         for layer in grant.tools.layers() {
@@ -118,5 +118,5 @@ fn tools(grant: &Grant) -> String {
         }
     }
     let allows_any = grant.tools.layers().all(|l| !l.list(Mode::Allow).is_empty() || !l.list(Mode::Ask).is_empty());
-    if allows_any { parts.join("; ") } else { "none".to_owned() }
+    allows_any.then(|| parts.join("; "))
 }

@@ -1,0 +1,70 @@
+//! Session, resource limits and capabilities.
+
+use crate::sandbox::sys;
+use std::io;
+
+/// Its own session, so that it reaches no terminal of ours; with `terminal`, standard input
+/// becomes its controlling one.
+pub(crate) fn session(terminal: bool) -> io::Result<()> {
+    // SAFETY: plain system calls on our own process and descriptor 0.
+    unsafe {
+        sys::check(libc::setsid().into())?;
+        if terminal {
+            sys::check(libc::ioctl(0, libc::TIOCSCTTY as _, 0).into())?;
+        }
+        // Signals pid 1 blocks or ignores must be ordinary for the program.
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+    Ok(())
+}
+
+/// No core files, bounded descriptors, files and processes. A hard limit already lower stays.
+pub(crate) fn apply() -> io::Result<()> {
+    let limits: [(u32, u64); 4] = [
+        (libc::RLIMIT_CORE as u32, 0),
+        (libc::RLIMIT_NOFILE as u32, 8_192),
+        (libc::RLIMIT_FSIZE as u32, 8 << 30),
+        (libc::RLIMIT_NPROC as u32, 4_096),
+    ];
+    for (resource, wanted) in limits {
+        // SAFETY: rlimit is plain data.
+        unsafe {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            sys::check(libc::getrlimit(resource as _, &mut limit).into())?;
+            let value = wanted.min(limit.rlim_max);
+            let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+            sys::check(libc::setrlimit(resource as _, &limit).into())?;
+        }
+    }
+    Ok(())
+}
+
+/// Every capability gone, from every set, and no way to regain one.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    let _ = sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong);
+    for capability in 0..64 {
+        // Beyond the last one the kernel answers EINVAL; without CAP_SETPCAP there is nothing
+        // to drop, because the empty sets below cannot be refilled under no_new_privs.
+        let _ = sys::prctl(libc::PR_CAPBSET_DROP, capability);
+    }
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let header = Header { version: 0x2008_0522, pid: 0 };
+    let none = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: version 3 takes a header and two data blocks.
+    sys::check(unsafe { libc::syscall(libc::SYS_capset, &header, none.as_ptr()) }).map(drop)
+}

@@ -1,0 +1,138 @@
+//! The view of the filesystem: a private `/tmp` and `/dev/shm`, a `/proc` of the instance's own
+//! processes, and masks over what `filesystem.deny` names.
+
+use crate::sandbox::enter::Refusal;
+use crate::sandbox::init::there;
+use crate::sandbox::spec::Spec;
+use crate::sandbox::sys;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+const PLAIN: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV;
+
+pub(crate) fn build(spec: &Spec, notes: &mut Vec<String>) -> Result<(), Refusal> {
+    let refuse = |what: &str| {
+        let what = what.to_owned();
+        move |e: io::Error| Refusal::new("mounts", format!("{what}: {e}"))
+    };
+    sys::mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "").map_err(refuse("make / private"))?;
+    if spec.private_tmp() {
+        overlay_tmp(spec).map_err(refuse("/tmp"))?;
+    } else {
+        fs::create_dir_all(spec.tmpdir()).map_err(refuse("TMPDIR"))?;
+    }
+    if Path::new("/dev/shm").is_dir() {
+        sys::mount("tmpfs", Path::new("/dev/shm"), "tmpfs", PLAIN, "mode=1777,size=256m").map_err(refuse("/dev/shm"))?;
+    }
+    proc(notes).map_err(refuse("/proc"))?;
+    check_holdable(spec)?;
+    masks(spec).map_err(refuse("filesystem.deny"))
+}
+
+/// Masks what is denied. The private home may lie inside Pleach's own folder: that mask stays
+/// passable, and the home is put back into it.
+fn masks(spec: &Spec) -> io::Result<()> {
+    let home = sys::open_tree(&spec.home)?;
+    let nothing = unreadable_file(spec)?;
+    let there = spec.deny.iter().chain(&spec.own).filter(|p| there(p));
+    let (around, apart): (Vec<&PathBuf>, Vec<&PathBuf>) = there.partition(|p| spec.home.starts_with(p));
+    for path in apart {
+        if path.is_dir() {
+            sys::mount("tmpfs", path, "tmpfs", PLAIN | libc::MS_RDONLY | libc::MS_NOEXEC, "mode=000,size=4k")?;
+        } else {
+            sys::mount(&nothing.display().to_string(), path, "", libc::MS_BIND, "")?;
+            let sealed = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOEXEC | PLAIN;
+            sys::mount("none", path, "", sealed, "")?;
+        }
+    }
+    if let Some(outermost) = around.into_iter().min_by_key(|p| p.components().count()) {
+        sys::mount("tmpfs", outermost, "tmpfs", PLAIN | libc::MS_NOEXEC, "mode=711,size=64k")?;
+        fs::create_dir_all(&spec.home)?;
+        sys::move_mount(&home, &spec.home)?;
+    }
+    Ok(())
+}
+
+/// An empty file nobody may read, to put over denied files.
+fn unreadable_file(spec: &Spec) -> io::Result<PathBuf> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let shm = Path::new("/dev/shm");
+    let path = if shm.is_dir() { shm.to_owned() } else { spec.tmpdir() }.join(".denied");
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path)?;
+    Ok(path)
+}
+
+/// Without a mount namespace a deny inside a granted folder cannot be held.
+pub(crate) fn check_without(spec: &Spec) -> Result<(), Refusal> {
+    fs::create_dir_all(spec.tmpdir()).map_err(|e| Refusal::new("TMPDIR", e.to_string()))?;
+    if spec.profile() == policies::grant::Profile::Off {
+        return Ok(());
+    }
+    let inside = |path: &&PathBuf| spec.read.iter().chain(&spec.write).any(|grant| path.starts_with(grant));
+    match spec.deny.iter().chain(spec.own.iter().filter(|p| there(p))).find(inside) {
+        None => Ok(()),
+        Some(path) => Err(Refusal::new(
+            "filesystem.deny",
+            format!(
+                "{} lies inside a granted folder, and without namespaces the kernel cannot hold a deny there; \
+                 grant narrower folders, or use profile = \"full\"",
+                path.display()
+            ),
+        )),
+    }
+}
+
+/// A denied path that does not exist, inside a folder that may be written, could be created.
+fn check_holdable(spec: &Spec) -> Result<(), Refusal> {
+    let writable = |path: &PathBuf| spec.write.iter().any(|grant| path.starts_with(grant));
+    match spec.deny.iter().find(|path| writable(path) && !there(path)) {
+        None => Ok(()),
+        Some(path) => Err(Refusal::new(
+            "filesystem.deny",
+            format!(
+                "{} does not exist, so the kernel cannot mask it, and it could be created inside the writable folder; \
+                 create it, or grant narrower folders",
+                path.display()
+            ),
+        )),
+    }
+}
+
+/// A fresh `/proc` where the kernel lets us (it does not where the host's is partly masked, as
+/// in most containers), an empty one otherwise.
+fn proc(notes: &mut Vec<String>) -> io::Result<()> {
+    let path = Path::new("/proc");
+    if sys::mount("proc", path, "proc", PLAIN | libc::MS_NOEXEC, "").is_err() {
+        sys::mount("tmpfs", path, "tmpfs", PLAIN | libc::MS_RDONLY, "mode=555,size=4k")?;
+        notes.push("/proc is empty: the kernel refused a fresh one here".into());
+    }
+    Ok(())
+}
+
+/// Replaces `/tmp`, then binds back every granted, runtime and working path that lies below it.
+fn overlay_tmp(spec: &Spec) -> io::Result<()> {
+    let tmp = Path::new("/tmp");
+    let below = spec.below_tmp();
+    let private = spec.tmpdir();
+    // Bound by the shortest: what lies beneath comes along.
+    let mut outer: Vec<&PathBuf> = below.iter().filter(|p| !below.iter().any(|o| p != &o && p.starts_with(o))).copied().collect();
+    outer.sort();
+    outer.dedup();
+    let trees: Vec<(OwnedFd, &PathBuf, bool)> =
+        outer.iter().map(|p| Ok((sys::open_tree(p)?, *p, p.is_dir()))).collect::<io::Result<_>>()?;
+    sys::mount("tmpfs", tmp, "tmpfs", PLAIN, "mode=1777,size=1g")?;
+    for (tree, path, is_dir) in trees {
+        if is_dir {
+            fs::create_dir_all(path)?;
+        } else {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::File::create(path)?;
+        }
+        sys::move_mount(&tree, path)?;
+    }
+    fs::create_dir_all(private)
+}

@@ -1,0 +1,50 @@
+//! The sandbox: what a grant means to the kernel.
+//!
+//! ```text
+//!  pleach (tokio)                     launcher (our binary, no threads)
+//!  launch ── socketpair ─────────────▶ enter
+//!    │  Spec (JSON)                      ├ unshare user, mount, pid, ipc, uts, net
+//!    │                                   ├ fork ─▶ init (pid 1 of the instance)
+//!    │                                   │          ├ mounts, proxy listener on lo
+//!    │◀─ Report + listener descriptor ───┼──────────┤
+//!    │                                   │          ├ fork ─▶ program
+//!    │                                   │          │          rlimits, capabilities, Landlock,
+//!    │                                   │          │          seccomp, exec
+//!    │  socket closed = lifeline cut     │          └ reaps, forwards signals, dies on EOF
+//!    └ waits for ◀── exit code ──────────┘
+//! ```
+//!
+//! Who may enter: [`launch`] is called by whoever holds a grant's [`Spec`]; `enter` is called
+//! by `main` before any thread exists. This is the only room with `unsafe`: raw system calls,
+//! each with the reason it is sound.
+//!
+//! The socket is the lifeline: the launcher's end is read by pid 1 alone, pleach's end is
+//! close-on-exec and lives in the [`Instance`]. However pleach ends, the kernel closes it, pid 1
+//! sees EOF and exits, and with pid 1 the kernel kills everything in its namespace.
+#![allow(unsafe_code)]
+
+mod enter;
+mod init;
+mod launch;
+mod layers;
+pub mod probe;
+pub mod pty;
+pub mod runtime;
+mod spec;
+mod sys;
+
+pub use enter::enter;
+pub use launch::{Instance, LaunchError, Pipes, launch};
+pub use spec::{Report, Spec};
+
+/// The first argument that makes our binary the launcher.
+pub const ENTRY: &str = "__sandbox";
+
+/// Where the proxy listens inside the instance's own network namespace.
+pub const PROXY_PORT: u16 = 3128;
+
+/// Sends a signal to the launcher of an instance, which passes it on to the program.
+pub fn signal(pid: u32, number: i32) {
+    // SAFETY: kill takes two numbers; the pid is of a child we still hold.
+    unsafe { libc::kill(pid as libc::pid_t, number) };
+}

@@ -1,0 +1,138 @@
+//! What the launcher is told and what it answers.
+
+use policies::grant::{Grant, Profile};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything the launcher needs; it reads no configuration of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// The program, absolute.
+    pub program: PathBuf,
+    /// Its arguments, without the program.
+    pub args: Vec<String>,
+    /// The program's name as it sees it.
+    pub arg0: Option<String>,
+    /// Its whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Its working folder.
+    pub cwd: PathBuf,
+    /// Granted for reading and executing.
+    pub read: Vec<PathBuf>,
+    /// Granted for writing too.
+    pub write: Vec<PathBuf>,
+    /// Masked: nothing beneath these, though a granted folder holds them.
+    pub deny: Vec<PathBuf>,
+    /// Pleach's own files: masked where they exist.
+    pub own: Vec<PathBuf>,
+    /// What the program needs merely to run: readable and executable, no part of a grant.
+    pub runtime: Vec<PathBuf>,
+    /// Its private home; writable.
+    pub home: PathBuf,
+    /// The layers: `full`, `no-namespaces` or `off`.
+    pub profile: String,
+    /// Whether the program gets its own session with standard input as controlling terminal.
+    pub terminal: bool,
+}
+
+impl Spec {
+    /// Fills in what comes from a grant: paths and profile.
+    pub fn grant(&mut self, grant: &Grant, own: &[PathBuf]) {
+        let files = &grant.filesystem;
+        self.read = files.read().iter().cloned().collect();
+        self.write = files.write().iter().cloned().collect();
+        self.own = own.to_vec();
+        self.deny = files.deny().iter().filter(|d| !own.contains(d)).cloned().collect();
+        self.profile = grant.sandbox.as_str().to_owned();
+    }
+    /// The profile, or the strongest one if the word is none.
+    pub fn profile(&self) -> Profile {
+        Profile::from_word(&self.profile).unwrap_or(Profile::Full)
+    }
+    /// Whether `/tmp` is replaced by a private one: unless a grant covers it whole.
+    pub(super) fn private_tmp(&self) -> bool {
+        let tmp = std::path::Path::new("/tmp");
+        self.profile() == Profile::Full && !self.read.iter().chain(&self.write).any(|p| tmp.starts_with(p))
+    }
+    /// What lies below `/tmp` and must be there all the same.
+    pub(super) fn below_tmp(&self) -> Vec<&PathBuf> {
+        let tmp = std::path::Path::new("/tmp");
+        let all = self.read.iter().chain(&self.write).chain(&self.runtime).chain([&self.home, &self.cwd, &self.program]);
+        all.filter(|p| p.starts_with(tmp) && p.as_path() != tmp && p.exists()).collect()
+    }
+    /// Where the program's temporary files go. Not `/tmp` itself when something is bound back
+    /// below it: Landlock's right to a folder reaches through the mounts beneath.
+    pub(super) fn tmpdir(&self) -> PathBuf {
+        match (self.private_tmp(), self.below_tmp().is_empty()) {
+            (true, true) => PathBuf::from("/tmp"),
+            (true, false) => PathBuf::from("/tmp/.pleach"),
+            (false, _) => self.home.join("tmp"),
+        }
+    }
+}
+
+/// What the launcher did, or why it refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The program runs under these layers.
+    Enforced {
+        /// The layers, in words.
+        layers: Vec<String>,
+        /// What a layer could not do, in words; nothing named by the profile is missing.
+        notes: Vec<String>,
+    },
+    /// A layer of the profile could not be entered, or a grant not be held; nothing ran.
+    Refused {
+        /// Which.
+        layer: String,
+        /// Why, and the cure.
+        why: String,
+    },
+    /// The sandbox stands, but the program could not be executed.
+    NotStarted {
+        /// The system's error number.
+        errno: i32,
+        /// In words.
+        why: String,
+    },
+}
+
+/// Variables of ours a program may see; everything else is left out.
+const KEPT: [&str; 8] = ["PATH", "LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "USER", "LOGNAME"];
+
+impl Spec {
+    /// A spec that grants nothing yet.
+    pub fn new(runtime: super::runtime::Runtime, args: Vec<String>, cwd: PathBuf, home: PathBuf) -> Self {
+        Self {
+            program: runtime.program,
+            args,
+            arg0: None,
+            env: BTreeMap::new(),
+            cwd,
+            read: Vec::new(),
+            write: Vec::new(),
+            deny: Vec::new(),
+            own: Vec::new(),
+            runtime: runtime.paths.into_iter().collect(),
+            home,
+            profile: Profile::Full.as_str().to_owned(),
+            terminal: false,
+        }
+    }
+    /// The clean environment: what is kept of ours, private HOME and TMPDIR, and the proxy
+    /// variables that curl, git, pip, npm, Node and Python obey.
+    pub fn standard_env(&mut self, ours: impl Iterator<Item = (String, String)>) {
+        self.env.extend(ours.filter(|(k, _)| KEPT.contains(&k.as_str()) || k.starts_with("LC_")));
+        let home = self.home.display().to_string();
+        self.env.insert("HOME".into(), home);
+        self.env.insert("TMPDIR".into(), self.tmpdir().display().to_string());
+        if self.profile() == Profile::Full {
+            let proxy = format!("http://127.0.0.1:{}", super::PROXY_PORT);
+            for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "npm_config_proxy", "npm_config_https_proxy"] {
+                self.env.insert(name.into(), proxy.clone());
+            }
+            self.env.insert("NODE_USE_ENV_PROXY".into(), "1".into());
+        }
+    }
+}

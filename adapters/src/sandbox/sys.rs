@@ -1,0 +1,123 @@
+//! Raw system calls, each wrapped once.
+
+use std::ffi::CString;
+use std::io::{self, Error};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+pub(super) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(Error::last_os_error()) } else { Ok(result) }
+}
+pub(super) fn cstring(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| Error::new(io::ErrorKind::InvalidInput, "NUL in a string"))
+}
+pub(super) fn cpath(path: &Path) -> io::Result<CString> {
+    cstring(path.as_os_str().as_bytes())
+}
+
+pub(super) fn unshare(flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes flags only; the process has one thread.
+    check(unsafe { libc::unshare(flags) }.into()).map(drop)
+}
+
+/// # Safety
+/// The caller has one thread, so the child may do anything.
+pub(super) unsafe fn fork() -> io::Result<libc::pid_t> {
+    // SAFETY: the caller's promise.
+    let pid = unsafe { libc::fork() };
+    check(pid.into())?;
+    Ok(pid)
+}
+
+pub(super) fn mount(source: &str, target: &Path, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
+    let (source, target) = (cstring(source.as_bytes())?, cpath(target)?);
+    let (kind, data) = (cstring(kind.as_bytes())?, cstring(data.as_bytes())?);
+    // SAFETY: all pointers are live C strings.
+    let result = unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast())
+    };
+    check(result.into()).map(drop)
+}
+
+/// A detached copy of the mounts at `path`, to be put elsewhere (`open_tree(2)`).
+pub(super) fn open_tree(path: &Path) -> io::Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    let c = cpath(path)?;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint | libc::AT_RECURSIVE as libc::c_uint;
+    // SAFETY: the path is a live C string; the result is a new descriptor.
+    unsafe {
+        let fd = check(libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c.as_ptr(), flags))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+/// Puts a detached mount at `target` (`move_mount(2)`).
+pub(super) fn move_mount(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    let (empty, target) = (cstring(b"")?, cpath(target)?);
+    // SAFETY: live C strings and an owned descriptor.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            empty.as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    check(result).map(drop)
+}
+
+pub(super) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: the options used take one integer.
+    check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
+}
+
+pub(super) fn close_on_exec_from(first: libc::c_uint) {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: marks descriptors only. Kernels before 5.11 lack it; Landlock ABI 3 is newer.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Sends one message with one descriptor over a unix socket.
+pub(super) fn send_with_fd(socket: RawFd, bytes: &[u8], fd: Option<RawFd>) -> io::Result<()> {
+    let mut iov = libc::iovec { iov_base: bytes.as_ptr() as *mut libc::c_void, iov_len: bytes.len() };
+    let mut control = [0u64; 4];
+    // SAFETY: msghdr is plain data; the pointers live until sendmsg returns; CMSG_* stay within
+    // `control`, which is larger than CMSG_SPACE of one descriptor and aligned for cmsghdr.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &mut iov;
+        message.msg_iovlen = 1;
+        if let Some(fd) = fd {
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(4) as usize;
+            let header = libc::CMSG_FIRSTHDR(&message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
+            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd);
+        }
+        check(libc::sendmsg(socket, &message, libc::MSG_NOSIGNAL) as libc::c_long).map(drop)
+    }
+}
+
+/// Receives one message and the descriptor that may come with it.
+pub(super) fn receive_with_fd(socket: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut control = [0u64; 4];
+    // SAFETY: as in `send_with_fd`; a received descriptor is new and owned by nobody else.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &mut iov;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = std::mem::size_of_val(&control);
+        let n = check(libc::recvmsg(socket, &mut message, libc::MSG_CMSG_CLOEXEC) as libc::c_long)?;
+        let header = libc::CMSG_FIRSTHDR(&message);
+        let fd = (!header.is_null() && (*header).cmsg_type == libc::SCM_RIGHTS)
+            .then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()));
+        Ok((n as usize, fd))
+    }
+}

@@ -1,0 +1,5 @@
+//! What the tests share: the built binary, temporary folders, and small servers that remember
+//! what really reached them.
+
+pub mod ledger;
+pub mod pleach;

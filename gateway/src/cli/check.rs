@@ -1,0 +1,63 @@
+use super::Context;
+use crate::error::{Exit, Outcome};
+use crate::settings;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Read a policy file and say in sentences what it allows.
+///
+/// Exits 0 when the file holds, 2 with every error (file:line:column, what is wrong, what would
+/// be right) when it does not. Nothing is started.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The file; default: --config.
+    file: Option<PathBuf>,
+    /// Print one JSON object: `ok`, `errors`, `warnings`, `sentences`.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Outcome {
+    let path = args.file.unwrap_or_else(|| context.config.clone());
+    let shown = path.display().to_string();
+    let source = std::fs::read_to_string(&path)
+        .map_err(|e| crate::error::Failure::usage(format!("{shown}: {e}; `pleach init` writes one")))?;
+    let file = path.canonicalize()?;
+    let loaded = match settings::understand(&shown, &source, &file) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            if args.json {
+                let errors: Vec<_> = errors.0.iter().map(error_json).collect();
+                println!("{}", json!({ "ok": false, "errors": errors, "warnings": [], "sentences": [] }));
+            } else {
+                println!("{errors}");
+            }
+            return Ok(Exit::Usage as u8);
+        }
+    };
+    let sentences = policies::explain::sentences(&loaded.policy, &loaded.folder);
+    let warnings = &loaded.policy.warnings;
+    if args.json {
+        let warnings: Vec<_> = warnings.iter().map(error_json).collect();
+        println!("{}", json!({ "ok": true, "errors": [], "warnings": warnings, "sentences": sentences }));
+        return Ok(0);
+    }
+    for sentence in sentences {
+        println!("{sentence}\n");
+    }
+    for warning in warnings {
+        println!("warning: {warning}");
+    }
+    println!("{shown} holds.");
+    Ok(0)
+}
+
+fn error_json(error: &policies::file::FileError) -> serde_json::Value {
+    json!({
+        "file": &*error.place.file,
+        "line": error.place.line,
+        "column": error.place.column,
+        "message": error.message,
+        "not_in_this_version": error.not_in_this_version,
+    })
+}

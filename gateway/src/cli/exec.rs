@@ -1,0 +1,152 @@
+use super::Context;
+use crate::egress::{self, Owner};
+use crate::error::{Exit, Failure, Outcome};
+use crate::settings::{self, Loaded};
+use adapters::sandbox::{LaunchError, Pipes, Spec, launch, pty, runtime};
+use policies::authority::{Authority, RunAuthority};
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Run a command in the sandbox of an agent's grant.
+///
+/// The command sees what the agent's own tools would: granted files, granted domains through the
+/// proxy, nothing else. Standard output is the command's alone; the exit code is the command's,
+/// 128+n when signal n ended it, 125 when pleach failed, 126 when the command cannot be executed,
+/// 127 when it does not exist.
+///
+/// Example: pleach exec --agent researcher -- cat docs/papers/a.md
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The agent whose grant applies; default: the default agent.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+struct Fixed(String, Authority);
+
+impl Owner for Fixed {
+    fn name(&self) -> String {
+        self.0.clone()
+    }
+    fn authority(&self) -> Option<Authority> {
+        Some(self.1.clone())
+    }
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Outcome {
+    let own = |f: Failure| if f.exit == Exit::Usage as u8 { f } else { Failure::new(Exit::ExecFailed, f.message) };
+    let loaded = settings::load(&context.config).map_err(own)?;
+    let agent = super::agent_named(&loaded.policy, args.agent.as_deref())?;
+    let authority = RunAuthority::spawn(&loaded.policy.door(None), &agent.policy, None)
+        .map_err(|_| Failure::new(Exit::ExecFailed, "the agent's grant cannot be computed"))?
+        .use_;
+    let name = format!("exec as {}", agent.name);
+    let spec = spec(&loaded, &authority, &args.command, agent.name.as_str())?;
+    execute(spec, Arc::new(Fixed(name, authority))).await
+}
+
+fn spec(loaded: &Loaded, authority: &Authority, command: &[String], agent: &str) -> Result<Spec, Failure> {
+    let cwd = std::env::current_dir().map_err(|e| Failure::new(Exit::ExecFailed, e))?;
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into());
+    let found = runtime::discover(&command[0], &command[1..], &cwd, &path).map_err(|e| match e {
+        runtime::RuntimeError::NotFound(_) => Failure::new(Exit::ExecMissing, e),
+        runtime::RuntimeError::NotExecutable(_) => Failure::new(Exit::ExecDenied, e),
+    })?;
+    let home = loaded.home("exec", agent).map_err(|e| Failure::new(Exit::ExecFailed, e))?;
+    let mut spec = Spec::new(found, command[1..].to_vec(), cwd, home);
+    spec.arg0 = Some(command[0].clone());
+    spec.grant(authority.grant(), &loaded.own());
+    spec.standard_env(std::env::vars());
+    Ok(spec)
+}
+
+async fn execute(mut spec: Spec, owner: Arc<dyn Owner>) -> Outcome {
+    let failed = |e: std::io::Error| Failure::new(Exit::ExecFailed, e);
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let pty = if terminal { Some(pty::open(std::io::stdin().as_fd()).map_err(failed)?) } else { None };
+    spec.terminal = terminal;
+    let pipes = match &pty {
+        None => Pipes::inherited(),
+        Some(pty) => {
+            let end = || pty.slave.try_clone().map(std::process::Stdio::from);
+            Pipes { stdin: end().map_err(failed)?, stdout: end().map_err(failed)?, stderr: end().map_err(failed)? }
+        }
+    };
+    let mut instance = launch(&spec, pipes).await.map_err(|e| match e {
+        LaunchError::NotStarted { errno, .. } if errno == libc::ENOENT => Failure::new(Exit::ExecMissing, e),
+        LaunchError::NotStarted { .. } => Failure::new(Exit::ExecDenied, e),
+        other => Failure::new(Exit::ExecFailed, other),
+    })?;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    if let Some(listener) = instance.proxy.take() {
+        egress::serve(listener, owner, &tasks, stop.clone()).map_err(failed)?;
+    }
+    let relay = pty.map(|pty| {
+        drop(pty.slave);
+        Terminal::start(pty.master)
+    });
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate()).map_err(failed)?,
+        signal(SignalKind::interrupt()).map_err(failed)?,
+    );
+    let status = loop {
+        tokio::select! {
+            status = instance.child.wait() => break status.map_err(failed)?,
+            _ = term.recv() => forward(&instance, libc::SIGTERM),
+            _ = int.recv() => forward(&instance, libc::SIGINT),
+        }
+    };
+    if let Some(relay) = relay {
+        relay.finish();
+    }
+    stop.cancel();
+    Ok(u8::try_from(status.code().unwrap_or(i32::from(Exit::ExecFailed as u8))).unwrap_or(Exit::ExecFailed as u8))
+}
+
+fn forward(instance: &adapters::sandbox::Instance, number: i32) {
+    if let Some(pid) = instance.child.id() {
+        adapters::sandbox::signal(pid, number);
+    }
+}
+
+/// Relays between our terminal and the command's own.
+struct Terminal {
+    _raw: Option<pty::Raw>,
+    output: std::thread::JoinHandle<()>,
+}
+
+impl Terminal {
+    fn start(master: std::os::fd::OwnedFd) -> Self {
+        let raw = pty::Raw::enter().ok();
+        let (reader, writer) = (master.try_clone(), master.try_clone());
+        // Blocking threads: they end with the process or with the terminal.
+        if let Ok(writer) = writer {
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::fs::File::from(writer));
+            });
+        }
+        tokio::spawn(async move {
+            let Ok(mut changed) = signal(SignalKind::window_change()) else { return };
+            while changed.recv().await.is_some() {
+                pty::resize(std::io::stdin().as_fd(), master.as_fd());
+            }
+        });
+        let output = std::thread::spawn(move || {
+            if let Ok(reader) = reader {
+                // EIO is how a terminal says that its other end is closed.
+                let _ = std::io::copy(&mut std::fs::File::from(reader), &mut std::io::stdout());
+            }
+        });
+        Self { _raw: raw, output }
+    }
+    fn finish(self) {
+        let _ = self.output.join();
+    }
+}

@@ -1,0 +1,86 @@
+//! The command line: one file a command.
+
+mod check;
+mod doctor;
+mod exec;
+mod schema;
+
+use crate::error::{Failure, Outcome};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A gateway between agents and the world: MCP servers behind one guarded endpoint, and a tree
+/// of agents in which a child can never do what its parent may not give.
+#[derive(Parser)]
+#[command(name = "pleach", version, max_term_width = 100)]
+struct Cli {
+    /// The policy file.
+    #[arg(long, short, global = true, default_value = "pleach.toml", value_name = "FILE")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Args),
+    Schema(schema::Args),
+    Exec(exec::Args),
+    Doctor(doctor::Args),
+}
+
+/// What every command gets.
+pub(crate) struct Context {
+    /// The policy file as named.
+    pub(crate) config: PathBuf,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    crate::telemetry::start();
+    let context = Context { config: cli.config };
+    let outcome = match cli.command {
+        Command::Check(args) => check::run(&context, args),
+        Command::Schema(args) => schema::run(args),
+        Command::Exec(args) => block_on(exec::run(&context, args)),
+        Command::Doctor(args) => block_on(doctor::run(args)),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure { exit, message }) => {
+            eprintln!("pleach: {message}");
+            ExitCode::from(exit)
+        }
+    }
+}
+
+/// Runs a command that needs the runtime.
+fn block_on(future: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(future);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome
+}
+
+/// The agent a flag names, or the default one.
+fn agent_named<'a>(
+    policy: &'a policies::resolve::Policy,
+    name: Option<&str>,
+) -> Result<&'a policies::resolve::AgentSpec, Failure> {
+    let all = || policy.agents.keys().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
+    match name {
+        Some(name) => policy.agents.get(name).ok_or_else(|| {
+            let near = policies::names::nearest(name, policy.agents.keys().map(|n| n.as_str()));
+            let hint = near.map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
+            Failure::usage(format!("no agent is named {name:?}{hint} The file defines: {}", all()))
+        }),
+        None => policy.default_agent().ok_or_else(|| {
+            let message = match policy.agents.len() {
+                0 => "the file defines no agent; add [agents.NAME]".to_owned(),
+                _ => format!("which agent? Name one with --agent, or set [gateway] default_agent: {}", all()),
+            };
+            Failure::usage(message)
+        }),
+    }
+}

@@ -1,0 +1,12 @@
+use crate::error::Outcome;
+
+/// Print the JSON Schema of the policy file, for editors.
+///
+/// Example: pleach schema > pleach.schema.json
+#[derive(clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_: Args) -> Outcome {
+    println!("{:#}", policies::file::shapes::schema());
+    Ok(0)
+}
