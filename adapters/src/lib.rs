@@ -7,6 +7,8 @@
 //! | [`net`] | permits to sockets: the only dialler |
 //! | [`paths`] | the filesystem to `policies` |
 
+pub mod builtin;
+pub mod mcp;
 pub mod net;
 pub mod paths;
 pub mod sandbox;

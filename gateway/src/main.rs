@@ -1,9 +1,14 @@
 //! `pleach`: composes, guards, serves. `main` is synchronous, because the launcher of the
 //! sandbox must run before any thread or runtime exists.
 
+mod auth;
 mod cli;
 mod egress;
 mod error;
+mod guard;
+mod mcp;
+mod serve;
+mod servers;
 mod settings;
 mod telemetry;
 
@@ -11,6 +16,13 @@ fn main() -> std::process::ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|a| a.to_str()) {
         Some(adapters::sandbox::ENTRY) => adapters::sandbox::enter(),
+        Some(adapters::builtin::ENTRY) => match adapters::builtin::serve() {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("pleach workspace server: {e}");
+                std::process::ExitCode::FAILURE
+            }
+        },
         _ => cli::main(),
     }
 }

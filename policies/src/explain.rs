@@ -84,8 +84,8 @@ fn files(fs: &FsGrant, access: Access, folder: &Path) -> String {
     };
     let read = list(&mut fs.read().iter().map(|p| short(p)));
     let mut write = list(&mut fs.write().iter().map(|p| short(p)));
-    if access == Access::ReadOnly && !fs.write().is_empty() {
-        write = "nothing through read-only tools".to_owned();
+    if access == Access::ReadOnly {
+        write = "nothing".to_owned();
     }
     let mut text = format!("read {read}, write {write}");
     let deny: Vec<String> = fs.deny().iter().filter(|p| !own_file(p)).map(|p| short(p)).collect();

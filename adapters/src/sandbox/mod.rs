@@ -48,3 +48,9 @@ pub fn signal(pid: u32, number: i32) {
     // SAFETY: kill takes two numbers; the pid is of a child we still hold.
     unsafe { libc::kill(pid as libc::pid_t, number) };
 }
+
+/// Sends a signal to a process group we made.
+pub fn signal_group(group: u32, number: i32) {
+    // SAFETY: as above, for a group whose leader is our child.
+    unsafe { libc::kill(-(group as libc::pid_t), number) };
+}

@@ -1,6 +1,7 @@
 //! What the launcher is told and what it answers.
 
 use policies::grant::{Grant, Profile};
+use policies::permission::Access;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +42,11 @@ impl Spec {
     pub fn grant(&mut self, grant: &Grant, own: &[PathBuf]) {
         let files = &grant.filesystem;
         self.read = files.read().iter().cloned().collect();
-        self.write = files.write().iter().cloned().collect();
+        // Under a read-only ceiling nothing is written, whatever folders are inherited for it.
+        self.write = match grant.max_access {
+            Access::ReadOnly => Vec::new(),
+            _ => files.write().iter().cloned().collect(),
+        };
         self.own = own.to_vec();
         self.deny = files.deny().iter().filter(|d| !own.contains(d)).cloned().collect();
         self.profile = grant.sandbox.as_str().to_owned();

@@ -3,7 +3,10 @@
 mod check;
 mod doctor;
 mod exec;
+mod explain;
 mod schema;
+mod serve;
+mod tools;
 
 use crate::error::{Failure, Outcome};
 use clap::{Parser, Subcommand};
@@ -26,6 +29,9 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Schema(schema::Args),
+    Serve(serve::Args),
+    Tools(tools::Args),
+    Explain(explain::Args),
     Exec(exec::Args),
     Doctor(doctor::Args),
 }
@@ -43,6 +49,9 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Check(args) => check::run(&context, args),
         Command::Schema(args) => schema::run(args),
+        Command::Serve(args) => block_on(serve::run(&context, args)),
+        Command::Tools(args) => block_on(tools::run(&context, args)),
+        Command::Explain(args) => block_on(explain::run(&context, args)),
         Command::Exec(args) => block_on(exec::run(&context, args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
     };

@@ -93,7 +93,7 @@ pub struct ServerWords {
 }
 
 /// An imported tool.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tool {
     /// The name outside, as rules and models see it.
     pub name: String,
@@ -271,14 +271,17 @@ pub struct NameMap {
 
 impl NameMap {
     /// Builds the map. `auto` lists the servers with `prefix = "auto"`.
-    pub fn build(tools: Vec<Tool>, auto: &BTreeSet<Name>) -> Self {
+    pub fn build(tools: Vec<Arc<Tool>>, auto: &BTreeSet<Name>) -> Self {
         let mut count: BTreeMap<String, usize> = BTreeMap::new();
         for tool in &tools {
             *count.entry(tool.name.clone()).or_default() += 1;
         }
-        let tools: Vec<Tool> = tools
+        let tools: Vec<Arc<Tool>> = tools
             .into_iter()
-            .map(|t| if count[&t.name] > 1 && auto.contains(&t.server) { t.prefixed() } else { t })
+            .map(|t| {
+                let collides = count[&t.name] > 1 && auto.contains(&t.server);
+                if collides { Arc::new(Arc::unwrap_or_clone(t).prefixed()) } else { t }
+            })
             .collect();
         let mut map = Self::default();
         for tool in tools {
@@ -298,7 +301,7 @@ impl NameMap {
                 map.refused.insert(name, why);
                 continue;
             }
-            map.tools.insert(name, Arc::new(tool));
+            map.tools.insert(name, tool);
         }
         map
     }

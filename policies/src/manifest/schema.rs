@@ -3,6 +3,7 @@
 
 use crate::json::Json;
 use std::fmt;
+use std::sync::Arc;
 
 /// Bytes of a schema beyond which it is refused: compiled schemas are kept for good.
 const MAX_SCHEMA: usize = 512 << 10;
@@ -20,7 +21,8 @@ pub enum SchemaError {
     Invalid(String),
 }
 
-pub(super) struct Schema(jsonschema::Validator);
+#[derive(Clone)]
+pub(super) struct Schema(Arc<jsonschema::Validator>);
 
 impl fmt::Debug for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,7 +39,7 @@ impl Schema {
             .offline()
             .with_pattern_options(jsonschema::PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACK))
             .build(&schema.to_serde())
-            .map(Self)
+            .map(|validator| Self(Arc::new(validator)))
             .map_err(|e| SchemaError::Invalid(first_line(&e.to_string())))
     }
     pub(super) fn check(&self, value: &Json) -> Result<(), String> {

@@ -41,7 +41,7 @@ const PATH_NAMES: [&str; 28] = [
 const URL_NAMES: [&str; 10] =
     ["url", "urls", "uri", "uris", "link", "href", "endpoint", "base_url", "webhook_url", "callback_url"];
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Pointers {
     paths: Option<Vec<String>>,
     urls: Option<Vec<String>>,

@@ -5,6 +5,7 @@ use policies::manifest::{NameMap, RawTouched, ServerWords, ToolWords, Imported, 
 use policies::names::Name;
 use policies::permission::Access;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn list(text: &str) -> Vec<Json> {
     Json::parse(text.as_bytes(), Limits::default()).unwrap().as_array().unwrap().to_vec()
@@ -108,7 +109,9 @@ fn declared_pointers_are_complete() {
 fn names_nobody_owns_twice() {
     let words = |prefix| ServerWords { prefix, ..ServerWords::default() };
     let one = r#"[{"name":"x","inputSchema":{"type":"object"}},{"name":"Agent","inputSchema":{"type":"object"}}]"#;
-    let tools = |server: &str, prefix| import(&name(server), &words(prefix), &list(one)).tools;
+    let tools = |server: &str, prefix| -> Vec<Arc<_>> {
+        import(&name(server), &words(prefix), &list(one)).tools.into_iter().map(Arc::new).collect()
+    };
     let mut all = tools("a", Prefix::None);
     all.extend(tools("b", Prefix::None));
     let map = NameMap::build(all, &BTreeSet::new());

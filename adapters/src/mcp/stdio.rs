@@ -1,0 +1,262 @@
+//! A sandboxed process on its standard streams: one JSON message a line.
+//!
+//! Three tasks serve it: one writes, one reads and sorts, one keeps the tail of standard error
+//! for the message that explains an end. They end with the process.
+
+use super::connection::{Events, answer};
+use super::wire::Message;
+use super::McpError;
+use crate::sandbox::Instance;
+use policies::json::{Json, Limits, Object};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// One line, and so one result, may have this many bytes.
+const MAX_LINE: usize = 16 << 20;
+/// How much of standard error is kept.
+const STDERR_TAIL: usize = 2_000;
+/// Messages waiting to be written.
+const WRITE_QUEUE: usize = 256;
+
+type Outcome = Result<Json, McpError>;
+type Progress = Arc<dyn Fn(Object) + Send + Sync>;
+
+struct Waiting {
+    done: oneshot::Sender<Outcome>,
+    progress: Option<Progress>,
+}
+
+struct Shared {
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    alive: AtomicBool,
+    stderr: Mutex<String>,
+    /// Milliseconds after `born` at which the server last said anything.
+    heard: AtomicU64,
+    born: Instant,
+    end: CancellationToken,
+    events: Arc<dyn Events>,
+}
+
+pub(super) struct Stdio {
+    shared: Arc<Shared>,
+    writer: mpsc::Sender<String>,
+}
+
+impl Drop for Stdio {
+    fn drop(&mut self) {
+        self.shared.end.cancel();
+    }
+}
+
+impl Stdio {
+    pub(super) fn start(mut instance: Instance, events: Arc<dyn Events>) -> Result<Self, McpError> {
+        let child = &mut instance.child;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(McpError::Unreachable("its streams are not piped".into()));
+        };
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            alive: AtomicBool::new(true),
+            stderr: Mutex::default(),
+            heard: AtomicU64::new(0),
+            born: Instant::now(),
+            end: CancellationToken::new(),
+            events,
+        });
+        let (writer, queue) = mpsc::channel(WRITE_QUEUE);
+        tokio::spawn(write(stdin, queue, shared.clone()));
+        let errors = tokio::spawn(keep_tail(stderr, shared.clone()));
+        tokio::spawn(live(instance, stdout, errors, writer.clone(), shared.clone()));
+        Ok(Self { shared, writer })
+    }
+    pub(super) fn alive(&self) -> bool {
+        self.shared.alive.load(Ordering::Acquire)
+    }
+    pub(super) async fn request(&self, number: u64, message: &Message, progress: Option<Progress>) -> Outcome {
+        let (done, wait) = oneshot::channel();
+        self.shared.lock().insert(number, Waiting { done, progress });
+        // Looked at after the insertion: whoever ends the process clears the map after this flag.
+        if !self.alive() || self.writer.send(message.to_line()).await.is_err() {
+            self.forget(number);
+            return Err(McpError::Gone(self.shared.last_words()));
+        }
+        wait.await.unwrap_or_else(|_| Err(McpError::Gone(self.shared.last_words())))
+    }
+    pub(super) fn notify(&self, message: &Message) {
+        // A full queue means a server that does not read; the limit of the request it concerns
+        // has its own consequence.
+        let _ = self.writer.try_send(message.to_line());
+    }
+    pub(super) fn forget(&self, number: u64) {
+        self.shared.lock().remove(&number);
+    }
+    /// A request ran into its limit. A server that said nothing at all meanwhile is hung, and is
+    /// ended, so that the next call gets a fresh one.
+    pub(super) fn suspect(&self, limit: Duration) {
+        let now = self.shared.born.elapsed().as_millis() as u64;
+        let heard = self.shared.heard.load(Ordering::Relaxed);
+        if now.saturating_sub(heard) >= limit.as_millis() as u64 {
+            self.shared.end.cancel();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn last_words(&self) -> String {
+        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = tail.trim();
+        if tail.is_empty() { String::new() } else { format!("; its last words: {tail}") }
+    }
+}
+
+async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<String>, shared: Arc<Shared>) {
+    loop {
+        let line = tokio::select! {
+            () = shared.end.cancelled() => return,
+            line = queue.recv() => line,
+        };
+        let Some(line) = line else { return };
+        let written = tokio::select! {
+            () = shared.end.cancelled() => return,
+            written = stdin.write_all(line.as_bytes()) => written,
+        };
+        if written.is_err() || stdin.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn keep_tail(stderr: ChildStderr, shared: Arc<Shared>) {
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut reader).take(8_192).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&line);
+        shared.events.log(text.trim_end());
+        let mut tail = shared.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.push_str(&text);
+        if tail.len() > STDERR_TAIL {
+            let mut cut = tail.len() - STDERR_TAIL;
+            while !tail.is_char_boundary(cut) {
+                cut += 1;
+            }
+            *tail = tail.split_off(cut);
+        }
+    }
+}
+
+/// Reads until the process ends or is to end, then ends it for good and tells everybody who
+/// waits.
+async fn live(
+    mut instance: Instance,
+    stdout: ChildStdout,
+    errors: tokio::task::JoinHandle<()>,
+    writer: mpsc::Sender<String>,
+    shared: Arc<Shared>,
+) {
+    let why = tokio::select! {
+        why = read(stdout, &writer, &shared) => why,
+        () = shared.end.cancelled() => "pleach ended it".to_owned(),
+    };
+    instance.kill().await;
+    // The tail of standard error is complete once its writer is gone.
+    let _ = tokio::time::timeout(Duration::from_secs(1), errors).await;
+    shared.alive.store(false, Ordering::Release);
+    shared.end.cancel();
+    let words = format!(" ({why}){}", shared.last_words());
+    for (_, waiting) in shared.lock().drain() {
+        let _ = waiting.done.send(Err(McpError::Gone(words.clone())));
+    }
+}
+
+async fn read(stdout: ChildStdout, writer: &mpsc::Sender<String>, shared: &Shared) -> String {
+    let mut reader = BufReader::with_capacity(64 << 10, stdout);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut reader).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await {
+            Ok(0) => return "it closed its output".to_owned(),
+            Ok(_) if line.len() > MAX_LINE => return format!("it sent a line larger than {MAX_LINE} bytes"),
+            Ok(_) => {}
+            Err(e) => return format!("its output broke: {e}"),
+        }
+        shared.heard.store(shared.born.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let text = line.trim_ascii();
+        if !text.is_empty() {
+            sort(text, writer, shared);
+        }
+    }
+}
+
+fn sort(text: &[u8], writer: &mpsc::Sender<String>, shared: &Shared) {
+    let limits = Limits { bytes: MAX_LINE, ..Limits::default() };
+    match Message::read(text, limits) {
+        Ok(Message::Response { id, outcome }) => {
+            let waiting = id.as_u64().and_then(|id| shared.lock().remove(&id));
+            if let Some(waiting) = waiting {
+                let _ = waiting.done.send(outcome.map_err(McpError::Rpc));
+            }
+        }
+        Ok(Message::Notification { method, params }) => notification(&method, params, shared),
+        Ok(Message::Request { id, method, .. }) => {
+            let response = Message::Response { id, outcome: answer(&method) };
+            let _ = writer.try_send(response.to_line());
+        }
+        Err(error) => unreadable(text, &error.message, shared),
+    }
+}
+
+fn notification(method: &str, params: Object, shared: &Shared) {
+    match method {
+        "notifications/progress" => {
+            let token = params.get(super::meta::PROGRESS_TOKEN).and_then(Json::as_u64);
+            let progress = token.and_then(|t| shared.lock().get(&t).and_then(|w| w.progress.clone()));
+            if let Some(progress) = progress {
+                progress(params);
+            }
+        }
+        "notifications/tools/list_changed" => shared.events.tools_changed(),
+        "notifications/message" => {
+            let data = params.get("data").map(ToString::to_string).unwrap_or_default();
+            shared.events.log(&data);
+        }
+        _ => {}
+    }
+}
+
+/// A line we refuse. If it was the answer to a request, that request fails with the reason;
+/// anything else is noise some servers print, and is ignored.
+fn unreadable(text: &[u8], why: &str, shared: &Shared) {
+    let id = serde_json::from_slice::<serde_json::Value>(text).ok().and_then(|v| v.get("id")?.as_u64());
+    // Too deep for serde_json too: look for the id where servers write it, at either end.
+    let id = id.or_else(|| lone_pending(text, shared));
+    if let Some(waiting) = id.and_then(|id| shared.lock().remove(&id)) {
+        let _ = waiting.done.send(Err(McpError::Protocol(format!("its answer is unacceptable: {why}"))));
+        return;
+    }
+    let start = String::from_utf8_lossy(&text[..text.len().min(120)]);
+    shared.events.log(&format!("ignored on stdout: {start}"));
+}
+
+/// The only request in flight, when a broken line looks like a response at all.
+fn lone_pending(text: &[u8], shared: &Shared) -> Option<u64> {
+    if !text.starts_with(b"{") {
+        return None;
+    }
+    let waiting = shared.lock();
+    (waiting.len() == 1).then(|| waiting.keys().next().copied())?
+}

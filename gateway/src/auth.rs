@@ -1,0 +1,123 @@
+//! Who a request comes from, and whether it may come from there at all: bearer tokens to
+//! clients, and the Host and Origin checks that keep web pages and rebound names out.
+
+use crate::guard::Caller;
+use http::{HeaderMap, StatusCode};
+use policies::resolve::{ClientSpec, GatewaySpec, Policy};
+use subtle::ConstantTimeEq;
+
+/// The caller of a request: a client, or the anonymous one where no clients are named.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity<'a> {
+    /// The client's table.
+    pub(crate) client: Option<&'a ClientSpec>,
+}
+
+impl Identity<'_> {
+    /// The principal's name.
+    pub(crate) fn principal(&self) -> &str {
+        self.client.map_or("local", |c| c.name.as_str())
+    }
+    /// The caller it is at the main door.
+    pub(crate) fn caller(&self, policy: &Policy) -> Caller {
+        let who = self.client.map_or_else(|| "anonymous local client".to_owned(), |c| format!("client {}", c.name));
+        Caller::new(self.principal(), &who, policy.door(self.client))
+    }
+}
+
+/// Names the caller by its bearer token.
+///
+/// # Errors
+/// 401 for whoever is unknown, where clients are named.
+pub(crate) fn identify<'a>(policy: &'a Policy, token: Option<&str>) -> Result<Identity<'a>, &'static str> {
+    let Some(clients) = &policy.clients else { return Ok(Identity { client: None }) };
+    let Some(token) = token else { return Err("a bearer token is needed: Authorization: Bearer …") };
+    // Every token is compared, in constant time each, so that timing tells nothing.
+    let mut found = None;
+    for client in clients.values() {
+        if bool::from(client.token.expose().as_bytes().ct_eq(token.as_bytes())) {
+            found = Some(client);
+        }
+    }
+    found.map(|client| Identity { client: Some(client) }).ok_or("the token names no client")
+}
+
+/// The bearer token of a request (RFC 6750 section 2.1; never from the query).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get("authorization")?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Refuses a foreign Host (DNS rebinding) and a foreign Origin (a web page), on every route.
+///
+/// # Errors
+/// 403 with the setting that would allow it.
+pub(crate) fn check_source(headers: &HeaderMap, gateway: &GatewaySpec) -> Result<(), (StatusCode, String)> {
+    let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
+    let host = text("host").unwrap_or("");
+    if !is_local(host_only(host)) && !matches_any(host, &gateway.allowed_hosts) {
+        return Err((StatusCode::FORBIDDEN, format!("Host {host:?} is not served here; add it to [gateway] allowed_hosts")));
+    }
+    match text("origin") {
+        None => Ok(()),
+        Some(origin) => {
+            let local = url::Url::parse(origin).ok().and_then(|u| u.host_str().map(|h| is_local(h.trim_matches(['[', ']']))));
+            if local == Some(true) || matches_any(origin, &gateway.allowed_origins) {
+                return Ok(());
+            }
+            Err((StatusCode::FORBIDDEN, format!("Origin {origin:?} may not call; add it to [gateway] allowed_origins")))
+        }
+    }
+}
+
+fn matches_any(value: &str, allowed: &[String]) -> bool {
+    allowed.iter().any(|a| a.eq_ignore_ascii_case(value) || a.eq_ignore_ascii_case(host_only(value)))
+}
+
+fn host_only(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    host.rsplit_once(':').map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host })
+}
+
+fn is_local(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_origins() {
+        let gateway = GatewaySpec {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            allowed_hosts: vec!["pleach.internal".into()],
+            allowed_origins: vec!["https://app.example.com".into()],
+            default_agent: None,
+            framework_tools: false,
+        };
+        let check = |host: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert("origin", origin.parse().unwrap());
+            }
+            check_source(&headers, &gateway).is_ok()
+        };
+        for host in ["localhost", "localhost:7420", "127.0.0.1:7420", "[::1]:7420", "LOCALHOST", "pleach.internal:1", "127.0.0.2"] {
+            assert!(check(host, None), "{host}");
+        }
+        for host in ["evil.com", "localhost.evil.com", "127.0.0.1.nip.io", "", "localhost:80:80", "evil.com:7420"] {
+            assert!(!check(host, None), "{host}");
+        }
+        for origin in ["http://localhost:3000", "http://127.0.0.1", "http://[::1]:80", "https://app.example.com"] {
+            assert!(check("localhost", Some(origin)), "{origin}");
+        }
+        for origin in ["null", "http://evil.com", "http://localhost.evil.com", "https://app.example.com.evil.com", "file://"] {
+            assert!(!check("localhost", Some(origin)), "{origin}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+use super::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::guard::{Approve, Caller, Decided, Guard};
+use crate::servers::Servers;
+use crate::settings;
+use policies::authority::RunAuthority;
+use policies::json::{Json, Limits};
+use policies::permit::Denial;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Say what would happen to a call, and which rule of which ancestor decides.
+///
+/// Nothing is called; the tool's server is started to learn its schema. Exits 0 when the call
+/// would be allowed, 1 when it would be denied.
+///
+/// Example: pleach explain --agent researcher --tool files__Read --args '{"file_path":"a.md"}'
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The agent; default: the root policy itself.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// The tool's outside name.
+    #[arg(long, value_name = "TOOL")]
+    tool: String,
+    /// The arguments.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    args: String,
+    /// Print one JSON object: `verdict`, `rule`, `who`, `place`, `fix`, `chain`.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Outcome {
+    let loaded = Arc::new(settings::load(&context.config)?);
+    let arguments = Json::parse(args.args.as_bytes(), Limits::default()).map_err(|e| Failure::usage(format!("--args: {e}")))?;
+    let root = loaded.policy.door(None);
+    let (who, authority) = match &args.agent {
+        None => ("the root policy".to_owned(), root),
+        Some(name) => {
+            let agent = super::agent_named(&loaded.policy, Some(name))?;
+            let run = RunAuthority::spawn(&root, &agent.policy, None).map_err(|_| Failure::usage("the agent asks too much"))?;
+            (format!("agent {name}"), run.use_)
+        }
+    };
+    let servers = Servers::new(loaded.clone());
+    let guard = Guard::new(servers.clone(), Approve::Nobody);
+    let caller = Caller::new("local", &who, authority);
+    let decided = guard.decide(&caller, &args.tool, arguments).await;
+    servers.shutdown().await;
+    let chain = caller.authority.chain().join(" > ");
+    let (verdict, rule, denial) = match &decided {
+        Decided::Allowed(_, rule) => ("allow", rule.to_string(), None),
+        Decided::Denied(denial) => ("deny", denial.rule.clone(), Some(denial.clone())),
+        Decided::Unknown => {
+            let near = near(&guard, &args.tool);
+            ("deny", format!("no tool is named {}", args.tool), Some(Denial::plain(format!("no tool is named {}", args.tool), near)))
+        }
+    };
+    if args.json {
+        let place = denial.as_ref().and_then(|d| d.place.as_ref()).map(ToString::to_string);
+        let (by, fix) = denial.as_ref().map_or((None, None), |d| (d.who.clone(), d.fix.clone()));
+        println!("{}", json!({ "verdict": verdict, "rule": rule, "who": by, "place": place, "fix": fix, "chain": chain }));
+    } else {
+        match &denial {
+            None => println!("allowed: {rule}"),
+            Some(denial) => println!("{}", denial.for_person()),
+        }
+        println!("chain: {chain}");
+    }
+    Ok(if denial.is_some() { Exit::Failed as u8 } else { 0 })
+}
+
+fn near(guard: &Guard, tool: &str) -> String {
+    let map = guard.servers.manifests.map();
+    match policies::names::nearest(tool, map.tools.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "`pleach tools` lists them".to_owned(),
+    }
+}

@@ -1,0 +1,68 @@
+use super::Context;
+use crate::auth;
+use crate::error::{Failure, Outcome};
+use crate::guard::{Approve, Guard};
+use crate::mcp::{self, View};
+use crate::servers::Servers;
+use crate::{serve, settings};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Serve the doors: MCP on /mcp and /mcp/agents/{agent}.
+///
+/// Servers start when they are first needed. With --stdio the one client is whoever started
+/// pleach, and it speaks on standard input and output; where [clients] are named it identifies
+/// itself with the environment variable PLEACH_TOKEN.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The address and port; default: [gateway] listen.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Serve one client on standard input and output.
+    #[arg(long)]
+    stdio: bool,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Outcome {
+    let loaded = Arc::new(settings::load(&context.config)?);
+    let policy = &loaded.policy;
+    for warning in &policy.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let listen = args.listen.unwrap_or(policy.gateway.listen);
+    policies::resolve::check_listen(listen, policy.clients.is_some()).map_err(Failure::usage)?;
+    let servers = Servers::new(loaded.clone());
+    let guard = Arc::new(Guard::new(servers.clone(), Approve::Nobody));
+    let stop = CancellationToken::new();
+    on_signal(stop.clone())?;
+    let ended = if args.stdio && args.listen.is_none() {
+        let token = std::env::var("PLEACH_TOKEN").ok();
+        let identity = auth::identify(policy, token.as_deref())
+            .map_err(|why| Failure::usage(format!("{why}; with --stdio set PLEACH_TOKEN")))?;
+        let view = View::new(guard, identity.caller(policy), policy, None).map_err(Failure::usage)?;
+        mcp::stdio::serve(view, stop).await
+    } else {
+        let listener = serve::bind(listen).await.map_err(Failure::usage)?;
+        let address = listener.local_addr()?;
+        eprintln!("pleach serves MCP on http://{address}/mcp ({} servers, {} agents)", policy.servers.len(), policy.agents.len());
+        serve::serve(listener, guard, loaded.clone(), stop).await
+    };
+    servers.shutdown().await;
+    ended?;
+    Ok(0)
+}
+
+/// Cancels on SIGTERM and SIGINT.
+pub(super) fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}

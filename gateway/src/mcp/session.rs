@@ -1,0 +1,98 @@
+//! Sessions of legacy HTTP clients. An id is a name, not a proof: it is bound to the principal
+//! that made it, and a stranger's looks like one that never was.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// A session nobody used for this long is forgotten.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+/// Sessions at a time; the one idle longest makes room.
+const MAX_SESSIONS: usize = 10_000;
+
+/// One session.
+pub(super) struct Session {
+    principal: Arc<str>,
+    agent: Option<String>,
+    used: Mutex<Instant>,
+    /// Requests in flight, by the text of their id.
+    calls: Mutex<HashMap<String, CancellationToken>>,
+    /// Ends with the session.
+    pub(super) end: CancellationToken,
+}
+
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<HashMap<String, Arc<Session>>>);
+
+impl Sessions {
+    pub(super) fn open(&self, principal: &Arc<str>, agent: Option<&str>) -> String {
+        let id = random_id();
+        let session = Arc::new(Session {
+            principal: principal.clone(),
+            agent: agent.map(str::to_owned),
+            used: Mutex::new(Instant::now()),
+            calls: Mutex::default(),
+            end: CancellationToken::new(),
+        });
+        let mut all = lock(&self.0);
+        all.retain(|_, s| lock(&s.used).elapsed() < IDLE);
+        if all.len() >= MAX_SESSIONS {
+            let oldest = all.iter().min_by_key(|(_, s)| *lock(&s.used)).map(|(id, _)| id.clone());
+            if let Some(session) = oldest.and_then(|id| all.remove(&id)) {
+                session.end.cancel();
+            }
+        }
+        all.insert(id.clone(), session);
+        id
+    }
+    /// The session, if it is this principal's at this door.
+    pub(super) fn get(&self, id: &str, principal: &str, agent: Option<&str>) -> Option<Arc<Session>> {
+        let session = lock(&self.0).get(id).cloned()?;
+        let own = *session.principal == *principal && session.agent.as_deref() == agent;
+        own.then(|| {
+            *lock(&session.used) = Instant::now();
+            session
+        })
+    }
+    pub(super) fn close(&self, id: &str) {
+        if let Some(session) = lock(&self.0).remove(id) {
+            session.end.cancel();
+        }
+    }
+}
+
+impl Session {
+    /// A call begins; `notifications/cancelled` can end it.
+    pub(super) fn begin(&self, id: &str) -> CancellationToken {
+        let token = self.end.child_token();
+        lock(&self.calls).insert(id.to_owned(), token.clone());
+        token
+    }
+    pub(super) fn finish(&self, id: &str) {
+        lock(&self.calls).remove(id);
+    }
+    pub(super) fn cancel(&self, id: &str) {
+        if let Some(token) = lock(&self.calls).get(id) {
+            token.cancel();
+        }
+    }
+}
+
+/// 256 random bits, hexadecimal.
+fn random_id() -> String {
+    let mut bytes = [0u8; 32];
+    // Without randomness from the system there is no safe id; ending is the honest answer.
+    if getrandom::fill(&mut bytes).is_err() {
+        std::process::abort();
+    }
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

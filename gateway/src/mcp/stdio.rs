@@ -1,0 +1,130 @@
+//! The door over standard streams, for a client that starts Pleach itself: one message a line.
+
+use super::dispatch::{Answer, Sink, dispatch};
+use super::http::MAX_BODY;
+use super::{Era, View, asked_version, check_modern, initialize};
+use adapters::mcp::{Message, RpcError};
+use policies::json::{Json, Limits, Object};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Serves until standard input closes or `stop`.
+///
+/// # Errors
+/// When standard input breaks.
+pub(crate) async fn serve(view: View, stop: CancellationToken) -> std::io::Result<()> {
+    let (out, mut queue) = mpsc::channel::<Message>(256);
+    let writer = tokio::spawn(async move {
+        let mut stdout = tokio::io::stdout();
+        while let Some(message) = queue.recv().await {
+            if stdout.write_all(message.to_line().as_bytes()).await.is_err() || stdout.flush().await.is_err() {
+                return;
+            }
+        }
+    });
+    let door = Door { view, out, calls: Arc::default(), stop: stop.child_token() };
+    let mut input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut bounded = (&mut input).take(MAX_BODY as u64 + 2);
+        let n = tokio::select! {
+            () = stop.cancelled() => break,
+            n = bounded.read_until(b'\n', &mut line) => n?,
+        };
+        if n == 0 {
+            break;
+        }
+        if line.len() > MAX_BODY + 1 {
+            // The rest of the line is of the same message; the next line begins anew.
+            skip_line(&mut input).await?;
+            let error = RpcError::new(-32600, format!("the message is larger than {MAX_BODY} bytes"));
+            door.send(Message::Response { id: Json::Null, outcome: Err(error) }).await;
+            continue;
+        }
+        let text = line.trim_ascii();
+        if !text.is_empty() {
+            door.take(text).await;
+        }
+    }
+    door.stop.cancel();
+    drop(door);
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), writer).await;
+    Ok(())
+}
+
+async fn skip_line(input: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::Result<()> {
+    loop {
+        let buffer = input.fill_buf().await?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let (n, found) = match buffer.iter().position(|b| *b == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), false),
+        };
+        input.consume(n);
+        if found {
+            return Ok(());
+        }
+    }
+}
+
+struct Door {
+    view: View,
+    out: mpsc::Sender<Message>,
+    calls: Arc<Mutex<HashMap<String, CancellationToken>>>,
+    stop: CancellationToken,
+}
+
+impl Door {
+    async fn send(&self, message: Message) {
+        let _ = self.out.send(message).await;
+    }
+    async fn take(&self, text: &[u8]) {
+        let limits = Limits { bytes: MAX_BODY, ..Limits::default() };
+        match Message::read(text, limits) {
+            Err(error) => self.send(Message::Response { id: Json::Null, outcome: Err(error) }).await,
+            Ok(Message::Request { id, method, params }) => self.request(id, method, params).await,
+            Ok(Message::Notification { method, params }) if method == "notifications/cancelled" => {
+                if let Some(id) = params.get("requestId")
+                    && let Some(call) = lock(&self.calls).get(&id.to_text())
+                {
+                    call.cancel();
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+    async fn request(&self, id: Json, method: String, params: Object) {
+        if method == "initialize" {
+            return self.send(Message::Response { id, outcome: Ok(initialize(&params)) }).await;
+        }
+        let era = if asked_version(&params).is_some() || method == "server/discover" { Era::Modern } else { Era::Legacy };
+        if era == Era::Modern
+            && let Err(error) = check_modern(&params)
+        {
+            return self.send(Message::Response { id, outcome: Err(error) }).await;
+        }
+        let cancel = self.stop.child_token();
+        let key = id.to_text();
+        lock(&self.calls).insert(key.clone(), cancel.clone());
+        let (view, out, calls) = (self.view.clone(), self.out.clone(), self.calls.clone());
+        let notify = out.clone();
+        let sink: Sink = Arc::new(move |message| drop(notify.try_send(message)));
+        self.view.guard.servers.tasks.spawn(async move {
+            let answer = dispatch(&view, era, &method, params, sink, cancel).await;
+            lock(&calls).remove(&key);
+            if let Answer::Now(outcome) = answer {
+                let _ = out.send(Message::Response { id, outcome }).await;
+            }
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,126 @@
+//! One instance of a server: from its registration and a caller's grant to a connection.
+
+use super::Servers;
+use crate::egress::{self, Owner};
+use crate::guard::Caller;
+use adapters::mcp::{self, Connection, Era, HttpTarget, McpError};
+use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
+use adapters::{builtin, net};
+use policies::authority::Authority;
+use policies::decide;
+use policies::domain::Host;
+use policies::names::Name;
+use policies::resolve::{ServerSpec, Transport};
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+/// Why an instance could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// The process ended before it said anything useful.
+    #[error("{0}")]
+    EndedEarly(String),
+    /// Everything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+pub(super) async fn start(
+    servers: &Arc<Servers>,
+    spec: &ServerSpec,
+    caller: &Caller,
+    known: Option<Era>,
+    events: Arc<dyn mcp::Events>,
+) -> Result<Connection, StartError> {
+    let outcome = match &spec.transport {
+        Transport::Http { url, headers } => {
+            let failed = |why: String| StartError::Failed(why);
+            let host = url.host_str().unwrap_or_default();
+            let host = Host::parse(host.trim_matches(['[', ']'])).map_err(|e| failed(e.to_string()))?;
+            let port = url.port_or_known_default().unwrap_or(443);
+            let client = net::client(decide::registered(host, port)).map_err(|e| failed(e.to_string()))?;
+            let target = HttpTarget { url: url.clone(), headers: headers.clone(), client };
+            Connection::http(target, known).await
+        }
+        _ => {
+            let sandbox = sandbox_spec(servers, spec, caller).map_err(StartError::Failed)?;
+            let mut instance = launch(&sandbox, Pipes::piped()).await.map_err(|e| match e {
+                LaunchError::Refused { .. } => StartError::Failed(format!("{e}; `pleach doctor` tells more")),
+                other => StartError::Failed(other.to_string()),
+            })?;
+            if let Some(listener) = instance.proxy.take() {
+                let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone() });
+                // The listener dies with the instance's network namespace; until then it is
+                // served, and no longer than pleach runs.
+                let stop = servers.stop.child_token();
+                egress::serve(listener, owner, &servers.tasks, stop).map_err(|e| StartError::Failed(e.to_string()))?;
+            }
+            Connection::stdio(instance, known, events).await
+        }
+    };
+    outcome.map_err(|e| match e {
+        McpError::Gone(_) => StartError::EndedEarly(e.to_string()),
+        other => StartError::Failed(other.to_string()),
+    })
+}
+
+/// What the process of a stdio server is told and given.
+fn sandbox_spec(servers: &Servers, spec: &ServerSpec, caller: &Caller) -> Result<Spec, String> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into());
+    let home = servers.loaded.home(spec.name.as_str(), &caller.principal).map_err(|e| format!("its home: {e}"))?;
+    let (found, args, env) = match &spec.transport {
+        Transport::Stdio { command, args, env } => {
+            let found = runtime::discover(command, args, &spec.cwd, &path).map_err(|e| e.to_string())?;
+            (found, args.clone(), Some(env))
+        }
+        _ => {
+            let program = std::env::current_exe().and_then(|p| p.canonicalize()).map_err(|e| e.to_string())?;
+            let found = runtime::Runtime { paths: [program.clone()].into(), program };
+            (found, vec![builtin::ENTRY.to_owned()], None)
+        }
+    };
+    let mut sandbox = Spec::new(found, args, spec.cwd.clone(), home);
+    sandbox.runtime.extend(spec.runtime_paths.iter().flat_map(|p| [Some(p.clone()), p.canonicalize().ok()]).flatten());
+    sandbox.grant(caller.authority.grant(), &servers.loaded.own());
+    sandbox.standard_env(std::env::vars());
+    for (name, value) in env.into_iter().flatten() {
+        sandbox.env.insert(name.clone(), value.expose().to_owned());
+    }
+    // A cwd outside every grant is where relative paths point, not something to be read.
+    if !sandbox.cwd.is_dir() {
+        sandbox.cwd = PathBuf::from("/");
+    }
+    Ok(sandbox)
+}
+
+/// Whose connections an instance's are.
+struct Instance {
+    server: Name,
+    caller: Caller,
+}
+
+impl Owner for Instance {
+    fn name(&self) -> String {
+        format!("{} for {}", self.server, self.caller.who)
+    }
+    fn authority(&self) -> Option<Authority> {
+        Some(self.caller.authority.clone())
+    }
+}
+
+/// What an instance says unasked.
+pub(super) struct Events {
+    pub(super) server: Name,
+    pub(super) servers: Weak<Servers>,
+}
+
+impl mcp::Events for Events {
+    fn tools_changed(&self) {
+        if let Some(servers) = self.servers.upgrade() {
+            servers.tools_changed(&self.server);
+        }
+    }
+    fn log(&self, line: &str) {
+        tracing::debug!(server = %self.server, "{line}");
+    }
+}
