@@ -9,6 +9,8 @@
 
 pub mod builtin;
 pub mod mcp;
+pub mod model;
 pub mod net;
 pub mod paths;
 pub mod sandbox;
+pub mod store;

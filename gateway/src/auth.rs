@@ -1,7 +1,7 @@
 //! Who a request comes from, and whether it may come from there at all: bearer tokens to
 //! clients, and the Host and Origin checks that keep web pages and rebound names out.
 
-use crate::guard::Caller;
+use subagents::run::Caller;
 use http::{HeaderMap, StatusCode};
 use policies::resolve::{ClientSpec, GatewaySpec, Policy};
 use subtle::ConstantTimeEq;

@@ -1,7 +1,7 @@
 //! The HTTP server: listens, checks where a request comes from, and hands it to its door.
 
 use crate::auth;
-use crate::guard::Guard;
+use crate::compose::App;
 use crate::mcp::http::Door;
 use crate::settings::Loaded;
 use axum::Router;
@@ -21,16 +21,15 @@ use tokio_util::sync::CancellationToken;
 /// When the listener breaks.
 pub(crate) async fn serve(
     listener: TcpListener,
-    guard: Arc<Guard>,
-    loaded: Arc<Loaded>,
+    app: &App,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let app = Router::new()
         // Alive, and ready once listening: neither waits for a server.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
-        .merge(Door::new(guard, loaded.clone()).router())
-        .layer(middleware::from_fn_with_state(loaded, check_source));
+        .merge(Door::new(app).router())
+        .layer(middleware::from_fn_with_state(app.loaded.clone(), check_source));
     axum::serve(listener, app).with_graceful_shutdown(async move { stop.cancelled().await }).await
 }
 

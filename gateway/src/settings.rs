@@ -2,7 +2,9 @@
 
 use crate::error::Failure;
 use policies::file::FileErrors;
-use policies::resolve::{Policy, Surroundings, resolve};
+use policies::grant::Narrowing;
+use policies::json::Json;
+use policies::resolve::{Limits, Policy, Surroundings, resolve};
 use std::path::{Path, PathBuf};
 
 /// A policy with where it came from.
@@ -25,6 +27,14 @@ impl Loaded {
         let mut own = vec![self.path.clone(), self.policy.store.clone(), state_root()];
         own.extend(["-wal", "-shm", "-journal"].map(|suffix| PathBuf::from(format!("{store}{suffix}"))));
         own
+    }
+    /// Reads the `policy` of a spawn request on this machine.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn request(&self, json: &Json) -> Result<(Narrowing, Limits), String> {
+        let machine = Machine { folder: self.folder.clone(), file: self.path.clone() };
+        policies::resolve::request(json, &machine)
     }
     /// The private home of a server's processes for one principal, made if missing.
     ///

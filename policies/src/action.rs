@@ -93,3 +93,21 @@ pub struct Complete {
     /// The model's name in the policy file.
     pub model: Name,
 }
+
+/// A spawn: the agent, and where in the tree it would stand.
+#[derive(Debug)]
+pub struct Spawn {
+    /// Which agent.
+    pub agent: Name,
+    /// How deep the child would lie; the root run lies at 0.
+    pub depth: u32,
+}
+
+/// What the decision on a spawn needs to know of the tree.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeFacts {
+    /// The depth of the run that asks.
+    pub depth: u32,
+    /// Runs the tree had so far, the root included.
+    pub total: u32,
+}

@@ -5,7 +5,7 @@
 //! and one judgement for every path and host among its arguments. The first refusal is the
 //! answer; a call that any rule wants asked about is a question.
 
-use crate::action::{Call, Complete, Connect, RuntimeCall, Touch, Touched};
+use crate::action::{Call, Complete, Connect, RuntimeCall, Spawn, Touch, Touched, TreeFacts};
 use crate::authority::Authority;
 use crate::domain::{Host, Networks};
 use crate::fs::FileOp;
@@ -98,6 +98,49 @@ pub fn complete(authority: &Authority, model: crate::names::Name) -> Verdict<Com
         place: ancestor.sources.place("models").cloned(),
         fix: Some(format!("add {:?} to models there", model.as_str())),
     })
+}
+
+/// Judges a spawn: whether the agent is among those this run may start, and whether the tree
+/// has room. How many children run at a time is the host's queue, not a refusal.
+pub fn spawn(authority: &Authority, agent: crate::names::Name, facts: TreeFacts) -> Verdict<Spawn> {
+    let grant = authority.grant();
+    let denied = |allows: &dyn Fn(&Grant) -> bool, key: &str, rule: String, allowed: &dyn Fn(&Grant) -> String| {
+        let ancestor = authority.refuser(allows);
+        Verdict::Deny(Denial {
+            rule,
+            who: Some(ancestor.who.to_owned()),
+            allowed: allowed(&ancestor.asked),
+            place: ancestor.sources.place(key).cloned(),
+            fix: Some(format!("change {key} of {}", ancestor.who)),
+        })
+    };
+    if !grant.agents.allows(agent.as_str()) {
+        let allowed = |g: &Grant| match &g.agents {
+            crate::grant::Names::Only(set) if set.is_empty() => "it may start nobody".to_owned(),
+            crate::grant::Names::Only(set) => {
+                format!("it may start {}", set.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", "))
+            }
+            crate::grant::Names::All => "it may start anyone".to_owned(),
+        };
+        let rule = format!("subagents does not list {agent}");
+        return denied(&|g| g.agents.allows(agent.as_str()), "subagents", rule, &allowed);
+    }
+    if grant.spawn.max_concurrent == 0 {
+        let allowed = |_: &Grant| "no child may run; do the work in this run".to_owned();
+        return denied(&|g| g.spawn.max_concurrent > 0, "spawn", "spawn.max_concurrent is 0".into(), &allowed);
+    }
+    let depth = facts.depth + 1;
+    if depth > grant.spawn.max_depth {
+        let rule = format!("spawn.max_depth is reached: a child would lie at depth {depth}");
+        let allowed = |g: &Grant| format!("the tree goes to depth {}; do the work in this run", g.spawn.max_depth);
+        return denied(&|g| depth <= g.spawn.max_depth, "spawn", rule, &allowed);
+    }
+    if facts.total >= grant.spawn.max_total {
+        let rule = format!("spawn.max_total is reached: the tree had {} runs", facts.total);
+        let allowed = |g: &Grant| format!("a tree has at most {} runs; do the work in this run", g.spawn.max_total);
+        return denied(&|g| facts.total < g.spawn.max_total, "spawn", rule, &allowed);
+    }
+    Verdict::Allow(Permit::new(Spawn { agent, depth }), Rule { text: "subagents".into(), place: None })
 }
 
 impl Grant {

@@ -1,6 +1,7 @@
 use super::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::guard::{Approve, Caller, Decided, Guard};
+use crate::guard::{Approve, Decided, Guard};
+use subagents::run::Caller;
 use crate::servers::Servers;
 use crate::settings;
 use policies::authority::RunAuthority;

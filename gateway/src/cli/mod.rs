@@ -4,9 +4,13 @@ mod check;
 mod doctor;
 mod exec;
 mod explain;
+mod run;
+mod runs;
 mod schema;
 mod serve;
+mod show;
 mod tools;
+mod words;
 
 use crate::error::{Failure, Outcome};
 use clap::{Parser, Subcommand};
@@ -29,6 +33,9 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Schema(schema::Args),
+    Run(run::Args),
+    Runs(runs::Args),
+    Show(show::Args),
     Serve(serve::Args),
     Tools(tools::Args),
     Explain(explain::Args),
@@ -49,6 +56,9 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Check(args) => check::run(&context, args),
         Command::Schema(args) => schema::run(args),
+        Command::Run(args) => block_on(run::run(&context, args)),
+        Command::Runs(args) => block_on(runs::run(&context, args)),
+        Command::Show(args) => block_on(show::run(&context, args)),
         Command::Serve(args) => block_on(serve::run(&context, args)),
         Command::Tools(args) => block_on(tools::run(&context, args)),
         Command::Explain(args) => block_on(explain::run(&context, args)),

@@ -1,10 +1,10 @@
 use super::Context;
 use crate::auth;
 use crate::error::{Failure, Outcome};
-use crate::guard::{Approve, Guard};
+use crate::guard::Approve;
+use crate::mcp::framework::Framework;
 use crate::mcp::{self, View};
-use crate::servers::Servers;
-use crate::{serve, settings};
+use crate::{compose, serve, settings};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,23 +33,24 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     }
     let listen = args.listen.unwrap_or(policy.gateway.listen);
     policies::resolve::check_listen(listen, policy.clients.is_some()).map_err(Failure::usage)?;
-    let servers = Servers::new(loaded.clone());
-    let guard = Arc::new(Guard::new(servers.clone(), Approve::Nobody));
+    let app = compose::app(loaded.clone(), Approve::Nobody).await?;
     let stop = CancellationToken::new();
     on_signal(stop.clone())?;
     let ended = if args.stdio && args.listen.is_none() {
         let token = std::env::var("PLEACH_TOKEN").ok();
         let identity = auth::identify(policy, token.as_deref())
             .map_err(|why| Failure::usage(format!("{why}; with --stdio set PLEACH_TOKEN")))?;
-        let view = View::new(guard, identity.caller(policy), policy, None).map_err(Failure::usage)?;
+        let framework = Framework::new(app.host.clone(), Arc::new(policy.clone()), identity.client);
+        let caller = identity.caller(policy);
+        let view = View::new(app.guard.clone(), caller, policy, None, framework).map_err(Failure::usage)?;
         mcp::stdio::serve(view, stop).await
     } else {
         let listener = serve::bind(listen).await.map_err(Failure::usage)?;
         let address = listener.local_addr()?;
         eprintln!("pleach serves MCP on http://{address}/mcp ({} servers, {} agents)", policy.servers.len(), policy.agents.len());
-        serve::serve(listener, guard, loaded.clone(), stop).await
+        serve::serve(listener, &app, stop).await
     };
-    servers.shutdown().await;
+    app.shutdown().await;
     ended?;
     Ok(0)
 }

@@ -1,6 +1,7 @@
 use super::Context;
 use crate::error::Outcome;
-use crate::guard::{Approve, Caller, Guard};
+use crate::guard::{Approve, Guard};
+use subagents::run::Caller;
 use crate::servers::Servers;
 use crate::settings;
 use policies::authority::RunAuthority;

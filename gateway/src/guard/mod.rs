@@ -7,21 +7,25 @@
 //!                                                          └ allow ─▶ Permit ─▶ instance ─▶ Attachment::call
 //! ```
 
-mod caller;
+mod result;
 mod touches;
-
-pub(crate) use caller::Caller;
 
 use crate::servers::Servers;
 use adapters::mcp::{Exchange, McpError};
-use policies::action::Call;
+use async_trait::async_trait;
+use policies::action::{Call, RuntimeCall};
 use policies::decide;
+use policies::grant::Narrowing;
 use policies::json::{Json, Object};
 use policies::manifest::Tool;
 use policies::permit::{Denial, Permit, Question, Rule, Verdict};
+use policies::resolve::Limits;
 use policies::tools::Mode;
 use std::sync::Arc;
 use std::time::Duration;
+use subagents::ports::{Authorized, Gate, ToolOutput, ToolSpec, Toolbox};
+use subagents::run::Caller;
+use tokio_util::sync::CancellationToken;
 
 /// Decides and performs.
 pub(crate) struct Guard {
@@ -78,20 +82,23 @@ impl Guard {
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
         match decide::call(&caller.authority, Call { tool, arguments, touches }) {
             Verdict::Allow(permit, rule) => Decided::Allowed(permit, rule),
-            Verdict::Ask(question) => self.ask(question),
+            Verdict::Ask(question) => match self.ask(question) {
+                Ok((permit, rule)) => Decided::Allowed(permit, rule),
+                Err(denial) => Decided::Denied(denial),
+            },
             Verdict::Deny(denial) => Decided::Denied(denial),
         }
     }
 
-    fn ask(&self, question: Question<Call>) -> Decided {
+    fn ask<T>(&self, question: Question<T>) -> Result<(Permit<T>, Rule), Denial> {
         match self.approve {
             Approve::Once => {
                 let rule = question.rule.clone();
-                Decided::Allowed(question.approve(), rule)
+                Ok((question.approve(), rule))
             }
             Approve::Nobody => {
                 let why = "it asks a person, and nobody can be reached from here";
-                Decided::Denied(question.refuse(why).with_fix("run it with --yes, or move the tool from ask to allow"))
+                Err(question.refuse(why).with_fix("run it with --yes, or move the tool from ask to allow"))
             }
         }
     }
@@ -124,3 +131,50 @@ pub(crate) fn error_result(text: &str) -> Json {
     let content = Json::object([("type", "text".into()), ("text", text.into())]);
     Json::object([("content", vec![content].into()), ("isError", true.into())])
 }
+
+/// How long a run waits for slow servers before it is shown the tools of the others.
+const LIST_PATIENCE: Duration = Duration::from_secs(30);
+
+#[async_trait]
+impl Gate for Guard {
+    async fn tools(&self, caller: &Caller) -> Vec<ToolSpec> {
+        self.servers.ensure_listed(caller, LIST_PATIENCE).await;
+        self.visible(caller).iter().map(|tool| result::spec(tool)).collect()
+    }
+    async fn authorize(&self, caller: &Caller, tool: &str, arguments: Json) -> Authorized {
+        let decided = self.decide(caller, tool, arguments).await;
+        if let Decided::Denied(denial) = &decided {
+            tracing::info!(caller = %caller.who, tool, "{}", denial.for_person());
+        }
+        match decided {
+            Decided::Allowed(permit, rule) => Authorized::Allowed(permit, rule),
+            Decided::Denied(denial) => Authorized::Denied(denial),
+            Decided::Unknown => Authorized::Unknown,
+        }
+    }
+    fn authorize_runtime(&self, caller: &Caller, tool: &'static str) -> Result<(Permit<RuntimeCall>, Rule), Denial> {
+        match decide::runtime(&caller.authority, tool) {
+            Verdict::Allow(permit, rule) => Ok((permit, rule)),
+            Verdict::Ask(question) => self.ask(question),
+            Verdict::Deny(denial) => Err(denial),
+        }
+    }
+    fn narrowing(&self, request: &Json) -> Result<(Narrowing, Limits), String> {
+        self.servers.loaded.request(request)
+    }
+}
+
+#[async_trait]
+impl Toolbox for Guard {
+    async fn call(&self, caller: &Caller, permit: Permit<Call>, cancel: CancellationToken) -> Result<ToolOutput, String> {
+        let name = permit.what().tool.name.clone();
+        let exchange = Exchange { limit: RUN_CALL_LIMIT, cancel, progress: None };
+        match self.perform(caller, permit, Object::new(), exchange).await {
+            Ok(json) => Ok(result::output(&json)),
+            Err(e) => Err(format!("{name}: {e}")),
+        }
+    }
+}
+
+/// No call of a run is longer, whatever its server's own limit.
+const RUN_CALL_LIMIT: Duration = Duration::from_secs(3600);

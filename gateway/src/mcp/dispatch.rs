@@ -94,7 +94,8 @@ async fn list(view: &View, params: &Object) -> Result<Json, RpcError> {
 /// The definitions a view shows, in order.
 pub(super) async fn tools(view: &View) -> Vec<Json> {
     view.guard.servers.ensure_listed(&view.caller, LIST_PATIENCE).await;
-    view.guard.visible(&view.caller).iter().map(|tool| tool.outside_definition()).collect()
+    let own = view.framework.iter().flat_map(|f| f.definitions());
+    view.guard.visible(&view.caller).iter().map(|tool| tool.outside_definition()).chain(own).collect()
 }
 
 /// `None` when the caller took the call back.
@@ -106,6 +107,10 @@ async fn call(view: &View, mut params: Object, sink: Sink, cancel: CancellationT
         Some(arguments @ Json::Object(_)) => arguments,
         Some(_) => return invalid("arguments is not an object"),
     };
+    if let Some(framework) = view.framework.as_ref().filter(|_| name == super::framework::AGENT) {
+        let (_, progress) = split_meta(&mut params, sink);
+        return framework.call(view, &arguments, progress, cancel).await.map(Ok);
+    }
     let unknown = || Some(Err(RpcError::new(-32602, format!("Unknown tool: {name}"))));
     let (permit, rule) = match view.guard.decide(&view.caller, &name, arguments).await {
         Decided::Allowed(permit, rule) => (permit, rule),
@@ -140,11 +145,6 @@ fn split_meta(params: &mut Object, sink: Sink) -> (Object, Option<Progress>) {
     for key in [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES] {
         own.remove(key);
     }
-    let progress = own.remove(meta::PROGRESS_TOKEN).map(|token| -> Progress {
-        Arc::new(move |mut params: Object| {
-            params.set(meta::PROGRESS_TOKEN, token.clone());
-            sink(Message::Notification { method: "notifications/progress".into(), params });
-        })
-    });
+    let progress = own.remove(meta::PROGRESS_TOKEN).map(|token| super::framework::progress_to(token, sink));
     (own, progress)
 }

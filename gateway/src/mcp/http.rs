@@ -1,11 +1,12 @@
 //! The door over streamable HTTP.
 
 use super::dispatch::{Answer, Sink, dispatch};
+use super::framework::Framework;
 use super::session::{Session, Sessions};
 use super::{Era, LEGACY_VERSIONS, View, asked_version, check_modern, initialize, unsupported};
 use crate::auth;
 use crate::guard::Guard;
-use crate::settings::Loaded;
+use crate::compose::App;
 use adapters::mcp::{MODERN, Message, RpcError};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -15,6 +16,8 @@ use axum::routing::post;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode};
 use policies::json::{Json, Limits, Object};
+use policies::resolve::Policy;
+use subagents::host::Host;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,14 +30,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct Door {
-    pub(crate) guard: Arc<Guard>,
-    pub(crate) loaded: Arc<Loaded>,
+    guard: Arc<Guard>,
+    policy: Arc<Policy>,
+    host: Arc<Host>,
     sessions: Arc<Sessions>,
 }
 
 impl Door {
-    pub(crate) fn new(guard: Arc<Guard>, loaded: Arc<Loaded>) -> Self {
-        Self { guard, loaded, sessions: Arc::default() }
+    pub(crate) fn new(app: &App) -> Self {
+        let policy = Arc::new(app.loaded.policy.clone());
+        Self { guard: app.guard.clone(), policy, host: app.host.clone(), sessions: Arc::default() }
     }
     pub(crate) fn router(self) -> Router {
         let all = post(on_post).get(on_get).delete(on_delete);
@@ -42,10 +47,11 @@ impl Door {
         Router::new().route("/mcp", all).route("/mcp/agents/{agent}", agent).with_state(self)
     }
     fn view(&self, headers: &HeaderMap, agent: Option<&str>) -> Result<View, Refused> {
-        let policy = &self.loaded.policy;
+        let policy = &*self.policy;
         let identity = auth::identify(policy, auth::bearer(headers))
             .map_err(|why| Refused { status: StatusCode::UNAUTHORIZED, id: Json::Null, error: RpcError::new(-32001, why) })?;
-        View::new(self.guard.clone(), identity.caller(policy), policy, agent)
+        let framework = Framework::new(self.host.clone(), self.policy.clone(), identity.client);
+        View::new(self.guard.clone(), identity.caller(policy), policy, agent, framework)
             .map_err(|why| Refused::at(StatusCode::NOT_FOUND, -32601, why))
     }
 }

@@ -11,11 +11,14 @@
 //! The transports read and check; [`dispatch`] answers; the guard decides.
 
 mod dispatch;
+pub(crate) mod framework;
 pub(crate) mod http;
 mod session;
 pub(crate) mod stdio;
 
-use crate::guard::{Caller, Guard};
+use crate::guard::Guard;
+use framework::Framework;
+use subagents::run::Caller;
 use adapters::mcp::{LEGACY, MODERN, RpcError};
 use policies::authority::RunAuthority;
 use policies::json::{Json, Object};
@@ -37,6 +40,8 @@ pub(super) enum Era {
 pub(crate) struct View {
     pub(super) guard: Arc<Guard>,
     pub(super) caller: Caller,
+    /// Pleach's own tools, at the main door.
+    pub(super) framework: Option<Framework>,
 }
 
 impl View {
@@ -44,13 +49,19 @@ impl View {
     ///
     /// # Errors
     /// When there is no such agent.
-    pub(crate) fn new(guard: Arc<Guard>, caller: Caller, policy: &Policy, agent: Option<&str>) -> Result<Self, String> {
-        let Some(name) = agent else { return Ok(Self { guard, caller }) };
+    pub(crate) fn new(
+        guard: Arc<Guard>,
+        caller: Caller,
+        policy: &Policy,
+        agent: Option<&str>,
+        framework: Option<Framework>,
+    ) -> Result<Self, String> {
+        let Some(name) = agent else { return Ok(Self { guard, caller, framework }) };
         let spec = policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
         let who = format!("{} as agent {name}", caller.who);
         let caller = Caller::new(&caller.principal, &who, run.use_);
-        Ok(Self { guard, caller })
+        Ok(Self { guard, caller, framework: None })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Servers;
 use crate::egress::{self, Owner};
-use crate::guard::Caller;
+use subagents::run::Caller;
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError};
 use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
 use adapters::{builtin, net};

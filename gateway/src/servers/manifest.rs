@@ -4,7 +4,7 @@
 //! when one changes; its version tells the doors to look whether *their* view did.
 
 use super::Servers;
-use crate::guard::Caller;
+use subagents::run::Caller;
 use policies::json::Json;
 use policies::manifest::{NameMap, Prefix, Tool, import};
 use policies::names::Name;

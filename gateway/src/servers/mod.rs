@@ -13,7 +13,7 @@
 mod instance;
 mod manifest;
 
-use crate::guard::Caller;
+use subagents::run::Caller;
 use crate::settings::Loaded;
 use adapters::mcp::{Attachment, Era};
 use manifest::Manifests;

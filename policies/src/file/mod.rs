@@ -185,3 +185,33 @@ fn node(file: &Arc<str>, source: &str, value: &DeValue<'_>, offset: usize) -> No
     };
     Node { place, value }
 }
+
+/// A grant table that arrives as JSON: the `policy` of a spawn request. Checked like the file's.
+///
+/// # Errors
+/// Everything wrong with it.
+pub fn read_request(json: &crate::json::Json) -> Result<Node, FileErrors> {
+    let place = Place { file: "request".into(), line: 1, column: 1 };
+    let root = from_json(json, &place);
+    let mut errors = Vec::new();
+    shape::check(&root, &shapes::GRANT, "policy", &mut errors);
+    if errors.is_empty() { Ok(root) } else { Err(FileErrors(errors)) }
+}
+
+fn from_json(json: &crate::json::Json, place: &Place) -> Node {
+    use crate::json::Json;
+    let value = match json {
+        Json::Null => Value::Time,
+        Json::Bool(b) => Value::Bool(*b),
+        Json::Number(n) => match n.lexeme().parse::<i64>() {
+            Ok(n) => Value::Int(n),
+            Err(_) => Value::Float(n.lexeme().parse().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Array(items) => Value::List(items.iter().map(|i| from_json(i, place)).collect()),
+        Json::Object(object) => {
+            Value::Table(object.iter().map(|(k, v)| (k.to_owned(), place.clone(), from_json(v, place))).collect())
+        }
+    };
+    Node { place: place.clone(), value }
+}

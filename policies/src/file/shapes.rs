@@ -76,7 +76,7 @@ const BUDGET: Shape = Shape::Table(&[
     later("wall", "Wall time."),
 ]);
 /// A grant: the root `[policy]` and every narrowing table.
-const GRANT: Shape = Shape::Table(&[
+pub const GRANT: Shape = Shape::Table(&[
     key("max_access", "The ceiling on access classes.", Shape::Word(&["read-only", "read-write", "destructive"], &[])),
     key("filesystem", "Files.", FILESYSTEM),
     key("domains", "Hosts by name.", Shape::Table(&[key("allow", "`host`, `*.d`, `**.d`, each with an optional `:port`.", Shape::List(&DOMAIN))])),

@@ -33,7 +33,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn narrowing(&mut self, table: &Node, root: bool, own: &[PathBuf]) -> (Narrowing, Sources, Limits) {
+    pub(super) fn narrowing(&mut self, table: &Node, root: bool, own: &[PathBuf]) -> (Narrowing, Sources, Limits) {
         let mut sources = Sources::default();
         for (key, place, _) in table.entries() {
             sources.0.insert(key.clone(), place.clone());
@@ -44,7 +44,7 @@ impl Resolver<'_> {
             networks: table.get("networks").map(networks),
             max_access: table.text_at("max_access").and_then(Access::from_word),
             tools: table.get("tools").map(|n| ToolRules::of(self.tools(n, &mut sources))),
-            models: table.get("models").map(|n| Names::Only(self.names(n, "models", "model"))),
+            models: table.get("models").map(|n| Names::Only(self.model_names(n))),
             agents: None,
             spawn: table.get("spawn").map(|n| spawn(n, root)),
             sandbox: table.get("sandbox").and_then(|n| n.text_at("profile")).and_then(Profile::from_word),
@@ -129,7 +129,9 @@ impl Resolver<'_> {
     /// `fils__*` with no server `fils` is a typo, and a typo in a deny must not become an allow.
     fn check_server_of(&mut self, item: &Node, pattern: &str) {
         let Some((server, _)) = pattern.split_once("__") else { return };
-        if server.contains('*') || server == "pleach" {
+        // A request has no [servers]; a name nobody has allows nothing there.
+        let is_request = self.root.get("version").is_none() && self.root.get("servers").is_none();
+        if server.contains('*') || server == "pleach" || is_request {
             return;
         }
         let names = |table: &str| {
@@ -143,6 +145,13 @@ impl Resolver<'_> {
         let hint = nearest(server, known.iter().copied()).map(|n| format!("; did you mean \"{n}__…\"?"));
         let message = format!("no server is named {server:?}{}", hint.unwrap_or_default());
         self.error(&item.place, message);
+    }
+
+    fn model_names(&mut self, list: &Node) -> BTreeSet<Name> {
+        if self.root.get("version").is_some() {
+            return self.names(list, "models", "model");
+        }
+        list.items().iter().filter_map(|i| Name::try_from(i.text()?).ok()).collect()
     }
 
     pub(super) fn names(&mut self, list: &Node, table: &str, kind: &str) -> BTreeSet<Name> {

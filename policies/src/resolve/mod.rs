@@ -153,6 +153,50 @@ pub fn resolve(file: &Node, around: &dyn Surroundings) -> Result<Policy, FileErr
     }
 }
 
+/// What a spawn request asks for, from the `policy` of its JSON. Variables are not expanded:
+/// a model wrote it.
+///
+/// # Errors
+/// What is wrong with it, for the model to correct.
+pub fn request(json: &crate::json::Json, around: &dyn Surroundings) -> Result<(crate::grant::Narrowing, Limits), String> {
+    let node = crate::file::read_request(json).map_err(|e| plain(&e))?;
+    let around = NoVariables(around);
+    let mut cx =
+        Resolver { around: &around, errors: Vec::new(), warnings: Vec::new(), create: Vec::new(), root: &node };
+    let (asks, _, limits) = cx.narrowing(&node, false, &[]);
+    if cx.errors.is_empty() { Ok((asks, limits)) } else { Err(plain(&FileErrors(cx.errors))) }
+}
+
+fn plain(errors: &FileErrors) -> String {
+    errors.0.iter().map(|e| e.message.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+struct NoVariables<'a>(&'a dyn Surroundings);
+
+impl Surroundings for NoVariables<'_> {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+    fn folder(&self) -> &Path {
+        self.0.folder()
+    }
+    fn file(&self) -> &Path {
+        self.0.file()
+    }
+    fn home(&self) -> Option<PathBuf> {
+        self.0.home()
+    }
+    fn canonical(&self, path: &Path) -> Result<PathBuf, String> {
+        self.0.canonical(path)
+    }
+    fn exists(&self, path: &Path) -> bool {
+        self.0.exists(path)
+    }
+    fn read_text(&self, path: &Path) -> Result<String, String> {
+        self.0.read_text(path)
+    }
+}
+
 /// What the parts of resolving share.
 struct Resolver<'a> {
     around: &'a dyn Surroundings,

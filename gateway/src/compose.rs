@@ -1,0 +1,55 @@
+//! The only place that names concrete adapters and joins them to the ports.
+
+use crate::error::Failure;
+use crate::guard::{Approve, Guard};
+use crate::servers::Servers;
+use crate::settings::Loaded;
+use adapters::model::Scripted;
+use adapters::store::Store;
+use policies::names::Name;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use subagents::host::Host;
+use subagents::ports::{Model, Models};
+
+/// Everything a door needs, joined.
+pub(crate) struct App {
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) servers: Arc<Servers>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) host: Arc<Host>,
+    store: Store,
+}
+
+/// Joins everything for a policy.
+///
+/// # Errors
+/// A script that cannot be read (exit 2), a store that cannot be written (exit 1).
+pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Failure> {
+    let mut models: BTreeMap<Name, Arc<dyn Model>> = BTreeMap::new();
+    for (name, spec) in &loaded.policy.models {
+        models.insert(name.clone(), Arc::new(Scripted::load(&spec.script).map_err(Failure::usage)?));
+    }
+    let store = Store::open(&loaded.policy.store).await?;
+    let servers = Servers::new(loaded.clone());
+    let guard = Arc::new(Guard::new(servers.clone(), approve));
+    let policy = Arc::new(loaded.policy.clone());
+    let host = Host::new(policy, guard.clone(), guard.clone(), Arc::new(ByName(models)), Arc::new(store.clone()));
+    Ok(App { loaded, servers, guard, host, store })
+}
+
+impl App {
+    /// Ends every server and closes the journal.
+    pub(crate) async fn shutdown(&self) {
+        self.servers.shutdown().await;
+        self.store.close().await;
+    }
+}
+
+struct ByName(BTreeMap<Name, Arc<dyn Model>>);
+
+impl Models for ByName {
+    fn get(&self, name: &Name) -> Option<Arc<dyn Model>> {
+        self.0.get(name).cloned()
+    }
+}

@@ -1,0 +1,125 @@
+//! What a run is: its id, its place in the tree, its state as others see it.
+
+use policies::authority::Authority;
+use std::fmt;
+use std::sync::Arc;
+
+/// The id of a run: unguessable, short enough to type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(Arc<str>);
+
+impl RunId {
+    /// A new id of 80 random bits.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn fresh() -> Result<Self, getrandom::Error> {
+        const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        let mut bytes = [0u8; 16];
+        getrandom::fill(&mut bytes)?;
+        let text: String = bytes.iter().map(|b| DIGITS[usize::from(b & 31)] as char).collect();
+        Ok(Self(format!("r-{text}").into()))
+    }
+    /// An id as it was written down.
+    pub fn known(text: &str) -> Self {
+        Self(text.into())
+    }
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// The last characters, for people.
+    pub fn short(&self) -> &str {
+        &self.0[self.0.len().saturating_sub(4)..]
+    }
+}
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The state of a run as others see it.
+///
+/// ```text
+/// queued ─▶ thinking ─▶ acting ─▶ thinking … ─▶ completed
+///    │          │          │  └─▶ waiting (for a person) ─▶ acting
+///    └──────────┴──────────┴────▶ failed | cancelled | over_budget | rejected
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Created; waits for its turn among its siblings.
+    Queued,
+    /// The model is asked.
+    Thinking,
+    /// Tools run.
+    Acting,
+    /// A person is asked.
+    Waiting,
+    /// Done, with an answer.
+    Completed,
+    /// Ended by an error.
+    Failed,
+    /// Ended by whoever may.
+    Cancelled,
+    /// Ended by a limit.
+    OverBudget,
+    /// Refused before it began.
+    Rejected,
+}
+
+impl State {
+    /// All states.
+    pub const ALL: [State; 9] = [
+        State::Queued, State::Thinking, State::Acting, State::Waiting, State::Completed, State::Failed,
+        State::Cancelled, State::OverBudget, State::Rejected,
+    ];
+    /// The word in the journal and in `--json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Thinking => "thinking",
+            State::Acting => "acting",
+            State::Waiting => "waiting",
+            State::Completed => "completed",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            State::OverBudget => "over_budget",
+            State::Rejected => "rejected",
+        }
+    }
+    /// Reads the word.
+    pub fn from_word(word: &str) -> Option<State> {
+        State::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+    /// Whether nothing follows.
+    pub fn is_end(self) -> bool {
+        matches!(self, State::Completed | State::Failed | State::Cancelled | State::OverBudget | State::Rejected)
+    }
+}
+
+/// Who acts: a principal with the authority it holds here. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The client, not its session; a run acts for the client that owns its root.
+    pub principal: Arc<str>,
+    /// For people: `client ci`, `run r-… (researcher)`.
+    pub who: Arc<str>,
+    /// What it may do.
+    pub authority: Authority,
+    /// Identifies the sandbox its grant compiles to: equal texts, equal sandboxes.
+    pub sandbox: Arc<str>,
+}
+
+impl Caller {
+    /// A caller; works out which sandbox its grant means.
+    pub fn new(principal: &str, who: &str, authority: Authority) -> Self {
+        let grant = authority.grant();
+        // Only what the sandbox and its way out depend on.
+        let sandbox = format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            grant.filesystem, grant.domains, grant.networks, grant.sandbox, grant.max_access
+        );
+        Self { principal: principal.into(), who: who.into(), authority, sandbox: sandbox.into() }
+    }
+}

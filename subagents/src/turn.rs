@@ -1,0 +1,248 @@
+//! The agent loop as a pure function: `on(state, event)` changes the state and says what to do
+//! next. No clock, no network, no await; the same events give the same effects, always.
+//!
+//! ```text
+//!            Started                ModelReplied with calls
+//!  (nothing) ───────▶ Think ──────────────────────────────▶ Act × n
+//!                      ▲  │ ModelReplied without calls          │ ToolFinished × n
+//!                      │  └──▶ Finish(completed)                │
+//!                      └────────────────────────────────────────┘
+//!  a limit reached: Finish(over_budget) instead of Think, Refuse instead of Act
+//! ```
+
+use crate::event::{Event, Outcome, ToolCall, Usage};
+use crate::run;
+use std::collections::BTreeMap;
+
+/// One message of the conversation, as the model sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// What the run was asked.
+    User(String),
+    /// What the model said and wants.
+    Assistant {
+        /// Its words.
+        text: String,
+        /// The tools it wants.
+        calls: Vec<ToolCall>,
+    },
+    /// What the tools gave, in the order of the calls.
+    Results(Vec<ToolResult>),
+}
+
+/// What one tool gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolResult {
+    /// The call.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// What the model is told.
+    pub text: String,
+    /// Whether it is an error.
+    pub error: bool,
+}
+
+/// Everything a run is, as far as its events say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// The state others see.
+    pub phase: run::State,
+    /// The agent.
+    pub agent: String,
+    /// The model.
+    pub model: String,
+    /// The system prompt.
+    pub system: String,
+    /// The conversation.
+    pub messages: Vec<Message>,
+    /// Model calls made.
+    pub turns: u32,
+    /// Tool calls made.
+    pub tool_calls: u32,
+    /// What the model calls cost.
+    pub usage: Usage,
+    /// The answer, or why there is none.
+    pub text: String,
+    max_turns: u32,
+    max_tool_calls: u32,
+    /// Calls of the current turn: their results as far as they are there.
+    open: BTreeMap<String, Option<ToolResult>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            phase: run::State::Queued,
+            agent: String::new(),
+            model: String::new(),
+            system: String::new(),
+            messages: Vec::new(),
+            turns: 0,
+            tool_calls: 0,
+            usage: Usage::default(),
+            text: String::new(),
+            max_turns: 0,
+            max_tool_calls: 0,
+            open: BTreeMap::new(),
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Ask the model, for the turn of this number.
+    Think(u32),
+    /// Perform a tool call.
+    Act(ToolCall),
+    /// Tell the model that a call is not performed.
+    Refuse(ToolCall, String),
+    /// End.
+    Finish(run::State, String),
+}
+
+/// Takes an event in, gives effects out.
+pub fn on(state: &mut State, event: &Event) -> Vec<Effect> {
+    if state.phase.is_end() {
+        return Vec::new();
+    }
+    match event {
+        Event::Started { agent, model, system, prompt, max_turns, max_tool_calls, .. } => {
+            state.agent.clone_from(agent);
+            state.model.clone_from(model);
+            state.system.clone_from(system);
+            state.max_turns = *max_turns;
+            state.max_tool_calls = *max_tool_calls;
+            state.messages.push(Message::User(prompt.clone()));
+            think(state)
+        }
+        Event::ModelRequested { .. } => {
+            state.turns += 1;
+            Vec::new()
+        }
+        Event::ModelReplied { text, calls, stop, usage } => replied(state, text, calls, stop, *usage),
+        Event::ToolRequested { .. } | Event::ToolDecided { .. } => Vec::new(),
+        Event::ToolFinished { id, outcome, text } => finished(state, id, *outcome, text),
+        Event::Waiting { .. } => {
+            state.phase = run::State::Waiting;
+            Vec::new()
+        }
+        Event::Finished { state: word, text } => {
+            state.phase = run::State::from_word(word).unwrap_or(run::State::Failed);
+            state.text.clone_from(text);
+            state.open.clear();
+            Vec::new()
+        }
+    }
+}
+
+fn think(state: &mut State) -> Vec<Effect> {
+    if state.turns >= state.max_turns {
+        let text = format!("budget.turns is reached: {} of {} model calls made", state.turns, state.max_turns);
+        return vec![Effect::Finish(run::State::OverBudget, text)];
+    }
+    state.phase = run::State::Thinking;
+    vec![Effect::Think(state.turns)]
+}
+
+fn replied(state: &mut State, text: &str, calls: &[ToolCall], stop: &str, usage: Usage) -> Vec<Effect> {
+    state.usage.input += usage.input;
+    state.usage.output += usage.output;
+    state.messages.push(Message::Assistant { text: text.to_owned(), calls: calls.to_vec() });
+    if calls.is_empty() {
+        return vec![match stop {
+            "max_tokens" => Effect::Finish(run::State::Failed, format!("the model ran out of tokens after: {text}")),
+            "refusal" => Effect::Finish(run::State::Failed, format!("the model refused: {text}")),
+            _ => Effect::Finish(run::State::Completed, text.to_owned()),
+        }];
+    }
+    state.phase = run::State::Acting;
+    state.open = calls.iter().map(|c| (c.id.clone(), None)).collect();
+    let mut effects = Vec::new();
+    for call in calls {
+        if state.tool_calls >= state.max_tool_calls {
+            let why = format!(
+                "denied: budget.tool_calls is reached: {} of {} made; answer with what you have",
+                state.tool_calls, state.max_tool_calls
+            );
+            effects.push(Effect::Refuse(call.clone(), why));
+        } else {
+            state.tool_calls += 1;
+            effects.push(Effect::Act(call.clone()));
+        }
+    }
+    effects
+}
+
+fn finished(state: &mut State, id: &str, outcome: Outcome, text: &str) -> Vec<Effect> {
+    let Some(Message::Assistant { calls, .. }) = state.messages.last() else { return Vec::new() };
+    let calls = calls.clone();
+    let Some(call) = calls.iter().find(|c| c.id == id) else { return Vec::new() };
+    let Some(slot) = state.open.get_mut(id) else { return Vec::new() };
+    let error = outcome != Outcome::Ok;
+    *slot = Some(ToolResult { id: id.to_owned(), name: call.name.clone(), text: text.to_owned(), error });
+    if state.open.values().any(Option::is_none) {
+        return Vec::new();
+    }
+    let results = calls.iter().filter_map(|c| state.open.get(&c.id).cloned().flatten()).collect();
+    state.open.clear();
+    state.messages.push(Message::Results(results));
+    think(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn started(max_turns: u32, max_tool_calls: u32) -> Event {
+        Event::Started {
+            agent: "a".into(), model: "m".into(), system: String::new(), prompt: "p".into(), parent: None,
+            root: "r".into(), depth: 0, principal: "local".into(), max_turns, max_tool_calls,
+        }
+    }
+    fn reply(calls: &[&str]) -> Event {
+        let calls = calls.iter().map(|id| ToolCall { id: (*id).into(), name: "t".into(), input: json!({}) }).collect();
+        Event::ModelReplied { text: "x".into(), calls, stop: "end_turn".into(), usage: Usage { input: 1, output: 2 } }
+    }
+    fn done(id: &str) -> Event {
+        Event::ToolFinished { id: id.into(), outcome: Outcome::Ok, text: id.into() }
+    }
+
+    #[test]
+    fn a_turn_ends_when_all_its_calls_did_in_any_order() {
+        let mut state = State::default();
+        assert_eq!(on(&mut state, &started(9, 9)), [Effect::Think(0)]);
+        on(&mut state, &Event::ModelRequested { turn: 0 });
+        assert_eq!(on(&mut state, &reply(&["1", "2"])).len(), 2);
+        assert_eq!(on(&mut state, &done("2")), []);
+        assert_eq!(on(&mut state, &done("2")), [], "told twice changes nothing");
+        assert_eq!(on(&mut state, &done("1")), [Effect::Think(1)]);
+        let Some(Message::Results(results)) = state.messages.last() else { panic!() };
+        assert_eq!(results.iter().map(|r| r.text.as_str()).collect::<Vec<_>>(), ["1", "2"], "in the order of the calls");
+        assert_eq!(on(&mut state, &reply(&[])), [Effect::Finish(run::State::Completed, "x".into())]);
+    }
+
+    #[test]
+    fn limits_refuse_before_they_are_passed() {
+        let mut state = State::default();
+        on(&mut state, &started(1, 1));
+        on(&mut state, &Event::ModelRequested { turn: 0 });
+        let effects = on(&mut state, &reply(&["1", "2"]));
+        assert!(matches!(&effects[..], [Effect::Act(_), Effect::Refuse(_, why)] if why.contains("budget.tool_calls")));
+        on(&mut state, &done("1"));
+        let effects = on(&mut state, &done("2"));
+        assert!(matches!(&effects[..], [Effect::Finish(run::State::OverBudget, _)]));
+    }
+
+    #[test]
+    fn nothing_follows_an_end() {
+        let mut state = State::default();
+        on(&mut state, &started(9, 9));
+        on(&mut state, &Event::finished(run::State::Cancelled, "x"));
+        let before = state.clone();
+        assert_eq!(on(&mut state, &reply(&["1"])), []);
+        assert_eq!(state, before);
+    }
+}
