@@ -1,1 +1,106 @@
-fn main() {}
+//! `cargo conformance`: everything there is to pass, in one command. `cargo conformance STEP`
+//! runs one step.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// The steps in order: a name, what it shows, what it runs.
+type Step = (&'static str, &'static str, fn(&Path) -> Result<(), String>);
+
+const STEPS: [Step; 7] = [
+    ("fmt", "the code is formatted", |root| cargo(root, &["fmt", "--all", "--check"], &[])),
+    ("build", "it builds", |root| cargo(root, &["build", "--workspace", "--all-targets"], &[])),
+    ("clippy", "no lint, warnings denied", |root| {
+        cargo(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+    }),
+    ("doc", "the documentation builds without a warning", |root| {
+        cargo(
+            root,
+            &["doc", "--workspace", "--no-deps", "--document-private-items"],
+            &[("RUSTDOCFLAGS", "-D warnings")],
+        )
+    }),
+    ("kits", "third-party servers and clients are installed", kits),
+    ("test", "every test passes", |root| {
+        let kits = kits_folder(root);
+        cargo(root, &["test", "--workspace", "--no-fail-fast"], &[("PLEACH_KITS", &kits.display().to_string())])
+    }),
+    ("quickstart", "the README's first command does the main job", |root| {
+        let config = "examples/01-quickstart/pleach.toml";
+        cargo(root, &["run", "--", "run", "--config", config], &[])
+    }),
+];
+
+fn main() -> ExitCode {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|w| !STEPS.iter().any(|(name, ..)| name == w)) {
+        let names: Vec<&str> = STEPS.iter().map(|(name, ..)| *name).collect();
+        eprintln!("conformance: there is no step {unknown:?}; the steps are {}", names.join(", "));
+        return ExitCode::from(2);
+    }
+    let start = Instant::now();
+    let (mut passed, mut failed) = (0, 0);
+    for (name, shows, run) in STEPS {
+        if !wanted.is_empty() && !wanted.iter().any(|w| w == name) {
+            continue;
+        }
+        println!("== {name}: {shows}");
+        let began = Instant::now();
+        match run(&root) {
+            Ok(()) => {
+                passed += 1;
+                println!("== {name}: ok, {} s", began.elapsed().as_secs());
+            }
+            Err(why) => {
+                failed += 1;
+                println!("== {name}: FAILED: {why}");
+            }
+        }
+    }
+    println!("== {passed} steps passed, {failed} failed, {} s", start.elapsed().as_secs());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn cargo(root: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    run(command.args(args).current_dir(root).envs(env.iter().copied()))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}
+
+fn kits_folder(root: &Path) -> PathBuf {
+    std::env::var_os("PLEACH_KITS").map_or_else(|| root.join("target/kits"), PathBuf::from)
+}
+
+/// Third-party servers and clients, by package name, in a folder of their own.
+const NPM: [&str; 5] = [
+    "@modelcontextprotocol/server-everything",
+    "@modelcontextprotocol/server-filesystem",
+    "@modelcontextprotocol/server-memory",
+    "@modelcontextprotocol/server-sequential-thinking",
+    "@modelcontextprotocol/sdk",
+];
+const PIP: [&str; 5] = ["mcp", "mcp-server-git", "mcp-server-fetch", "mcp-server-time", "mcp-server-sqlite"];
+
+fn kits(root: &Path) -> Result<(), String> {
+    let folder = kits_folder(root);
+    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+    if !folder.join("node_modules/@modelcontextprotocol/sdk").exists() {
+        std::fs::write(folder.join("package.json"), "{\"private\":true}\n").map_err(|e| e.to_string())?;
+        run(Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--silent"])
+            .args(NPM)
+            .current_dir(&folder))?;
+    }
+    let venv = folder.join("venv");
+    if !venv.join("bin/mcp-server-fetch").exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(PIP))?;
+    }
+    Ok(())
+}

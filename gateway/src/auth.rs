@@ -1,9 +1,9 @@
 //! Who a request comes from, and whether it may come from there at all: bearer tokens to
 //! clients, and the Host and Origin checks that keep web pages and rebound names out.
 
-use subagents::run::Caller;
 use http::{HeaderMap, StatusCode};
 use policies::resolve::{ClientSpec, GatewaySpec, Policy};
+use subagents::run::Caller;
 use subtle::ConstantTimeEq;
 
 /// The caller of a request: a client, or the anonymous one where no clients are named.
@@ -57,12 +57,16 @@ pub(crate) fn check_source(headers: &HeaderMap, gateway: &GatewaySpec) -> Result
     let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
     let host = text("host").unwrap_or("");
     if !is_local(host_only(host)) && !matches_any(host, &gateway.allowed_hosts) {
-        return Err((StatusCode::FORBIDDEN, format!("Host {host:?} is not served here; add it to [gateway] allowed_hosts")));
+        return Err((
+            StatusCode::FORBIDDEN,
+            format!("Host {host:?} is not served here; add it to [gateway] allowed_hosts"),
+        ));
     }
     match text("origin") {
         None => Ok(()),
         Some(origin) => {
-            let local = url::Url::parse(origin).ok().and_then(|u| u.host_str().map(|h| is_local(h.trim_matches(['[', ']']))));
+            let local =
+                url::Url::parse(origin).ok().and_then(|u| u.host_str().map(|h| is_local(h.trim_matches(['[', ']']))));
             if local == Some(true) || matches_any(origin, &gateway.allowed_origins) {
                 return Ok(());
             }
@@ -79,7 +83,8 @@ fn host_only(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split(']').next().unwrap_or(rest);
     }
-    host.rsplit_once(':').map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host })
+    host.rsplit_once(':')
+        .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host })
 }
 
 fn is_local(host: &str) -> bool {
@@ -107,7 +112,15 @@ mod tests {
             }
             check_source(&headers, &gateway).is_ok()
         };
-        for host in ["localhost", "localhost:7420", "127.0.0.1:7420", "[::1]:7420", "LOCALHOST", "pleach.internal:1", "127.0.0.2"] {
+        for host in [
+            "localhost",
+            "localhost:7420",
+            "127.0.0.1:7420",
+            "[::1]:7420",
+            "LOCALHOST",
+            "pleach.internal:1",
+            "127.0.0.2",
+        ] {
             assert!(check(host, None), "{host}");
         }
         for host in ["evil.com", "localhost.evil.com", "127.0.0.1.nip.io", "", "localhost:80:80", "evil.com:7420"] {
@@ -116,7 +129,9 @@ mod tests {
         for origin in ["http://localhost:3000", "http://127.0.0.1", "http://[::1]:80", "https://app.example.com"] {
             assert!(check("localhost", Some(origin)), "{origin}");
         }
-        for origin in ["null", "http://evil.com", "http://localhost.evil.com", "https://app.example.com.evil.com", "file://"] {
+        for origin in
+            ["null", "http://evil.com", "http://localhost.evil.com", "https://app.example.com.evil.com", "file://"]
+        {
             assert!(!check("localhost", Some(origin)), "{origin}");
         }
     }

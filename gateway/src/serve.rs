@@ -19,11 +19,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// When the listener breaks.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    app: &App,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationToken) -> std::io::Result<()> {
     let app = Router::new()
         // Alive, and ready once listening: neither waits for a server.
         .route("/healthz", get(|| async { "ok\n" }))

@@ -85,10 +85,7 @@ pub fn registered(host: Host, port: u16) -> Permit<Connect> {
 /// Judges a model call.
 pub fn complete(authority: &Authority, model: crate::names::Name) -> Verdict<Complete> {
     if authority.grant().models.allows(model.as_str()) {
-        return Verdict::Allow(
-            Permit::new(Complete { model }),
-            Rule { text: "models".into(), place: None },
-        );
+        return Verdict::Allow(Permit::new(Complete { model }), Rule { text: "models".into(), place: None });
     }
     let ancestor = authority.refuser(|g| g.models.allows(model.as_str()));
     Verdict::Deny(Denial {

@@ -77,8 +77,7 @@ impl FsGrant {
             self.prefixes(op).iter().all(|mine| {
                 covered(other.prefixes(op), mine)
                     && other.deny.iter().all(|denied| {
-                        !mine.starts_with(denied)
-                            && (!denied.starts_with(mine) || covered(&self.deny, denied))
+                        !mine.starts_with(denied) && (!denied.starts_with(mine) || covered(&self.deny, denied))
                     })
             })
         })

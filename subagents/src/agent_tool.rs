@@ -41,7 +41,8 @@ pub fn read(input: &Value, may_start: &[&AgentSpec]) -> Result<Wish, String> {
     const KNOWN: [&str; 8] =
         ["description", "prompt", "subagent_type", "model", "run_in_background", "budget", "tools", "policy"];
     if let Some(unknown) = object.keys().find(|k| !KNOWN.contains(&k.as_str())) {
-        let hint = policies::names::nearest(unknown, KNOWN).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
+        let hint =
+            policies::names::nearest(unknown, KNOWN).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
         return Err(format!("{unknown:?} is no argument of {NAME}{hint}"));
     }
     let names = || may_start.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -51,12 +52,17 @@ pub fn read(input: &Value, may_start: &[&AgentSpec]) -> Result<Wish, String> {
         Some(_) => Err(format!("{key} is not a string")),
     };
     if object.get("run_in_background").is_some_and(|v| v.as_bool() != Some(false)) {
-        return Err("run_in_background is not in this version; leave it out, children run in parallel within a turn".into());
+        return Err(
+            "run_in_background is not in this version; leave it out, children run in parallel within a turn".into()
+        );
     }
     let prompt = text("prompt")?.filter(|p| !p.trim().is_empty()).ok_or("prompt is missing")?;
-    let agent = text("subagent_type")?.ok_or_else(|| format!("subagent_type is missing; it may be one of: {}", names()))?;
-    let agent = Name::try_from(agent.as_str()).map_err(|e| format!("subagent_type {agent:?}: {e}; it may be one of: {}", names()))?;
-    let model = text("model")?.map(|m| Name::try_from(m.as_str()).map_err(|e| format!("model {m:?}: {e}"))).transpose()?;
+    let agent =
+        text("subagent_type")?.ok_or_else(|| format!("subagent_type is missing; it may be one of: {}", names()))?;
+    let agent = Name::try_from(agent.as_str())
+        .map_err(|e| format!("subagent_type {agent:?}: {e}; it may be one of: {}", names()))?;
+    let model =
+        text("model")?.map(|m| Name::try_from(m.as_str()).map_err(|e| format!("model {m:?}: {e}"))).transpose()?;
     Ok(Wish {
         description: text("description")?.unwrap_or_default(),
         prompt,

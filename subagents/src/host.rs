@@ -18,8 +18,8 @@ use policies::permit::{Denial, Verdict};
 use policies::resolve::{AgentSpec, Limits, Policy};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -138,8 +138,17 @@ impl Host {
         let id = start.id.clone();
         let at = now();
         let row = RunRow {
-            run: id.clone(), parent: None, root: id.clone(), depth: 0, agent: start.agent.to_string(),
-            state: State::Rejected.as_str().into(), turns: 0, tool_calls: 0, tokens: 0, started: at, ended: Some(at),
+            run: id.clone(),
+            parent: None,
+            root: id.clone(),
+            depth: 0,
+            agent: start.agent.to_string(),
+            state: State::Rejected.as_str().into(),
+            turns: 0,
+            tool_calls: 0,
+            tokens: 0,
+            started: at,
+            ended: Some(at),
         };
         let record = Record { run: id.clone(), seq: 1, at, event: Event::finished(State::Rejected, why.clone()) };
         self.journal.append(&record, &row).await?;
@@ -193,7 +202,12 @@ impl Host {
         Ok(())
     }
 
-    async fn perform(self: &Arc<Self>, run: &Arc<Run>, effect: Effect, tools: &[ToolSpec]) -> Result<Vec<Effect>, JournalError> {
+    async fn perform(
+        self: &Arc<Self>,
+        run: &Arc<Run>,
+        effect: Effect,
+        tools: &[ToolSpec],
+    ) -> Result<Vec<Effect>, JournalError> {
         match effect {
             Effect::Finish(state, text) => self.append(run, Event::finished(state, text)).await,
             Effect::Think(turn) => self.think(run, turn, tools).await,
@@ -210,7 +224,9 @@ impl Host {
         let fail = |why: String| Event::finished(State::Failed, why);
         let permit = match decide::complete(&run.caller.authority, run.model.clone()) {
             Verdict::Allow(permit, _) => permit,
-            Verdict::Ask(question) => return self.append(run, fail(question.refuse("a model call cannot wait").for_model())).await,
+            Verdict::Ask(question) => {
+                return self.append(run, fail(question.refuse("a model call cannot wait").for_model())).await;
+            }
             Verdict::Deny(denial) => return self.append(run, fail(denial.for_model())).await,
         };
         let Some(model) = self.models.get(&run.model) else {
@@ -231,7 +247,10 @@ impl Host {
         match replied {
             Ok(reply) => {
                 let event = Event::ModelReplied {
-                    text: reply.text, calls: unique(reply.calls), stop: reply.stop, usage: reply.usage,
+                    text: reply.text,
+                    calls: unique(reply.calls),
+                    stop: reply.stop,
+                    usage: reply.usage,
                 };
                 self.append(run, event).await
             }
@@ -248,7 +267,10 @@ impl Host {
         let Some(judged) = unless_cancelled(run, judged).await else { return Ok(Vec::new()) };
         match judged {
             Authorized::Unknown => {
-                let text = format!("there is no tool named {} for this agent; do not assume what it would have said", call.name);
+                let text = format!(
+                    "there is no tool named {} for this agent; do not assume what it would have said",
+                    call.name
+                );
                 self.decided(run, &call, "deny", format!("no tool is named {}", call.name), None).await?;
                 self.done(run, &call, Outcome::Denied, text).await
             }
@@ -303,10 +325,14 @@ impl Host {
             Verdict::Ask(question) => return Err(question.refuse("a spawn cannot wait")),
             Verdict::Deny(denial) => return Err(denial),
         };
-        let wrong = |why: String| Denial::plain(format!("{}: {why}", agent_tool::NAME), "correct the call and try again");
-        let agent = self.policy.agents.get(&spawn.agent).ok_or_else(|| wrong(format!("no agent is named {}", spawn.agent)))?;
+        let wrong =
+            |why: String| Denial::plain(format!("{}: {why}", agent_tool::NAME), "correct the call and try again");
+        let agent =
+            self.policy.agents.get(&spawn.agent).ok_or_else(|| wrong(format!("no agent is named {}", spawn.agent)))?;
         let (asks, limits) = match &wish.policy {
-            Some(policy) => self.gate.narrowing(policy).map(|(n, l)| (Some(n), l)).map_err(|e| wrong(format!("policy: {e}")))?,
+            Some(policy) => {
+                self.gate.narrowing(policy).map(|(n, l)| (Some(n), l)).map_err(|e| wrong(format!("policy: {e}")))?
+            }
             None => (None, Limits::NONE),
         };
         let asks = wish.narrowing(asks).map_err(wrong)?;
@@ -330,7 +356,11 @@ impl Host {
         let id = RunId::fresh().map_err(|e| wrong(e.to_string()))?;
         let limits = run.limits.meet(agent.limits).meet(limits).meet(wish.limits);
         let place = Place {
-            id, parent: Some(run.id.clone()), root: run.root.clone(), depth: spawn.depth, tree: run.tree.clone(),
+            id,
+            parent: Some(run.id.clone()),
+            root: run.root.clone(),
+            depth: spawn.depth,
+            tree: run.tree.clone(),
         };
         let model = wish.model.clone().unwrap_or_else(|| agent.model.clone());
         let cancel = run.cancel.child_token();
@@ -358,7 +388,14 @@ impl Host {
         let event = Event::ToolRequested { id: call.id.clone(), name: call.name.clone(), input: call.input.clone() };
         self.append(run, event).await.map(drop)
     }
-    async fn decided(&self, run: &Run, call: &ToolCall, verdict: &str, rule: String, fix: Option<String>) -> Result<(), JournalError> {
+    async fn decided(
+        &self,
+        run: &Run,
+        call: &ToolCall,
+        verdict: &str,
+        rule: String,
+        fix: Option<String>,
+    ) -> Result<(), JournalError> {
         let chain = run.caller.authority.chain().into_iter().map(str::to_owned).collect();
         let event = Event::ToolDecided { id: call.id.clone(), verdict: verdict.to_owned(), rule, chain, fix };
         self.append(run, event).await.map(drop)
@@ -369,7 +406,13 @@ impl Host {
         self.decided(run, call, "deny", format!("{}{who}{place}", denial.rule), denial.fix.clone()).await?;
         self.done(run, call, Outcome::Denied, denial.for_model()).await
     }
-    async fn done(&self, run: &Run, call: &ToolCall, outcome: Outcome, text: String) -> Result<Vec<Effect>, JournalError> {
+    async fn done(
+        &self,
+        run: &Run,
+        call: &ToolCall,
+        outcome: Outcome,
+        text: String,
+    ) -> Result<Vec<Effect>, JournalError> {
         self.append(run, Event::ToolFinished { id: call.id.clone(), outcome, text }).await
     }
 

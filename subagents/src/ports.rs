@@ -115,7 +115,12 @@ pub trait Toolbox: Send + Sync {
     ///
     /// # Errors
     /// Why there is no result, in words for the model.
-    async fn call(&self, caller: &Caller, permit: Permit<Call>, cancel: CancellationToken) -> Result<ToolOutput, String>;
+    async fn call(
+        &self,
+        caller: &Caller,
+        permit: Permit<Call>,
+        cancel: CancellationToken,
+    ) -> Result<ToolOutput, String>;
 }
 
 /// Why the journal could not be written. A run that cannot write does nothing more.

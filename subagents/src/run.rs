@@ -71,8 +71,15 @@ pub enum State {
 impl State {
     /// All states.
     pub const ALL: [State; 9] = [
-        State::Queued, State::Thinking, State::Acting, State::Waiting, State::Completed, State::Failed,
-        State::Cancelled, State::OverBudget, State::Rejected,
+        State::Queued,
+        State::Thinking,
+        State::Acting,
+        State::Waiting,
+        State::Completed,
+        State::Failed,
+        State::Cancelled,
+        State::OverBudget,
+        State::Rejected,
     ];
     /// The word in the journal and in `--json`.
     pub fn as_str(self) -> &'static str {

@@ -198,8 +198,16 @@ mod tests {
 
     fn started(max_turns: u32, max_tool_calls: u32) -> Event {
         Event::Started {
-            agent: "a".into(), model: "m".into(), system: String::new(), prompt: "p".into(), parent: None,
-            root: "r".into(), depth: 0, principal: "local".into(), max_turns, max_tool_calls,
+            agent: "a".into(),
+            model: "m".into(),
+            system: String::new(),
+            prompt: "p".into(),
+            parent: None,
+            root: "r".into(),
+            depth: 0,
+            principal: "local".into(),
+            max_turns,
+            max_tool_calls,
         }
     }
     fn reply(calls: &[&str]) -> Event {
@@ -220,7 +228,11 @@ mod tests {
         assert_eq!(on(&mut state, &done("2")), [], "told twice changes nothing");
         assert_eq!(on(&mut state, &done("1")), [Effect::Think(1)]);
         let Some(Message::Results(results)) = state.messages.last() else { panic!() };
-        assert_eq!(results.iter().map(|r| r.text.as_str()).collect::<Vec<_>>(), ["1", "2"], "in the order of the calls");
+        assert_eq!(
+            results.iter().map(|r| r.text.as_str()).collect::<Vec<_>>(),
+            ["1", "2"],
+            "in the order of the calls"
+        );
         assert_eq!(on(&mut state, &reply(&[])), [Effect::Finish(run::State::Completed, "x".into())]);
     }
 

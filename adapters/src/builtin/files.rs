@@ -86,7 +86,10 @@ pub(super) fn edit(args: &Arguments) -> Outcome {
         (0, _) => return Err(format!("old_string does not stand in {}", path.display())),
         (1, _) | (_, true) => text.replace(old, new),
         (n, false) => {
-            return Err(format!("old_string stands {n} times in {}; add context to make it unique, or set replace_all", path.display()));
+            return Err(format!(
+                "old_string stands {n} times in {}; add context to make it unique, or set replace_all",
+                path.display()
+            ));
         }
     };
     replace(&path, &changed)?;

@@ -91,7 +91,14 @@ pub(super) fn grep(args: &Arguments) -> Outcome {
         if glob.as_ref().is_some_and(|g| !g.is_match(&name) && !name.file_name().is_some_and(|f| g.is_match(f))) {
             continue;
         }
-        let mut found = Found { path: &path, mode, numbers, matches: 0, lines: Vec::new(), limit: limit.saturating_sub(lines.len()) };
+        let mut found = Found {
+            path: &path,
+            mode,
+            numbers,
+            matches: 0,
+            lines: Vec::new(),
+            limit: limit.saturating_sub(lines.len()),
+        };
         // A file that cannot be read is not an answer to a search.
         let _ = searcher.search_path(&pattern, &path, &mut found);
         match mode {

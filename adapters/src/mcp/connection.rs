@@ -1,9 +1,9 @@
 //! One connection: the handshake of either era, and requests with limits.
 
+use super::McpError;
 use super::http::{Http, HttpTarget};
 use super::stdio::Stdio;
 use super::wire::{LEGACY, MODERN, Message, RpcError, meta};
-use super::McpError;
 use crate::sandbox::Instance;
 use policies::json::{Json, Object};
 use std::sync::Arc;

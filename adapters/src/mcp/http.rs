@@ -1,9 +1,9 @@
 //! Streamable HTTP towards a server: every message a POST, answered by JSON or by a stream.
 
+use super::McpError;
 use super::connection::Era;
 use super::sse;
 use super::wire::{MODERN, Message};
-use super::McpError;
 use futures_util::StreamExt;
 use policies::json::{Json, Limits, Object};
 use policies::resolve::Secret;
@@ -119,7 +119,12 @@ impl Http {
         sent.map_err(|e| McpError::Unreachable(format!("{}: {}", self.target.url, reasons(&e))))
     }
 
-    async fn stream(&self, response: reqwest::Response, id: &Json, progress: Option<Progress>) -> Result<Json, McpError> {
+    async fn stream(
+        &self,
+        response: reqwest::Response,
+        id: &Json,
+        progress: Option<Progress>,
+    ) -> Result<Json, McpError> {
         let mut events = sse::Events::default();
         let mut bytes = response.bytes_stream();
         let limits = Limits { bytes: MAX_BODY, ..Limits::default() };

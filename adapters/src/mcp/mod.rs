@@ -18,7 +18,7 @@ mod wire;
 
 pub use connection::{Connection, Era, Events, Exchange};
 pub use http::HttpTarget;
-pub use wire::{MODERN, LEGACY, Message, RpcError, meta};
+pub use wire::{LEGACY, MODERN, Message, RpcError, meta};
 
 use policies::action::Call;
 use policies::json::{Json, Object};

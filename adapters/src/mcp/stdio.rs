@@ -3,9 +3,9 @@
 //! Three tasks serve it: one writes, one reads and sorts, one keeps the tail of standard error
 //! for the message that explains an end. They end with the process.
 
+use super::McpError;
 use super::connection::{Events, answer};
 use super::wire::Message;
-use super::McpError;
 use crate::sandbox::Instance;
 use policies::json::{Json, Limits, Object};
 use std::collections::HashMap;

@@ -112,7 +112,11 @@ impl Message {
     pub fn from_json(json: Json) -> Result<Message, RpcError> {
         let invalid = |why: &str| RpcError::new(-32600, format!("Invalid Request: {why}"));
         let Json::Object(mut object) = json else {
-            return Err(invalid(if matches!(json, Json::Array(_)) { "batches are not accepted" } else { "not an object" }));
+            return Err(invalid(if matches!(json, Json::Array(_)) {
+                "batches are not accepted"
+            } else {
+                "not an object"
+            }));
         };
         if object.get("jsonrpc").and_then(Json::as_str) != Some("2.0") {
             return Err(invalid("jsonrpc is not \"2.0\""));

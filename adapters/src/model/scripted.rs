@@ -111,9 +111,11 @@ impl Scripted {
             let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
             error(before.matches('\n').count() + 1, column, e.message().to_owned())
         })?;
-        let entries = parsed.reply.into_iter().enumerate().map(|(i, entry)| {
-            enter(entry).map_err(|why| error(1, 1, format!("reply {}: {why}", i + 1)))
-        });
+        let entries = parsed
+            .reply
+            .into_iter()
+            .enumerate()
+            .map(|(i, entry)| enter(entry).map_err(|why| error(1, 1, format!("reply {}: {why}", i + 1))));
         Ok(Self { entries: entries.collect::<Result<_, _>>()?, file })
     }
 
@@ -189,7 +191,8 @@ impl Model for Scripted {
             input: filled(&Value::Object(tool.input.clone()), &fill),
         });
         let calls: Vec<ToolCall> = calls.collect();
-        let stop = entry.stop.clone().unwrap_or_else(|| if calls.is_empty() { "end_turn".into() } else { "tool_use".into() });
+        let stop =
+            entry.stop.clone().unwrap_or_else(|| if calls.is_empty() { "end_turn".into() } else { "tool_use".into() });
         let usage = entry.usage.as_ref().map_or_else(Usage::default, |u| Usage { input: u.input, output: u.output });
         Ok(Reply { text, calls, stop, usage })
     }
@@ -272,7 +275,12 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_once() {
-        let result = |text: &str| subagents::turn::ToolResult { id: "1".into(), name: "t".into(), text: text.into(), error: false };
+        let result = |text: &str| subagents::turn::ToolResult {
+            id: "1".into(),
+            name: "t".into(),
+            text: text.into(),
+            error: false,
+        };
         let messages = [Message::User("p".into()), Message::Results(vec![result("{{prompt}}"), result("b")])];
         assert_eq!(fill("{{prompt}}|{{results}}|{{result}}|{{x}}|{{", "p", &messages), "p|{{prompt}}\nb|b|{{x}}|{{");
     }

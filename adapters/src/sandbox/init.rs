@@ -216,11 +216,8 @@ fn execute(spec: &Spec) -> io::Error {
             .chain(spec.args.iter().map(String::as_str))
             .map(|a| sys::cstring(a.as_bytes()))
             .collect::<Result<_, _>>()?;
-        let env: Vec<_> = spec
-            .env
-            .iter()
-            .map(|(k, v)| sys::cstring(format!("{k}={v}").as_bytes()))
-            .collect::<Result<_, _>>()?;
+        let env: Vec<_> =
+            spec.env.iter().map(|(k, v)| sys::cstring(format!("{k}={v}").as_bytes())).collect::<Result<_, _>>()?;
         let pointers = |list: &[std::ffi::CString]| -> Vec<*const libc::c_char> {
             list.iter().map(|c| c.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
         };

@@ -23,9 +23,7 @@ pub fn open(like: BorrowedFd<'_>) -> io::Result<Pty> {
     unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
         libc::ioctl(like.as_raw_fd(), libc::TIOCGWINSZ, &mut size);
-        sys::check(
-            libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null_mut(), &mut size).into(),
-        )?;
+        sys::check(libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null_mut(), &size).into())?;
         for fd in [master, slave] {
             libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
         }

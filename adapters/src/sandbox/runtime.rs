@@ -158,7 +158,8 @@ impl Finder<'_> {
     /// the program proper, and needs the package around it.
     fn script(&mut self, program: &Path, args: &[String]) {
         let name = program.file_name().and_then(|n| n.to_str()).unwrap_or("");
-        let runs_scripts = ["node", "python", "bash", "sh", "deno", "bun", "ruby", "perl", "php"].iter().any(|i| name.starts_with(i));
+        let runs_scripts =
+            ["node", "python", "bash", "sh", "deno", "bun", "ruby", "perl", "php"].iter().any(|i| name.starts_with(i));
         if !runs_scripts {
             return;
         }
@@ -166,7 +167,8 @@ impl Finder<'_> {
         let Some(file) = file else { return };
         self.follow(&file);
         let Ok(real) = file.canonicalize() else { return };
-        let package = real.ancestors().skip(1).find(|f| f.join("package.json").exists() || f.join("pyproject.toml").exists());
+        let package =
+            real.ancestors().skip(1).find(|f| f.join("package.json").exists() || f.join("pyproject.toml").exists());
         match package {
             Some(folder) if !is_home_or_above(folder) => self.paths.insert(folder.to_owned()),
             _ => real.parent().filter(|p| !is_home_or_above(p)).is_some_and(|p| self.paths.insert(p.to_owned())),

@@ -63,7 +63,8 @@ impl Spec {
     /// What lies below `/tmp` and must be there all the same.
     pub(super) fn below_tmp(&self) -> Vec<&PathBuf> {
         let tmp = std::path::Path::new("/tmp");
-        let all = self.read.iter().chain(&self.write).chain(&self.runtime).chain([&self.home, &self.cwd, &self.program]);
+        let all =
+            self.read.iter().chain(&self.write).chain(&self.runtime).chain([&self.home, &self.cwd, &self.program]);
         all.filter(|p| p.starts_with(tmp) && p.as_path() != tmp && p.exists()).collect()
     }
     /// Where the program's temporary files go. Not `/tmp` itself when something is bound back
@@ -134,7 +135,9 @@ impl Spec {
         self.env.insert("TMPDIR".into(), self.tmpdir().display().to_string());
         if self.profile() == Profile::Full {
             let proxy = format!("http://127.0.0.1:{}", super::PROXY_PORT);
-            for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "npm_config_proxy", "npm_config_https_proxy"] {
+            for name in
+                ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "npm_config_proxy", "npm_config_https_proxy"]
+            {
                 self.env.insert(name.into(), proxy.clone());
             }
             self.env.insert("NODE_USE_ENV_PROXY".into(), "1".into());

@@ -34,9 +34,7 @@ pub(super) fn mount(source: &str, target: &Path, kind: &str, flags: libc::c_ulon
     let (source, target) = (cstring(source.as_bytes())?, cpath(target)?);
     let (kind, data) = (cstring(kind.as_bytes())?, cstring(data.as_bytes())?);
     // SAFETY: all pointers are live C strings.
-    let result = unsafe {
-        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast())
-    };
+    let result = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
     check(result.into()).map(drop)
 }
 

@@ -52,7 +52,12 @@ impl Writer {
     }
 }
 
-async fn write(pool: SqlitePool, owner: String, mut jobs: mpsc::Receiver<Job>, end: tokio_util::sync::CancellationToken) {
+async fn write(
+    pool: SqlitePool,
+    owner: String,
+    mut jobs: mpsc::Receiver<Job>,
+    end: tokio_util::sync::CancellationToken,
+) {
     let mut batch: Vec<Job> = Vec::new();
     loop {
         let n = tokio::select! {

@@ -21,7 +21,11 @@ fn check_speaks_sentences_and_json() {
     folder.write("docs/a", "");
     let check = folder.run(&["check"]);
     assert_eq!(check.code, 0, "{}", check.out);
-    assert!(check.out.contains("reader may read docs, write nothing, reach no network. It calls no tools."), "{}", check.out);
+    assert!(
+        check.out.contains("reader may read docs, write nothing, reach no network. It calls no tools."),
+        "{}",
+        check.out
+    );
     let json: serde_json::Value = serde_json::from_str(&folder.run(&["check", "--json"]).out).unwrap();
     assert_eq!(json["ok"], true);
 }

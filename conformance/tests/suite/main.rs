@@ -2,6 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod check_command;
+mod examples;
 mod sandbox_egress;
 mod sandbox_files;
 mod sandbox_processes;
+
+/// Where the third-party servers and clients are.
+fn kits() -> std::path::PathBuf {
+    let set = std::env::var_os("PLEACH_KITS").map(std::path::PathBuf::from);
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/kits");
+    let folder = set.unwrap_or(beside);
+    let there = folder.join("venv/bin/mcp-server-fetch").exists() && folder.join("node_modules").exists();
+    assert!(there, "third-party servers are not installed; run `cargo conformance kits`");
+    folder
+}

@@ -41,7 +41,9 @@ fn what_is_granted_arrives_and_nothing_else_does() {
 fn a_refused_host_is_told_why() {
     let ran = curl(&folder("domains = { allow = [\"api.example.com\"] }"), &["http://evil.example.com/"]);
     assert!(
-        ran.out.contains("denied: domains.allow does not cover evil.example.com:80 at root policy; allowed: api.example.com"),
+        ran.out.contains(
+            "denied: domains.allow does not cover evil.example.com:80 at root policy; allowed: api.example.com"
+        ),
         "{ran:?}"
     );
 }
@@ -55,7 +57,10 @@ fn a_name_that_points_inward_is_refused() {
     let ran = curl(&folder("domains = { allow = [\"localhost\"] }"), &[&url]);
     assert!(ran.out.contains("loopback, and no network rule grants it"), "{ran:?}");
     assert!(ledger.seen().is_empty());
-    let ran = curl(&folder("domains = { allow = [\"localhost\"] }\nnetworks = { allow = [\"127.0.0.0/8\", \"::1/128\"] }"), &[&url]);
+    let ran = curl(
+        &folder("domains = { allow = [\"localhost\"] }\nnetworks = { allow = [\"127.0.0.0/8\", \"::1/128\"] }"),
+        &[&url],
+    );
     assert_eq!(ran.out, "pong", "{ran:?}");
 }
 

@@ -46,9 +46,17 @@ fn nothing_else_can_be_read() {
     let root = folder.path().display().to_string();
     symlink(folder.join("outside.txt"), folder.join("docs/link")).unwrap();
     let secrets = [
-        format!("{root}/outside.txt"), "docs/private/s".into(), "docs/secret.txt".into(), "docs/link".into(),
-        "docs/../outside.txt".into(), "docs_evil/e".into(), format!("/proc/self/root{root}/outside.txt"),
-        "/proc/1/environ".into(), "/etc/shadow".into(), "pleach.toml".into(), format!("/proc/self/cwd/outside.txt"),
+        format!("{root}/outside.txt"),
+        "docs/private/s".into(),
+        "docs/secret.txt".into(),
+        "docs/link".into(),
+        "docs/../outside.txt".into(),
+        "docs_evil/e".into(),
+        format!("/proc/self/root{root}/outside.txt"),
+        "/proc/1/environ".into(),
+        "/etc/shadow".into(),
+        "pleach.toml".into(),
+        "/proc/self/cwd/outside.txt".to_string(),
     ];
     for secret in secrets {
         let ran = sh(&folder, &format!("cat '{secret}'"));
@@ -60,9 +68,19 @@ fn nothing_else_can_be_read() {
 fn nothing_else_can_be_written() {
     let folder = folder();
     for script in [
-        "echo x > docs/a.md", "echo x > outside.txt", "rm docs/a.md", "mv out ../moved", "echo x > docs/private/n",
-        "echo x > out/kept/k", "rm -r out/kept", "ln docs/a.md out/hard", "truncate -s 0 docs/a.md", "echo x > pleach.toml",
-        "ln -s ../outside.txt out/l && echo x > out/l", "mkdir docs/new", "mknod out/dev b 8 0",
+        "echo x > docs/a.md",
+        "echo x > outside.txt",
+        "rm docs/a.md",
+        "mv out ../moved",
+        "echo x > docs/private/n",
+        "echo x > out/kept/k",
+        "rm -r out/kept",
+        "ln docs/a.md out/hard",
+        "truncate -s 0 docs/a.md",
+        "echo x > pleach.toml",
+        "ln -s ../outside.txt out/l && echo x > out/l",
+        "mkdir docs/new",
+        "mknod out/dev b 8 0",
     ] {
         let ran = sh(&folder, script);
         assert_ne!(ran.code, 0, "{script}: {ran:?}");
@@ -102,7 +120,8 @@ fn tmp_is_private_and_granted_paths_under_it_are_bound_back() {
     let folder = folder();
     assert!(folder.path().starts_with("/tmp"), "this test wants its folder below /tmp");
     let stray = tempfile::NamedTempFile::new().unwrap();
-    let ran = sh(&folder, "ls /tmp; echo t > $TMPDIR/mine && cat $TMPDIR/mine; cat docs/a.md; echo h > ~/note && cat ~/note");
+    let ran =
+        sh(&folder, "ls /tmp; echo t > $TMPDIR/mine && cat $TMPDIR/mine; cat docs/a.md; echo h > ~/note && cat ~/note");
     assert!(ran.out.ends_with("t\npublich\n"), "{ran:?}");
     assert!(!ran.out.contains(stray.path().file_name().unwrap().to_str().unwrap()), "{ran:?}");
     assert!(!std::path::Path::new("/tmp/mine").exists());
@@ -150,10 +169,8 @@ fn a_weaker_profile_says_so_and_still_holds_files() {
 #[test]
 fn a_missing_layer_refuses_and_names_the_cure() {
     let folder = folder();
-    let script = format!(
-        "echo 0 > /proc/sys/user/max_user_namespaces && exec '{}' exec -- cat docs/a.md",
-        binary().display()
-    );
+    let script =
+        format!("echo 0 > /proc/sys/user/max_user_namespaces && exec '{}' exec -- cat docs/a.md", binary().display());
     let mut command = Command::new("unshare");
     command.args(["-U", "-r", "-m", "sh", "-c", &script]).current_dir(folder.path());
     let ran = Ran::of(command.env("XDG_STATE_HOME", folder.join(".state")).output().unwrap());

@@ -59,7 +59,13 @@ fn no_capability_and_no_way_to_gain_one() {
 fn other_processes_cannot_be_seen_or_signalled() {
     let folder = folder();
     let ours = std::process::id();
-    let ran = folder.run(&["exec", "--", "sh", "-c", &format!("kill -0 {ours}; cat /proc/{ours}/cmdline; kill -9 1; echo alive")]);
+    let ran = folder.run(&[
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        &format!("kill -0 {ours}; cat /proc/{ours}/cmdline; kill -9 1; echo alive"),
+    ]);
     assert!(ran.out.ends_with("alive\n") && ran.code == 0, "{ran:?}");
     assert!(!ran.out.contains("suite"), "{ran:?}");
 }

@@ -1,4 +1,5 @@
 use super::Context;
+use super::words::say;
 use crate::error::{Exit, Outcome};
 use crate::settings;
 use serde_json::json;
@@ -28,9 +29,9 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
         Err(errors) => {
             if args.json {
                 let errors: Vec<_> = errors.0.iter().map(error_json).collect();
-                println!("{}", json!({ "ok": false, "errors": errors, "warnings": [], "sentences": [] }));
+                say!("{}", json!({ "ok": false, "errors": errors, "warnings": [], "sentences": [] }));
             } else {
-                println!("{errors}");
+                say!("{errors}");
             }
             return Ok(Exit::Usage as u8);
         }
@@ -39,16 +40,16 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     let warnings = &loaded.policy.warnings;
     if args.json {
         let warnings: Vec<_> = warnings.iter().map(error_json).collect();
-        println!("{}", json!({ "ok": true, "errors": [], "warnings": warnings, "sentences": sentences }));
+        say!("{}", json!({ "ok": true, "errors": [], "warnings": warnings, "sentences": sentences }));
         return Ok(0);
     }
     for sentence in sentences {
-        println!("{sentence}\n");
+        say!("{sentence}\n");
     }
     for warning in warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
-    println!("{shown} holds.");
+    say!("{shown} holds.");
     Ok(0)
 }
 

@@ -1,3 +1,4 @@
+use super::words::say;
 use crate::error::{Exit, Outcome};
 use adapters::sandbox::probe;
 use serde_json::json;
@@ -20,17 +21,17 @@ pub(super) async fn run(args: Args) -> Outcome {
     let full = probes.iter().all(|p| p.ok || p.layer == "profile no-namespaces");
     for probe in &probes {
         if args.json {
-            println!("{}", json!({ "layer": probe.layer, "ok": probe.ok, "seen": probe.seen, "cure": probe.cure }));
+            say!("{}", json!({ "layer": probe.layer, "ok": probe.ok, "seen": probe.seen, "cure": probe.cure }));
             continue;
         }
-        println!("{} {}: {}", if probe.ok { "ok  " } else { "FAIL" }, probe.layer, probe.seen);
+        say!("{} {}: {}", if probe.ok { "ok  " } else { "FAIL" }, probe.layer, probe.seen);
         if let Some(cure) = &probe.cure {
-            println!("     cure: {cure}");
+            say!("     cure: {cure}");
         }
     }
     if !full && !args.json {
         let binary = std::env::current_exe()?;
-        println!("\nThe AppArmor profile for Ubuntu 23.10 and later:\n{}", probe::apparmor_profile(&binary));
+        say!("\nThe AppArmor profile for Ubuntu 23.10 and later:\n{}", probe::apparmor_profile(&binary));
     }
     Ok(if full { 0 } else { Exit::Failed as u8 })
 }

@@ -92,10 +92,8 @@ async fn execute(mut spec: Spec, owner: Arc<dyn Owner>) -> Outcome {
         drop(pty.slave);
         Terminal::start(pty.master)
     });
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate()).map_err(failed)?,
-        signal(SignalKind::interrupt()).map_err(failed)?,
-    );
+    let (mut term, mut int) =
+        (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
     let status = loop {
         tokio::select! {
             status = instance.child.wait() => break status.map_err(failed)?,

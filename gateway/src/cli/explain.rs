@@ -1,7 +1,7 @@
 use super::Context;
+use super::words::say;
 use crate::error::{Exit, Failure, Outcome};
 use crate::guard::{Approve, Decided, Guard};
-use subagents::run::Caller;
 use crate::servers::Servers;
 use crate::settings;
 use policies::authority::RunAuthority;
@@ -9,6 +9,7 @@ use policies::json::{Json, Limits};
 use policies::permit::Denial;
 use serde_json::json;
 use std::sync::Arc;
+use subagents::run::Caller;
 
 /// Say what would happen to a call, and which rule of which ancestor decides.
 ///
@@ -34,13 +35,15 @@ pub(super) struct Args {
 
 pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let loaded = Arc::new(settings::load(&context.config)?);
-    let arguments = Json::parse(args.args.as_bytes(), Limits::default()).map_err(|e| Failure::usage(format!("--args: {e}")))?;
+    let arguments =
+        Json::parse(args.args.as_bytes(), Limits::default()).map_err(|e| Failure::usage(format!("--args: {e}")))?;
     let root = loaded.policy.door(None);
     let (who, authority) = match &args.agent {
         None => ("the root policy".to_owned(), root),
         Some(name) => {
             let agent = super::agent_named(&loaded.policy, Some(name))?;
-            let run = RunAuthority::spawn(&root, &agent.policy, None).map_err(|_| Failure::usage("the agent asks too much"))?;
+            let run = RunAuthority::spawn(&root, &agent.policy, None)
+                .map_err(|_| Failure::usage("the agent asks too much"))?;
             (format!("agent {name}"), run.use_)
         }
     };
@@ -55,19 +58,23 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         Decided::Denied(denial) => ("deny", denial.rule.clone(), Some(denial.clone())),
         Decided::Unknown => {
             let near = near(&guard, &args.tool);
-            ("deny", format!("no tool is named {}", args.tool), Some(Denial::plain(format!("no tool is named {}", args.tool), near)))
+            (
+                "deny",
+                format!("no tool is named {}", args.tool),
+                Some(Denial::plain(format!("no tool is named {}", args.tool), near)),
+            )
         }
     };
     if args.json {
         let place = denial.as_ref().and_then(|d| d.place.as_ref()).map(ToString::to_string);
         let (by, fix) = denial.as_ref().map_or((None, None), |d| (d.who.clone(), d.fix.clone()));
-        println!("{}", json!({ "verdict": verdict, "rule": rule, "who": by, "place": place, "fix": fix, "chain": chain }));
+        say!("{}", json!({ "verdict": verdict, "rule": rule, "who": by, "place": place, "fix": fix, "chain": chain }));
     } else {
         match &denial {
-            None => println!("allowed: {rule}"),
-            Some(denial) => println!("{}", denial.for_person()),
+            None => say!("allowed: {rule}"),
+            Some(denial) => say!("{}", denial.for_person()),
         }
-        println!("chain: {chain}");
+        say!("chain: {chain}");
     }
     Ok(if denial.is_some() { Exit::Failed as u8 } else { 0 })
 }

@@ -1,3 +1,4 @@
+use super::words::say;
 use super::{Context, words};
 use crate::error::Outcome;
 use crate::settings;
@@ -20,19 +21,20 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let loaded = settings::load(&context.config)?;
     let Some(store) = Store::look(&loaded.policy.store).await? else {
         if !args.json {
-            println!("no run yet; `pleach run` starts one");
+            say!("no run yet; `pleach run` starts one");
         }
         return Ok(0);
     };
     let mut runs = store.runs(args.limit).await?;
     if args.json {
         for listed in &runs {
-            println!("{}", to_json(listed));
+            say!("{}", to_json(listed));
         }
         return Ok(0);
     }
     // A tree together, in the order it grew.
-    let began = |root: &str, runs: &[Listed]| runs.iter().filter(|l| l.row.root.as_str() == root).map(|l| l.row.started).min();
+    let began =
+        |root: &str, runs: &[Listed]| runs.iter().filter(|l| l.row.root.as_str() == root).map(|l| l.row.started).min();
     let starts: Vec<_> = runs.iter().map(|l| began(l.row.root.as_str(), &runs)).collect();
     let mut order: Vec<usize> = (0..runs.len()).collect();
     order.sort_by_key(|i| {
@@ -40,13 +42,20 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         (std::cmp::Reverse(starts[*i]), row.root.clone(), row.started, row.depth)
     });
     runs = order.into_iter().map(|i| runs[i].clone()).collect();
-    println!("{:<20} {:<12} {:>5} {:>5} {:>8} {:>8}  agent", "run", "state", "turns", "calls", "tokens", "time");
+    say!("{:<20} {:<12} {:>5} {:>5} {:>8} {:>8}  agent", "run", "state", "turns", "calls", "tokens", "time");
     for listed in &runs {
         let row = &listed.row;
         let time = row.ended.map_or_else(|| "-".to_owned(), |e| words::duration(e.saturating_sub(row.started)));
-        println!(
+        say!(
             "{:<20} {:<12} {:>5} {:>5} {:>8} {:>8}  {}{}",
-            row.run, state(listed), row.turns, row.tool_calls, row.tokens, time, "  ".repeat(row.depth as usize), row.agent
+            row.run,
+            state(listed),
+            row.turns,
+            row.tool_calls,
+            row.tokens,
+            time,
+            "  ".repeat(row.depth as usize),
+            row.agent
         );
     }
     Ok(0)

@@ -1,3 +1,4 @@
+use super::words::say;
 use crate::error::Outcome;
 
 /// Print the JSON Schema of the policy file, for editors.
@@ -7,6 +8,6 @@ use crate::error::Outcome;
 pub(super) struct Args {}
 
 pub(super) fn run(_: Args) -> Outcome {
-    println!("{:#}", policies::file::shapes::schema());
+    say!("{:#}", policies::file::shapes::schema());
     Ok(0)
 }

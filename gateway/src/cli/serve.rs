@@ -47,7 +47,11 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     } else {
         let listener = serve::bind(listen).await.map_err(Failure::usage)?;
         let address = listener.local_addr()?;
-        eprintln!("pleach serves MCP on http://{address}/mcp ({} servers, {} agents)", policy.servers.len(), policy.agents.len());
+        eprintln!(
+            "pleach serves MCP on http://{address}/mcp ({} servers, {} agents)",
+            policy.servers.len(),
+            policy.agents.len()
+        );
         serve::serve(listener, &app, stop).await
     };
     app.shutdown().await;

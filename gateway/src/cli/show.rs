@@ -1,3 +1,4 @@
+use super::words::say;
 use super::{Context, words};
 use crate::error::{Exit, Failure, Outcome};
 use crate::settings;
@@ -32,7 +33,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let events = store.events(&listed.row.run).await?;
     if args.json {
         for record in &events {
-            println!("{}", record.to_json());
+            say!("{}", record.to_json());
         }
         return Ok(0);
     }
@@ -41,7 +42,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         line(listed.row.started, record);
     }
     if listed.row.ended.is_none() && !listed.owned {
-        println!("\nNobody works on it any more: the process that did has ended. All above was written before it did.");
+        say!("\nNobody works on it any more: the process that did has ended. All above was written before it did.");
     }
     Ok(0)
 }
@@ -49,12 +50,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
 fn header(listed: &Listed, events: &[Record]) {
     let row = &listed.row;
     let parent = row.parent.as_ref().map(|p| format!(", child of {p}")).unwrap_or_default();
-    println!("{} {} is {} (depth {}{parent})", row.run, row.agent, super::runs::state(listed), row.depth);
-    println!("{} turns, {} tool calls, {} tokens", row.turns, row.tool_calls, row.tokens);
+    say!("{} {} is {} (depth {}{parent})", row.run, row.agent, super::runs::state(listed), row.depth);
+    say!("{} turns, {} tool calls, {} tokens", row.turns, row.tool_calls, row.tokens);
     if let Some(Event::Started { model, principal, max_turns, .. }) = events.first().map(|r| &r.event) {
-        println!("model {model}, for {principal}, at most {max_turns} turns");
+        say!("model {model}, for {principal}, at most {max_turns} turns");
     }
-    println!();
+    say!("");
 }
 
 fn line(started: u64, record: &Record) {
@@ -63,7 +64,13 @@ fn line(started: u64, record: &Record) {
         Event::Started { prompt, .. } => format!("asked: {}", words::first_line(prompt, 200)),
         Event::ModelRequested { turn } => format!("turn {turn}"),
         Event::ModelReplied { text, calls, usage, .. } => {
-            format!("  says: {} [{} calls, {}+{} tokens]", words::first_line(text, 160), calls.len(), usage.input, usage.output)
+            format!(
+                "  says: {} [{} calls, {}+{} tokens]",
+                words::first_line(text, 160),
+                calls.len(),
+                usage.input,
+                usage.output
+            )
         }
         Event::ToolRequested { name, input, .. } => format!("  wants {}", words::call(name, input)),
         Event::ToolDecided { verdict, rule, chain, fix, .. } => {
@@ -74,5 +81,5 @@ fn line(started: u64, record: &Record) {
         Event::Waiting { reason } => format!("waits: {reason}"),
         Event::Finished { state, text } => format!("{state}: {}", words::first_line(text, 400)),
     };
-    println!("{at:>8}  {text}");
+    say!("{at:>8}  {text}");
 }

@@ -1,7 +1,7 @@
 use super::Context;
+use super::words::say;
 use crate::error::Outcome;
 use crate::guard::{Approve, Guard};
-use subagents::run::Caller;
 use crate::servers::Servers;
 use crate::settings;
 use policies::authority::RunAuthority;
@@ -10,6 +10,7 @@ use policies::tools::Mode;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use subagents::run::Caller;
 
 /// List the tools of all servers, with their class and what the policy says of each.
 ///
@@ -79,22 +80,22 @@ fn list(guard: &Guard, caller: &Caller, as_json: bool) {
         let verdict = verdict(caller, tool);
         if as_json {
             let from = tool.access_from.to_string();
-            println!(
+            say!(
                 "{}",
                 json!({ "tool": tool.name, "server": tool.server.as_str(), "access": tool.access.as_str(),
                         "from": from, "verdict": verdict, "hash": tool.hash })
             );
         } else {
-            println!("{:<44} {:<12} {:<16} {}", tool.name, tool.access, verdict, tool.access_from);
+            say!("{:<44} {:<12} {:<16} {}", tool.name, tool.access, verdict, tool.access_from);
         }
     }
 }
 
 fn suggest(servers: &Servers) {
-    println!("# What the servers' own hints amount to. They are claims, not facts: read before you paste.");
+    say!("# What the servers' own hints amount to. They are claims, not facts: read before you paste.");
     for (name, listing) in servers.manifests.listings() {
         for tool in listing.tools.iter().flatten() {
-            println!("[servers.{name}.tools.{}]\naccess = \"{}\"", toml_key(&tool.upstream), tool.suggested());
+            say!("[servers.{name}.tools.{}]\naccess = \"{}\"", toml_key(&tool.upstream), tool.suggested());
         }
     }
 }

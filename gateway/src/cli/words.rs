@@ -2,6 +2,17 @@
 
 use serde_json::Value;
 
+/// Prints a line. A reader that went away, as in `pleach tools | head`, ends the command quietly.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write;
+        if writeln!(std::io::stdout().lock(), $($arg)*).is_err() {
+            std::process::exit(0);
+        }
+    }};
+}
+pub(super) use say;
+
 /// The first line of a text, cut to `limit` characters.
 pub(super) fn first_line(text: &str, limit: usize) -> String {
     let line = text.trim().lines().next().unwrap_or("");

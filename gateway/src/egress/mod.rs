@@ -113,7 +113,11 @@ async fn open(owner: &dyn Owner, host: &str, port: u16) -> Result<tokio::net::Tc
     }
 }
 
-async fn connect(request: Request<Incoming>, owner: &dyn Owner, tasks: &TaskTracker) -> Result<Response<Body>, Refused> {
+async fn connect(
+    request: Request<Incoming>,
+    owner: &dyn Owner,
+    tasks: &TaskTracker,
+) -> Result<Response<Body>, Refused> {
     let bad = |why: &str| (StatusCode::BAD_REQUEST, format!("CONNECT {}: {why}", request.uri()));
     let authority = request.uri().authority().ok_or_else(|| bad("no host"))?;
     if authority.as_str().contains('@') {
@@ -135,11 +139,22 @@ async fn connect(request: Request<Incoming>, owner: &dyn Owner, tasks: &TaskTrac
 
 /// Headers that belong to one connection (RFC 9110 section 7.6.1) or to the proxy.
 const HOP: [&str; 9] = [
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
-async fn forward(request: Request<Incoming>, owner: &dyn Owner, tasks: &TaskTracker) -> Result<Response<Body>, Refused> {
+async fn forward(
+    request: Request<Incoming>,
+    owner: &dyn Owner,
+    tasks: &TaskTracker,
+) -> Result<Response<Body>, Refused> {
     let uri = request.uri().clone();
     let bad = |why: &str| (StatusCode::BAD_REQUEST, format!("{uri}: {why}"));
     if uri.scheme_str() != Some("http") {
@@ -153,7 +168,8 @@ async fn forward(request: Request<Incoming>, owner: &dyn Owner, tasks: &TaskTrac
     let stream = open(owner, authority.host(), port).await?;
 
     let gateway = |e: hyper::Error| (StatusCode::BAD_GATEWAY, format!("{uri}: {e}"));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gateway)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gateway)?;
     tasks.spawn(async move {
         let _ = connection.await;
     });

@@ -166,7 +166,12 @@ impl Gate for Guard {
 
 #[async_trait]
 impl Toolbox for Guard {
-    async fn call(&self, caller: &Caller, permit: Permit<Call>, cancel: CancellationToken) -> Result<ToolOutput, String> {
+    async fn call(
+        &self,
+        caller: &Caller,
+        permit: Permit<Call>,
+        cancel: CancellationToken,
+    ) -> Result<ToolOutput, String> {
         let name = permit.what().tool.name.clone();
         let exchange = Exchange { limit: RUN_CALL_LIMIT, cancel, progress: None };
         match self.perform(caller, permit, Object::new(), exchange).await {

@@ -99,7 +99,12 @@ pub(super) async fn tools(view: &View) -> Vec<Json> {
 }
 
 /// `None` when the caller took the call back.
-async fn call(view: &View, mut params: Object, sink: Sink, cancel: CancellationToken) -> Option<Result<Json, RpcError>> {
+async fn call(
+    view: &View,
+    mut params: Object,
+    sink: Sink,
+    cancel: CancellationToken,
+) -> Option<Result<Json, RpcError>> {
     let invalid = |why: &str| Some(Err(RpcError::new(-32602, format!("Invalid params: {why}"))));
     let Some(Json::String(name)) = params.remove("name") else { return invalid("name is not a string") };
     let arguments = match params.remove("arguments") {

@@ -89,7 +89,9 @@ impl Framework {
         if text("prompt").trim().is_empty() {
             return Some(error_result("prompt is missing"));
         }
-        if let Err(denial) = subagents::ports::Gate::authorize_runtime(&*view.guard, &view.caller, subagents::agent_tool::NAME) {
+        if let Err(denial) =
+            subagents::ports::Gate::authorize_runtime(&*view.guard, &view.caller, subagents::agent_tool::NAME)
+        {
             return Some(error_result(&denial.for_model()));
         }
         let Ok(id) = RunId::fresh() else { return Some(error_result("the system has no randomness")) };

@@ -5,8 +5,8 @@ use super::framework::Framework;
 use super::session::{Session, Sessions};
 use super::{Era, LEGACY_VERSIONS, View, asked_version, check_modern, initialize, unsupported};
 use crate::auth;
-use crate::guard::Guard;
 use crate::compose::App;
+use crate::guard::Guard;
 use adapters::mcp::{MODERN, Message, RpcError};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -17,9 +17,9 @@ use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode};
 use policies::json::{Json, Limits, Object};
 use policies::resolve::Policy;
-use subagents::host::Host;
 use std::sync::Arc;
 use std::time::Duration;
+use subagents::host::Host;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -48,8 +48,11 @@ impl Door {
     }
     fn view(&self, headers: &HeaderMap, agent: Option<&str>) -> Result<View, Refused> {
         let policy = &*self.policy;
-        let identity = auth::identify(policy, auth::bearer(headers))
-            .map_err(|why| Refused { status: StatusCode::UNAUTHORIZED, id: Json::Null, error: RpcError::new(-32001, why) })?;
+        let identity = auth::identify(policy, auth::bearer(headers)).map_err(|why| Refused {
+            status: StatusCode::UNAUTHORIZED,
+            id: Json::Null,
+            error: RpcError::new(-32001, why),
+        })?;
         let framework = Framework::new(self.host.clone(), self.policy.clone(), identity.client);
         View::new(self.guard.clone(), identity.caller(policy), policy, agent, framework)
             .map_err(|why| Refused::at(StatusCode::NOT_FOUND, -32601, why))
@@ -74,7 +77,9 @@ impl Refused {
         let message = Message::Response { id: self.id, outcome: Err(self.error) };
         let mut response = json(self.status, &message);
         if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert("www-authenticate", http::HeaderValue::from_static("Bearer realm=\"pleach\""));
+            response
+                .headers_mut()
+                .insert("www-authenticate", http::HeaderValue::from_static("Bearer realm=\"pleach\""));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert("allow", http::HeaderValue::from_static("POST"));
@@ -86,7 +91,12 @@ impl Refused {
 async fn on_post(State(door): State<Door>, headers: HeaderMap, body: Body) -> Response {
     answer(door, None, headers, body).await.unwrap_or_else(Refused::response)
 }
-async fn on_agent_post(State(door): State<Door>, Path(agent): Path<String>, headers: HeaderMap, body: Body) -> Response {
+async fn on_agent_post(
+    State(door): State<Door>,
+    Path(agent): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     answer(door, Some(&agent), headers, body).await.unwrap_or_else(Refused::response)
 }
 async fn on_get(State(door): State<Door>, headers: HeaderMap) -> Response {
@@ -136,8 +146,8 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
             legacy_request(&door, view, agent, &headers, id, method, params).await
         }
         Message::Notification { method, params } => {
-            let session = text(&headers, "mcp-session-id")
-                .and_then(|id| door.sessions.get(id, &view.caller.principal, agent));
+            let session =
+                text(&headers, "mcp-session-id").and_then(|id| door.sessions.get(id, &view.caller.principal, agent));
             if method == "notifications/cancelled"
                 && let (Some(session), Some(id)) = (session, params.get("requestId"))
             {
@@ -295,8 +305,14 @@ fn listen(view: View, id: Json, params: &Object) -> Response {
 /// The GET stream of a legacy session.
 fn watch(door: &Door, agent: Option<&str>, headers: &HeaderMap) -> Result<Response, Refused> {
     let view = door.view(headers, agent)?;
-    if text(headers, "mcp-protocol-version") == Some(MODERN) || !text(headers, "accept").unwrap_or("").contains("text/event-stream") {
-        return Err(Refused::at(StatusCode::METHOD_NOT_ALLOWED, -32600, "GET is the stream of a session with initialize"));
+    if text(headers, "mcp-protocol-version") == Some(MODERN)
+        || !text(headers, "accept").unwrap_or("").contains("text/event-stream")
+    {
+        return Err(Refused::at(
+            StatusCode::METHOD_NOT_ALLOWED,
+            -32600,
+            "GET is the stream of a session with initialize",
+        ));
     }
     let session = session_of(door, &view, agent, headers)?;
     let end = session.end.clone();

@@ -17,13 +17,13 @@ mod session;
 pub(crate) mod stdio;
 
 use crate::guard::Guard;
-use framework::Framework;
-use subagents::run::Caller;
 use adapters::mcp::{LEGACY, MODERN, RpcError};
+use framework::Framework;
 use policies::authority::RunAuthority;
 use policies::json::{Json, Object};
 use policies::resolve::Policy;
 use std::sync::Arc;
+use subagents::run::Caller;
 
 /// Revisions with `initialize` that are answered in kind.
 pub(super) const LEGACY_VERSIONS: [&str; 4] = [LEGACY, "2025-06-18", "2025-03-26", "2024-11-05"];
@@ -66,11 +66,7 @@ impl View {
 }
 
 fn server_info() -> Json {
-    Json::object([
-        ("name", "pleach".into()),
-        ("title", "Pleach".into()),
-        ("version", env!("CARGO_PKG_VERSION").into()),
-    ])
+    Json::object([("name", "pleach".into()), ("title", "Pleach".into()), ("version", env!("CARGO_PKG_VERSION").into())])
 }
 
 fn capabilities() -> Json {

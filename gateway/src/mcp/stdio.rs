@@ -103,7 +103,8 @@ impl Door {
         if method == "initialize" {
             return self.send(Message::Response { id, outcome: Ok(initialize(&params)) }).await;
         }
-        let era = if asked_version(&params).is_some() || method == "server/discover" { Era::Modern } else { Era::Legacy };
+        let era =
+            if asked_version(&params).is_some() || method == "server/discover" { Era::Modern } else { Era::Legacy };
         if era == Era::Modern
             && let Err(error) = check_modern(&params)
         {

@@ -2,7 +2,6 @@
 
 use super::Servers;
 use crate::egress::{self, Owner};
-use subagents::run::Caller;
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError};
 use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
 use adapters::{builtin, net};
@@ -13,6 +12,7 @@ use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use subagents::run::Caller;
 
 /// Why an instance could not be started.
 #[derive(Debug, thiserror::Error)]

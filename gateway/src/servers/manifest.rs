@@ -4,7 +4,6 @@
 //! when one changes; its version tells the doors to look whether *their* view did.
 
 use super::Servers;
-use subagents::run::Caller;
 use policies::json::Json;
 use policies::manifest::{NameMap, Prefix, Tool, import};
 use policies::names::Name;
@@ -12,6 +11,7 @@ use policies::resolve::ServerSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+use subagents::run::Caller;
 use tokio::sync::watch;
 
 /// What is known of one server's tools.
@@ -91,7 +91,8 @@ impl Servers {
     /// slow ones; they are listed in the background all the same.
     pub(crate) async fn ensure_listed(self: &Arc<Self>, caller: &Caller, patience: Duration) {
         let missing: Vec<Name> = self.names().filter(|n| !self.manifests.known(n)).cloned().collect();
-        let work: Vec<_> = missing.into_iter().map(|name| self.tasks.spawn(self.clone().list(name, caller.clone()))).collect();
+        let work: Vec<_> =
+            missing.into_iter().map(|name| self.tasks.spawn(self.clone().list(name, caller.clone()))).collect();
         let _ = tokio::time::timeout(patience, futures_util::future::join_all(work)).await;
     }
     /// The same for the one server a tool's name points at.

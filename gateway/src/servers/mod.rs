@@ -13,7 +13,6 @@
 mod instance;
 mod manifest;
 
-use subagents::run::Caller;
 use crate::settings::Loaded;
 use adapters::mcp::{Attachment, Era};
 use manifest::Manifests;
@@ -22,6 +21,7 @@ use policies::resolve::{ServerSpec, Transport};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use subagents::run::Caller;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,9 +66,8 @@ struct State {
 
 impl Servers {
     pub(crate) fn new(loaded: Arc<Loaded>) -> Arc<Self> {
-        let entry = |spec: &ServerSpec| {
-            Arc::new(Entry { spec: spec.clone(), slots: Mutex::default(), era: Mutex::default() })
-        };
+        let entry =
+            |spec: &ServerSpec| Arc::new(Entry { spec: spec.clone(), slots: Mutex::default(), era: Mutex::default() });
         let entries: BTreeMap<Name, Arc<Entry>> =
             loaded.policy.servers.iter().map(|(name, spec)| (name.clone(), entry(spec))).collect();
         let servers = Arc::new(Self {
@@ -210,7 +209,8 @@ impl Entry {
     fn end_idle(&self, idle: Duration) {
         lock(&self.slots).retain(|_, slot| {
             let quiet = lock(&slot.used).is_none_or(|at| at.elapsed() >= idle);
-            let busy = slot.state.try_lock().map_or(true, |s| s.live.as_ref().is_some_and(|a| Arc::strong_count(a) > 1));
+            let busy =
+                slot.state.try_lock().map_or(true, |s| s.live.as_ref().is_some_and(|a| Arc::strong_count(a) > 1));
             idle > Duration::ZERO && (!quiet || busy)
         });
     }

@@ -174,7 +174,8 @@ impl Shape {
                 for key in keys.iter() {
                     let mut schema = key.shape.schema();
                     if let Json::Object(object) = &mut schema {
-                        let doc = if key.served { key.doc.to_owned() } else { format!("{} (not in this version)", key.doc) };
+                        let doc =
+                            if key.served { key.doc.to_owned() } else { format!("{} (not in this version)", key.doc) };
                         object.insert("description".into(), doc.into());
                         if !key.served {
                             object.insert("not".into(), json!({}));

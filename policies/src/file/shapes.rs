@@ -20,13 +20,13 @@ const FILLED: Shape = Shape::Text(|text| match text.trim().is_empty() {
 const NAME: Shape = Shape::Text(|text| {
     crate::names::Name::try_from(text).map(drop).map_err(|e| Flaw::Wrong(format!("{text:?} is no name: {e}")))
 });
-const DOMAIN: Shape =
-    Shape::Text(|text| Domains::parse([text]).map(drop).map_err(|e| Flaw::Wrong(e.to_string())));
+const DOMAIN: Shape = Shape::Text(|text| Domains::parse([text]).map(drop).map_err(|e| Flaw::Wrong(e.to_string())));
 const NETWORK: Shape = Shape::Text(|text| match text.parse::<ipnet::IpNet>() {
     Ok(_) => Ok(()),
-    Err(_) if text.parse::<std::net::IpAddr>().is_ok() => {
-        Err(Flaw::Wrong(format!("{text:?} is an address; write the network {text}/{}", if text.contains(':') { 128 } else { 32 })))
-    }
+    Err(_) if text.parse::<std::net::IpAddr>().is_ok() => Err(Flaw::Wrong(format!(
+        "{text:?} is an address; write the network {text}/{}",
+        if text.contains(':') { 128 } else { 32 }
+    ))),
     Err(_) => Err(Flaw::Wrong(format!("{text:?} is no network; write CIDR, such as 10.1.0.0/16"))),
 });
 const GLOB: Shape =
@@ -34,7 +34,9 @@ const GLOB: Shape =
 const PATH: Shape = Shape::Text(|text| match text {
     "" => Err(Flaw::Wrong("a path is not empty".into())),
     t if t.contains('\0') => Err(Flaw::Wrong("a path cannot hold NUL".into())),
-    t if t.contains('*') => Err(Flaw::Wrong(format!("{t:?}: folders and files, no patterns; a folder covers all beneath it"))),
+    t if t.contains('*') => {
+        Err(Flaw::Wrong(format!("{t:?}: folders and files, no patterns; a folder covers all beneath it")))
+    }
     _ => Ok(()),
 });
 const POINTER: Shape = Shape::Text(|text| match text.starts_with('/') {
@@ -79,13 +81,25 @@ const BUDGET: Shape = Shape::Table(&[
 pub const GRANT: Shape = Shape::Table(&[
     key("max_access", "The ceiling on access classes.", Shape::Word(&["read-only", "read-write", "destructive"], &[])),
     key("filesystem", "Files.", FILESYSTEM),
-    key("domains", "Hosts by name.", Shape::Table(&[key("allow", "`host`, `*.d`, `**.d`, each with an optional `:port`.", Shape::List(&DOMAIN))])),
-    key("networks", "Literal addresses and private ranges.", Shape::Table(&[key("allow", "CIDR blocks.", Shape::List(&NETWORK))])),
+    key(
+        "domains",
+        "Hosts by name.",
+        Shape::Table(&[key("allow", "`host`, `*.d`, `**.d`, each with an optional `:port`.", Shape::List(&DOMAIN))]),
+    ),
+    key(
+        "networks",
+        "Literal addresses and private ranges.",
+        Shape::Table(&[key("allow", "CIDR blocks.", Shape::List(&NETWORK))]),
+    ),
     key("tools", "Tools by name.", TOOLS),
     key("models", "Models of this file that may be used.", Shape::List(&NAME)),
     key("spawn", "Limits of the tree.", SPAWN),
     key("budget", "Limits of a run.", BUDGET),
-    key("sandbox", "What the kernel must enforce.", Shape::Table(&[key("profile", "The set of layers.", Shape::Word(&["full", "no-namespaces", "off"], &[]))])),
+    key(
+        "sandbox",
+        "What the kernel must enforce.",
+        Shape::Table(&[key("profile", "The set of layers.", Shape::Word(&["full", "no-namespaces", "off"], &[]))]),
+    ),
 ]);
 
 const MODEL: Shape = Shape::Table(&[
@@ -98,7 +112,11 @@ const MODEL: Shape = Shape::Table(&[
     later("fallback", "Models to use when this one cannot."),
 ]);
 const TOOL: Shape = Shape::Table(&[
-    key("access", "The operator's word for the tool's class.", Shape::Word(&["read-only", "read-write", "destructive"], &[])),
+    key(
+        "access",
+        "The operator's word for the tool's class.",
+        Shape::Word(&["read-only", "read-write", "destructive"], &[]),
+    ),
     key("path_args", "JSON pointers of the arguments that are paths.", Shape::List(&POINTER)),
     key("url_args", "JSON pointers of the arguments that are URLs.", Shape::List(&POINTER)),
     later("effect", "What a repetition would do."),
@@ -116,8 +134,16 @@ const SERVER: Shape = Shape::Table(&[
     key("headers", "Headers sent to it.", Shape::Texts),
     later("auth", "How Pleach authorises itself there."),
     key("timeout", "Milliseconds a call may take; default 60000.", TIMEOUT_MS),
-    key("default_access", "The class of tools without one of their own.", Shape::Word(&["read-only", "read-write", "destructive"], &[])),
-    key("annotations", "Whether the server's hints may grant (trust) or only restrict.", Shape::Word(&["restrict", "trust"], &[])),
+    key(
+        "default_access",
+        "The class of tools without one of their own.",
+        Shape::Word(&["read-only", "read-write", "destructive"], &[]),
+    ),
+    key(
+        "annotations",
+        "Whether the server's hints may grant (trust) or only restrict.",
+        Shape::Word(&["restrict", "trust"], &[]),
+    ),
     key("prefix", "How its tools are named outside.", Shape::Word(&["always", "auto", "none"], &[])),
     key("runtime_paths", "More folders its own program needs, read-only, in no grant.", Shape::List(&PATH)),
     key("tools", "The operator's words for single tools.", Shape::Tools(&TOOL)),

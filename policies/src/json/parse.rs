@@ -53,8 +53,8 @@ pub(super) fn parse(input: &[u8], limits: Limits) -> Result<Json, JsonError> {
     if input.len() > limits.bytes {
         return Err(JsonError { kind: JsonErrorKind::TooLarge(limits.bytes), offset: limits.bytes });
     }
-    let text = std::str::from_utf8(input)
-        .map_err(|e| JsonError { kind: JsonErrorKind::Unicode, offset: e.valid_up_to() })?;
+    let text =
+        std::str::from_utf8(input).map_err(|e| JsonError { kind: JsonErrorKind::Unicode, offset: e.valid_up_to() })?;
     let mut parser = Parser { text, at: 0, depth_left: limits.depth, depth: limits.depth };
     parser.skip_space();
     let value = parser.value()?;

@@ -290,7 +290,8 @@ impl NameMap {
                 continue;
             }
             if RESERVED.contains(&name.as_str()) || name.starts_with("pleach__") {
-                map.refused.insert(name, format!("the name belongs to Pleach; rename the tool of server {}", tool.server));
+                map.refused
+                    .insert(name, format!("the name belongs to Pleach; rename the tool of server {}", tool.server));
                 continue;
             }
             if let Some(other) = map.tools.remove(&name) {

@@ -33,9 +33,34 @@ pub enum RawTouched {
 
 /// Argument names that mean a path in servers people use.
 const PATH_NAMES: [&str; 28] = [
-    "path", "paths", "file", "files", "file_path", "filepath", "filePath", "file_paths", "filename", "file_name",
-    "dir", "directory", "folder", "cwd", "working_directory", "workdir", "root", "repo_path", "repo", "repository_path",
-    "source", "destination", "src", "dest", "output_path", "input_path", "target_path", "notebook_path",
+    "path",
+    "paths",
+    "file",
+    "files",
+    "file_path",
+    "filepath",
+    "filePath",
+    "file_paths",
+    "filename",
+    "file_name",
+    "dir",
+    "directory",
+    "folder",
+    "cwd",
+    "working_directory",
+    "workdir",
+    "root",
+    "repo_path",
+    "repo",
+    "repository_path",
+    "source",
+    "destination",
+    "src",
+    "dest",
+    "output_path",
+    "input_path",
+    "target_path",
+    "notebook_path",
 ];
 /// Argument names that mean a URL.
 const URL_NAMES: [&str; 10] =
@@ -55,7 +80,11 @@ impl Pointers {
         if builtin {
             // Declared by us: a built-in tool marks its paths and URLs by format.
             let marked = |want: bool| {
-                formats(schema).into_iter().filter(|(_, path)| *path == want).map(|(name, _)| format!("/{name}")).collect()
+                formats(schema)
+                    .into_iter()
+                    .filter(|(_, path)| *path == want)
+                    .map(|(name, _)| format!("/{name}"))
+                    .collect()
             };
             paths = paths.or_else(|| Some(marked(true)));
             urls = urls.or_else(|| Some(marked(false)));

@@ -183,7 +183,10 @@ impl Resolver<'_> {
         for (key, place, node) in table.entries() {
             let Ok(name) = Name::try_from(key.as_str()) else { continue };
             let Some(at) = node.get("token") else {
-                self.error(place, format!("client {name} needs a token, such as token = \"${{{}_TOKEN}}\"", key.to_uppercase()));
+                self.error(
+                    place,
+                    format!("client {name} needs a token, such as token = \"${{{}_TOKEN}}\"", key.to_uppercase()),
+                );
                 continue;
             };
             let Some(token) = self.expand(at) else { continue };

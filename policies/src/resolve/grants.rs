@@ -22,7 +22,11 @@ impl Resolver<'_> {
         let own = [self.around.file().to_owned(), store.to_owned(), with("-wal"), with("-shm"), with("-journal")];
         let (asked, sources, limits) = self.narrowing(table, true, &own);
         let nothing = Grant::nothing();
-        (nothing.asked(&asked), sources, limits.meet(Limits { turns: limits.turns.min(Limits::DEFAULT.turns), ..limits }))
+        (
+            nothing.asked(&asked),
+            sources,
+            limits.meet(Limits { turns: limits.turns.min(Limits::DEFAULT.turns), ..limits }),
+        )
     }
 
     /// A narrowing table; absent means none.
@@ -68,12 +72,13 @@ impl Resolver<'_> {
             if !self.around.exists(path)
                 && let Some(place) = sources.place(&format!("filesystem.read:{}", path.display()))
             {
-                let (place, message) = (place.clone(), format!("{} does not exist; nothing can be read there yet", path.display()));
+                let (place, message) =
+                    (place.clone(), format!("{} does not exist; nothing can be read there yet", path.display()));
                 self.warn(&place, message);
             }
         }
+        self.create.extend(write.iter().map(|(p, _)| p.clone()).filter(|p| !self.around.exists(p)));
         if root {
-            self.create.extend(write.iter().map(|(p, _)| p.clone()).filter(|p| !self.around.exists(p)));
             deny.extend(own.iter().map(|p| (p.clone(), ())));
         }
         let just = |list: Vec<(PathBuf, ())>| list.into_iter().map(|(p, ())| p);
@@ -106,7 +111,8 @@ impl Resolver<'_> {
         let ask = self.globs(node.get("ask"), "ask", sources);
         let deny = self.globs(node.get("deny"), "deny", sources);
         if allow.is_empty() && ask.is_empty() && !deny.is_empty() {
-            let message = "tools names only what is denied, so nothing is allowed; add allow = [\"*\"] to keep the rest";
+            let message =
+                "tools names only what is denied, so nothing is allowed; add allow = [\"*\"] to keep the rest";
             self.warn(&node.place, message);
         }
         Layer::new(allow, ask, deny)

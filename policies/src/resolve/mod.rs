@@ -158,7 +158,10 @@ pub fn resolve(file: &Node, around: &dyn Surroundings) -> Result<Policy, FileErr
 ///
 /// # Errors
 /// What is wrong with it, for the model to correct.
-pub fn request(json: &crate::json::Json, around: &dyn Surroundings) -> Result<(crate::grant::Narrowing, Limits), String> {
+pub fn request(
+    json: &crate::json::Json,
+    around: &dyn Surroundings,
+) -> Result<(crate::grant::Narrowing, Limits), String> {
     let node = crate::file::read_request(json).map_err(|e| plain(&e))?;
     let around = NoVariables(around);
     let mut cx =
@@ -225,6 +228,8 @@ impl Resolver<'_> {
         let (root, root_sources, root_limits) = self.root_grant(file, &store);
         let agents = self.agents(file);
         let clients = self.clients(file);
+        // Only what the root grants is made; a narrower table cannot make folders elsewhere.
+        self.create.retain(|path| root.filesystem.allows(path, crate::fs::FileOp::Write));
         let policy = Policy {
             file: file.place.file.clone(),
             gateway,
@@ -346,7 +351,9 @@ impl Resolver<'_> {
     /// Checks that need everything resolved.
     fn cross_check(&mut self, policy: &Policy) {
         for agent in policy.agents.values() {
-            let Ok(own) = crate::authority::RunAuthority::spawn(&policy.door(None), &agent.policy, None) else { continue };
+            let Ok(own) = crate::authority::RunAuthority::spawn(&policy.door(None), &agent.policy, None) else {
+                continue;
+            };
             let grant = own.use_.grant();
             let asked = policy.root.asked(&agent.policy.policy);
             for component in asked.exceeds(&policy.root) {

@@ -155,7 +155,10 @@ impl Resolver<'_> {
         if let Some(kind) = node.get("type")
             && (kind.text() == Some("stdio")) != (given[0] == "command")
         {
-            self.error(&kind.place, format!("type {:?} does not fit a server with {}", kind.text().unwrap_or(""), given[0]));
+            self.error(
+                &kind.place,
+                format!("type {:?} does not fit a server with {}", kind.text().unwrap_or(""), given[0]),
+            );
         }
         match given[0] {
             "builtin" => Some(Transport::Builtin(Builtin::Workspace)),

@@ -72,9 +72,7 @@ pub(super) fn within(left: &ToolRules, right: &ToolRules) -> bool {
             if seen.contains(&next) {
                 continue;
             }
-            let matched = |glob: &Glob| {
-                globs.binary_search(&glob).is_ok_and(|i| automata[i].accepts(next[i]))
-            };
+            let matched = |glob: &Glob| globs.binary_search(&glob).is_ok_and(|i| automata[i].accepts(next[i]));
             if !verdicts_within(left, right, matched) {
                 return false;
             }

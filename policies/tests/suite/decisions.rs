@@ -40,10 +40,15 @@ fn policy() -> Policy {
     load(FILE).unwrap()
 }
 
-fn call(policy: &Policy, authority: &Authority, tool: &str, arguments: &str, touches: Vec<Touched>) -> Result<&'static str, Denial> {
-    let definition = format!(
-        r#"[{{"name":"{tool}","inputSchema":{{"type":"object","properties":{{"n":{{"type":"integer"}}}}}}}}]"#
-    );
+fn call(
+    policy: &Policy,
+    authority: &Authority,
+    tool: &str,
+    arguments: &str,
+    touches: Vec<Touched>,
+) -> Result<&'static str, Denial> {
+    let definition =
+        format!(r#"[{{"name":"{tool}","inputSchema":{{"type":"object","properties":{{"n":{{"type":"integer"}}}}}}}}]"#);
     let list = Json::parse(definition.as_bytes(), Limits::default()).unwrap();
     let server = policy.servers.values().next().unwrap();
     let tool = import(&server.name, &server.words, list.as_array().unwrap()).tools.remove(0);
@@ -100,7 +105,9 @@ fn deny_beats_ask_beats_allow() {
     assert_eq!(call(&policy, &door, "ask_me", "{}", vec![]), Ok("ask"));
     assert_eq!(call(&policy, &door, "anything", "{}", vec![]), Ok("allow"));
     let denial = call(&policy, &door, "delete_all", "{}", vec![]).unwrap_err();
-    assert!(denial.for_model().starts_with("denied: tools.deny \"git__delete*\" covers git__delete_all at root policy"));
+    assert!(
+        denial.for_model().starts_with("denied: tools.deny \"git__delete*\" covers git__delete_all at root policy")
+    );
 }
 
 #[test]
@@ -153,7 +160,9 @@ fn connections_are_judged_by_name_then_by_address() {
 
 #[test]
 fn a_registered_origin_may_be_private_only_when_written_so() {
-    let judge = |host: &str, address: &str| decide::registered(Host::parse(host).unwrap(), 80).what().judge(&[address.parse().unwrap()]).is_ok();
+    let judge = |host: &str, address: &str| {
+        decide::registered(Host::parse(host).unwrap(), 80).what().judge(&[address.parse().unwrap()]).is_ok()
+    };
     assert!(judge("127.0.0.1", "127.0.0.1"));
     assert!(judge("localhost", "::1"));
     assert!(!judge("localhost", "10.0.0.1"));

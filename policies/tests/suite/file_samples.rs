@@ -49,11 +49,22 @@ fn invalid_samples_fail_with_exactly_their_errors() {
 /// version", one for each unserved key, at its place.
 #[test]
 fn the_designs_example_lacks_only_what_is_not_served_yet() {
-    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
+    let source =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
     let errors = load(&source).expect_err("some keys are not served yet").0;
     let unserved = [
-        ("import = [", 1), ("public_url", 1), ("[bus]", 2), ("provider = \"anthropic\"", 12), ("model = \"claude", 1),
-        ("api_key", 1), ("effect = ", 1), ("[peers.travel]", 2), ("can_approve", 1), ("usd", 1), ("tokens = ", 1), ("wall", 1),
+        ("import = [", 1),
+        ("public_url", 1),
+        ("[bus]", 2),
+        ("provider = \"anthropic\"", 12),
+        ("model = \"claude", 1),
+        ("api_key", 1),
+        ("effect = ", 1),
+        ("[peers.travel]", 2),
+        ("can_approve", 1),
+        ("usd", 1),
+        ("tokens = ", 1),
+        ("wall", 1),
     ];
     let expected: Vec<(usize, usize)> = unserved
         .iter()
@@ -66,7 +77,8 @@ fn the_designs_example_lacks_only_what_is_not_served_yet() {
 
 #[test]
 fn the_designs_example_without_those_keys_resolves() {
-    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
+    let source =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
     let mut skip_table = false;
     let served: Vec<String> = source
         .lines()
@@ -74,7 +86,17 @@ fn the_designs_example_without_those_keys_resolves() {
             if line.starts_with('[') {
                 skip_table = line.starts_with("[bus]") || line.starts_with("[peers");
             }
-            let unserved = ["import", "public_url", "model = \"claude", "api_key", "effect", "can_approve", "usd", "tokens =", "wall"];
+            let unserved = [
+                "import",
+                "public_url",
+                "model = \"claude",
+                "api_key",
+                "effect",
+                "can_approve",
+                "usd",
+                "tokens =",
+                "wall",
+            ];
             !skip_table && !unserved.iter().any(|k| line.starts_with(k))
         })
         .map(|line| line.replace("provider = \"anthropic\"", "provider = \"scripted\"\nscript = \"r.toml\""))
@@ -84,10 +106,7 @@ fn the_designs_example_without_those_keys_resolves() {
     let node = policies::file::read("pleach.toml", &served.join("\n")).unwrap();
     let policy = policies::resolve::resolve(&node, &world).unwrap();
     let sentences = policies::explain::sentences(&policy, Path::new("/work")).join("\n");
-    assert!(
-        sentences.contains("researcher may read docs/papers, write nothing, reach no network"),
-        "{sentences}"
-    );
+    assert!(sentences.contains("researcher may read docs/papers, write nothing, reach no network"), "{sentences}");
     assert!(sentences.contains("may give them more max_access than it has itself"), "{sentences}");
 }
 

@@ -24,10 +24,33 @@ fn what_is_ambiguous_or_wrong_is_refused() {
     assert_eq!(parse(r#"{"a":1,"\u0061":2}"#), Err(JsonErrorKind::DuplicateKey("a".into())));
     assert_eq!(parse(r#""\ud800""#), Err(JsonErrorKind::Unicode));
     assert_eq!(parse(r#""\ud800\u0041""#), Err(JsonErrorKind::Unicode));
-    for bad in ["", " ", "{", "[1,]", "{\"a\":}", "01", "1.", ".5", "+1", "1e", "NaN", "nul", "\"\n\"", "1 2", "{a:1}", "'a'", "\u{feff}1", "[1}", "\"\\x\"", "\"\\u12\""] {
+    for bad in [
+        "",
+        " ",
+        "{",
+        "[1,]",
+        "{\"a\":}",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "NaN",
+        "nul",
+        "\"\n\"",
+        "1 2",
+        "{a:1}",
+        "'a'",
+        "\u{feff}1",
+        "[1}",
+        "\"\\x\"",
+        "\"\\u12\"",
+    ] {
         assert!(parse(bad).is_err(), "{bad:?}");
     }
-    assert!(matches!(Json::parse(b"\"\xff\"", Limits::default()), Err(e) if e.kind == JsonErrorKind::Unicode && e.offset == 1));
+    assert!(
+        matches!(Json::parse(b"\"\xff\"", Limits::default()), Err(e) if e.kind == JsonErrorKind::Unicode && e.offset == 1)
+    );
 }
 
 #[test]
@@ -50,7 +73,8 @@ fn depth_and_size_are_bounded() {
 
 #[test]
 fn canonical_text_ignores_key_order_only() {
-    let (a, b) = (parse(r#"{"a":{"x":1,"y":[2,1]},"b":0}"#).unwrap(), parse(r#"{"b":0,"a":{"y":[2,1],"x":1}}"#).unwrap());
+    let (a, b) =
+        (parse(r#"{"a":{"x":1,"y":[2,1]},"b":0}"#).unwrap(), parse(r#"{"b":0,"a":{"y":[2,1],"x":1}}"#).unwrap());
     assert_eq!(a.to_canonical(), b.to_canonical());
     assert_ne!(a.to_canonical(), parse(r#"{"a":{"x":1,"y":[1,2]},"b":0}"#).unwrap().to_canonical());
 }
@@ -80,7 +104,8 @@ fn any_json() -> impl Strategy<Value = String> {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..8).prop_map(|v| format!("[{}]", v.join(" , "))),
             prop::collection::btree_map(any::<String>(), inner, 0..8).prop_map(|m| {
-                let entries: Vec<String> = m.iter().map(|(k, v)| format!("{}:{v}", serde_json::to_string(k).unwrap())).collect();
+                let entries: Vec<String> =
+                    m.iter().map(|(k, v)| format!("{}:{v}", serde_json::to_string(k).unwrap())).collect();
                 format!("{{ {} }}", entries.join(","))
             }),
         ]

@@ -98,8 +98,9 @@ proptest! {
 #[test]
 fn files_exhaustively() {
     let paths: Vec<PathBuf> = ["/a", "/a/b", "/b"].map(PathBuf::from).to_vec();
-    let subsets: Vec<Vec<PathBuf>> =
-        (0..8u32).map(|mask| paths.iter().enumerate().filter(|(i, _)| mask & (1 << i) != 0).map(|(_, p)| p.clone()).collect()).collect();
+    let subsets: Vec<Vec<PathBuf>> = (0..8u32)
+        .map(|mask| paths.iter().enumerate().filter(|(i, _)| mask & (1 << i) != 0).map(|(_, p)| p.clone()).collect())
+        .collect();
     let mut grants = Vec::new();
     for r in &subsets {
         for w in &subsets {

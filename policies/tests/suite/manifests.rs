@@ -1,7 +1,7 @@
 //! Imported tool lists: a bad tool costs that tool.
 
 use policies::json::{Json, Limits};
-use policies::manifest::{NameMap, RawTouched, ServerWords, ToolWords, Imported, Prefix, import};
+use policies::manifest::{Imported, NameMap, Prefix, RawTouched, ServerWords, ToolWords, import};
 use policies::names::Name;
 use policies::permission::Access;
 use std::collections::BTreeSet;

@@ -19,7 +19,17 @@ pub(crate) fn filesystem() -> impl Strategy<Value = FsGrant> {
 }
 const HOSTS: [&str; 7] = ["d.com", "a.d.com", "b.a.d.com", "e.com", "ad.com", "x.e.com", "com.d"];
 const PATTERNS: [&str; 12] = [
-    "d.com", "*.d.com", "**.d.com", "a.d.com", "*.a.d.com", "**.e.com", "e.com:80", "*.d.com:443", "**.d.com:80", "ad.com", "d.com:80",
+    "d.com",
+    "*.d.com",
+    "**.d.com",
+    "a.d.com",
+    "*.a.d.com",
+    "**.e.com",
+    "e.com:80",
+    "*.d.com:443",
+    "**.d.com:80",
+    "ad.com",
+    "d.com:80",
     "**.a.d.com:443",
 ];
 pub(crate) fn domains() -> impl Strategy<Value = Domains> {
@@ -47,14 +57,26 @@ pub(crate) fn names() -> impl Strategy<Value = Names> {
     prop_oneof![Just(Names::All), prop::collection::btree_set(name, 0..3).prop_map(Names::Only)]
 }
 pub(crate) fn spawn() -> impl Strategy<Value = SpawnLimits> {
-    (0u32..4, 0u32..4, 1u32..4).prop_map(|(max_depth, max_concurrent, max_total)| SpawnLimits { max_depth, max_concurrent, max_total })
+    (0u32..4, 0u32..4, 1u32..4).prop_map(|(max_depth, max_concurrent, max_total)| SpawnLimits {
+        max_depth,
+        max_concurrent,
+        max_total,
+    })
 }
 pub(crate) fn grant() -> impl Strategy<Value = Grant> {
     let access = prop::sample::select(Access::ALL.to_vec());
     let profile = prop::sample::select(Profile::ALL.to_vec());
     (filesystem(), domains(), networks(), access, tools(), names(), names(), spawn(), profile).prop_map(
         |(filesystem, domains, networks, max_access, tools, models, agents, spawn, sandbox)| Grant {
-            filesystem, domains, networks, max_access, tools, models, agents, spawn, sandbox,
+            filesystem,
+            domains,
+            networks,
+            max_access,
+            tools,
+            models,
+            agents,
+            spawn,
+            sandbox,
         },
     )
 }
@@ -123,7 +145,9 @@ pub(crate) fn wants() -> Vec<Want> {
     all.extend(["z.z.a.d.com", "z.d.com", "z.e.com"].map(|h| Want::Host(h, 443)));
     all.extend(["10.0.0.1", "10.129.0.1", "10.1.0.1", "11.0.0.1", "fd00::1", "fe80::1"].map(Want::Address));
     all.extend(Access::ALL.map(Want::Class));
-    for tool in ["a", "b", "ab", "aab", "s__a", "s__b", "t__a", "axb", "bab", "zabz", "z", "xaybz", "aa", "bb", "ba", "s__ab"] {
+    for tool in
+        ["a", "b", "ab", "aab", "s__a", "s__b", "t__a", "axb", "bab", "zabz", "z", "xaybz", "aa", "bb", "ba", "s__ab"]
+    {
         all.extend([Mode::Ask, Mode::Allow].map(|m| Want::Tool(tool, m)));
         all.extend([Mode::Ask, Mode::Allow].map(|m| Want::Runtime(tool, m)));
     }

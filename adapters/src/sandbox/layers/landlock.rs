@@ -13,8 +13,19 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Compiled(RulesetCreated);
 
 /// What every program needs merely to run.
-const SYSTEM: [&str; 11] =
-    ["/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/alternatives"];
+const SYSTEM: [&str; 11] = [
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/bin",
+    "/sbin",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/etc/alternatives",
+];
 const SYSTEM_FILES: [&str; 14] = [
     "/etc/ld.so.cache",
     "/etc/passwd",
@@ -87,7 +98,10 @@ fn build(spec: &Spec) -> Result<RulesetCreated, String> {
         (fixed(&DEVICES), AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev),
         ([spec.runtime.clone(), spec.read.clone(), vec![spec.program.clone(), PathBuf::from("/proc")]].concat(), read),
         ([spec.write.clone(), vec![spec.home.clone(), tmpdir, PathBuf::from("/dev/shm")]].concat(), write),
-        (vec![PathBuf::from("/dev/pts")], AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::IoctlDev),
+        (
+            vec![PathBuf::from("/dev/pts")],
+            AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::IoctlDev,
+        ),
     ];
     for (paths, access) in groups {
         for path in paths {

@@ -24,10 +24,10 @@ pub(crate) fn session(terminal: bool) -> io::Result<()> {
 /// No core files, bounded descriptors, files and processes. A hard limit already lower stays.
 pub(crate) fn apply() -> io::Result<()> {
     let limits: [(u32, u64); 4] = [
-        (libc::RLIMIT_CORE as u32, 0),
-        (libc::RLIMIT_NOFILE as u32, 8_192),
-        (libc::RLIMIT_FSIZE as u32, 8 << 30),
-        (libc::RLIMIT_NPROC as u32, 4_096),
+        (libc::RLIMIT_CORE, 0),
+        (libc::RLIMIT_NOFILE, 8_192),
+        (libc::RLIMIT_FSIZE, 8 << 30),
+        (libc::RLIMIT_NPROC, 4_096),
     ];
     for (resource, wanted) in limits {
         // SAFETY: rlimit is plain data.

@@ -24,7 +24,8 @@ pub(crate) fn build(spec: &Spec, notes: &mut Vec<String>) -> Result<(), Refusal>
         fs::create_dir_all(spec.tmpdir()).map_err(refuse("TMPDIR"))?;
     }
     if Path::new("/dev/shm").is_dir() {
-        sys::mount("tmpfs", Path::new("/dev/shm"), "tmpfs", PLAIN, "mode=1777,size=256m").map_err(refuse("/dev/shm"))?;
+        sys::mount("tmpfs", Path::new("/dev/shm"), "tmpfs", PLAIN, "mode=1777,size=256m")
+            .map_err(refuse("/dev/shm"))?;
     }
     proc(notes).map_err(refuse("/proc"))?;
     check_holdable(spec)?;
@@ -117,7 +118,8 @@ fn overlay_tmp(spec: &Spec) -> io::Result<()> {
     let below = spec.below_tmp();
     let private = spec.tmpdir();
     // Bound by the shortest: what lies beneath comes along.
-    let mut outer: Vec<&PathBuf> = below.iter().filter(|p| !below.iter().any(|o| p != &o && p.starts_with(o))).copied().collect();
+    let mut outer: Vec<&PathBuf> =
+        below.iter().filter(|p| !below.iter().any(|o| p != &o && p.starts_with(o))).copied().collect();
     outer.sort();
     outer.dedup();
     let trees: Vec<(OwnedFd, &PathBuf, bool)> =

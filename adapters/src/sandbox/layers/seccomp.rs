@@ -13,18 +13,65 @@ pub(crate) struct Filters(Vec<BpfProgram>);
 
 /// Namespaces, mounts, tracing, kernel interfaces: denied whatever the arguments.
 const DENIED: [libc::c_long; 59] = [
-    libc::SYS_unshare, libc::SYS_setns, libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot,
-    libc::SYS_move_mount, libc::SYS_open_tree, libc::SYS_fsopen, libc::SYS_fsconfig, libc::SYS_fsmount, libc::SYS_fspick,
-    libc::SYS_mount_setattr, libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_kcmp,
-    libc::SYS_pidfd_getfd, libc::SYS_process_madvise, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register, libc::SYS_memfd_create, libc::SYS_memfd_secret, libc::SYS_userfaultfd,
-    libc::SYS_perf_event_open, libc::SYS_bpf, libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key,
-    libc::SYS_name_to_handle_at, libc::SYS_open_by_handle_at, libc::SYS_fanotify_init, libc::SYS_fanotify_mark,
-    libc::SYS_init_module, libc::SYS_finit_module, libc::SYS_delete_module, libc::SYS_kexec_load,
-    libc::SYS_reboot, libc::SYS_swapon, libc::SYS_swapoff, libc::SYS_acct, libc::SYS_quotactl, libc::SYS_quotactl_fd,
-    libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_clock_adjtime, libc::SYS_adjtimex, libc::SYS_sethostname,
-    libc::SYS_setdomainname, libc::SYS_syslog, libc::SYS_vhangup, libc::SYS_mbind, libc::SYS_migrate_pages,
-    libc::SYS_move_pages, libc::SYS_set_mempolicy, libc::SYS_lookup_dcookie, libc::SYS_nfsservctl, libc::SYS_personality,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_madvise,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+    libc::SYS_userfaultfd,
+    libc::SYS_perf_event_open,
+    libc::SYS_bpf,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_fanotify_mark,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_mbind,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    libc::SYS_set_mempolicy,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_nfsservctl,
+    libc::SYS_personality,
 ];
 
 /// The kernel's numbers that libc does not name.
@@ -54,12 +101,17 @@ fn build(network: bool) -> Result<Vec<BpfProgram>, String> {
         deny.insert(call, vec![rule(&[(flags, Op::MaskedEq(MSG_FASTOPEN), MSG_FASTOPEN)])?]);
     }
     let namespaces = [
-        libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWPID, libc::CLONE_NEWNET, libc::CLONE_NEWIPC,
-        libc::CLONE_NEWUTS, libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWCGROUP,
     ];
     let clones = namespaces.iter().map(|flag| *flag as u64).map(|flag| rule(&[(0, Op::MaskedEq(flag), flag)]));
     deny.insert(libc::SYS_clone, clones.collect::<Result<_, _>>()?);
-    let ioctls = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
+    let ioctls = [libc::TIOCSTI, libc::TIOCLINUX];
     let ioctls = ioctls.iter().map(|request| rule(&[(1, Op::Eq, *request)]));
     deny.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
 

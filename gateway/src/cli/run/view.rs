@@ -21,6 +21,7 @@ pub(super) struct View {
 struct Shown {
     agent: String,
     depth: u32,
+    order: usize,
 }
 
 struct Call {
@@ -32,6 +33,7 @@ struct Call {
 
 /// One thing that was stopped: by which layer, whose, what, and the rule.
 struct Stopped {
+    order: (usize, String),
     layer: &'static str,
     agent: String,
     tool: String,
@@ -45,8 +47,14 @@ impl View {
     pub(super) fn new(json: bool, config: String) -> Self {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self {
-            json, config, colour,
-            runs: HashMap::new(), calls: HashMap::new(), allowed: 0, stopped: Vec::new(), spawned: 0,
+            json,
+            config,
+            colour,
+            runs: HashMap::new(),
+            calls: HashMap::new(),
+            allowed: 0,
+            stopped: Vec::new(),
+            spawned: 0,
         }
     }
 
@@ -63,9 +71,15 @@ impl View {
         let run = record.run.as_str().to_owned();
         match &record.event {
             Event::Started { agent, prompt, depth, .. } => {
-                self.runs.insert(run.clone(), Shown { agent: agent.clone(), depth: *depth });
+                let shown = Shown { agent: agent.clone(), depth: *depth, order: self.runs.len() };
+                self.runs.insert(run.clone(), shown);
                 self.spawned += u32::from(*depth > 0);
-                self.line(&run, "•", "1", &format!("{agent} ({}): {}", record.run.short(), words::first_line(prompt, 90)));
+                self.line(
+                    &run,
+                    "•",
+                    "1",
+                    &format!("{agent} ({}): {}", record.run.short(), words::first_line(prompt, 90)),
+                );
             }
             Event::ModelReplied { text, .. } if !text.trim().is_empty() => {
                 self.line(&run, "…", "2", &words::first_line(text, 100));
@@ -110,7 +124,8 @@ impl View {
         };
         if let Some((layer, rule, fix)) = stopped {
             let (tool, input, what) = (call.tool, call.input, call.what);
-            self.stopped.push(Stopped { layer, agent, tool, input, what, rule, fix });
+            let order = (self.runs.get(run).map_or(0, |r| r.order), id.to_owned());
+            self.stopped.push(Stopped { order, layer, agent, tool, input, what, rule, fix });
         }
     }
 
@@ -126,7 +141,9 @@ impl View {
         }
     }
 
-    pub(super) fn summary(&self, ended: &Ended) {
+    pub(super) fn summary(&mut self, ended: &Ended) {
+        // Siblings run at once; what they were stopped at is told in the order they began.
+        self.stopped.sort_by(|a, b| a.order.cmp(&b.order));
         let children = match self.spawned {
             0 => String::new(),
             1 => ", 1 subagent".to_owned(),

@@ -1,0 +1,105 @@
+//! Every example, run as its README says, against its `expected.txt`.
+
+use conformance::pleach::{Folder, Ran, binary};
+use std::path::{Path, PathBuf};
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            drop(std::fs::copy(entry.path(), target).unwrap())
+        }
+    }
+}
+
+/// The example in a folder of its own, so that it runs as if for the first time.
+fn fresh(name: &str) -> Folder {
+    let folder = Folder::new("");
+    copy(&examples().join(name), folder.path());
+    folder
+}
+
+/// What differs from run to run, made the same: run ids and the folder.
+fn plain(text: &str, folder: &Folder) -> String {
+    let text = text.replace(&folder.path().display().to_string(), ".");
+    let mut out = String::new();
+    for line in text.lines() {
+        let words: Vec<String> = line
+            .split(' ')
+            .scan("", |before, word| {
+                let id = word.starts_with("r-") || *before == "show";
+                *before = word;
+                Some(if id { "RUN".to_owned() } else { word.to_owned() })
+            })
+            .collect();
+        out.push_str(&words.join(" "));
+        out.push('\n');
+    }
+    out
+}
+
+fn matches_expected(name: &str, found: &str) {
+    let path = examples().join(name).join("expected.txt");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(found, expected, "{name}: set UPDATE_EXPECTED=1 if the new output is right");
+}
+
+/// The summary, which does not depend on which sibling was faster, and the answer.
+fn told(ran: &Ran, folder: &Folder) -> String {
+    let summary = ran.err.split("\n\n").find(|part| part.contains(" allowed, ")).unwrap_or(&ran.err);
+    format!("{}\n{}", plain(summary, folder), ran.out)
+}
+
+#[test]
+fn quickstart() {
+    let folder = fresh("01-quickstart");
+    let ran = folder.run(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    matches_expected("01-quickstart", &told(&ran, &folder));
+    let summary = folder.read("out/summary.md").unwrap();
+    assert_eq!(summary, "# What the papers agree on\n\nWhat is woven alive mends itself.\n");
+    assert!(!format!("{}{}", ran.out, ran.err).contains("Nobody's business"), "the private file stayed private");
+}
+
+#[test]
+fn inheritance() {
+    let folder = fresh("03-inheritance");
+    let ran = folder.run(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    matches_expected("03-inheritance", &told(&ran, &folder));
+    assert_eq!(folder.read("out/team/report.md").as_deref(), Some("Hazel planted.\n"));
+    assert!(!folder.join("out/elsewhere.md").exists());
+}
+
+#[test]
+fn mcp_gateway() {
+    let kits = crate::kits();
+    let folder = fresh("02-mcp-gateway");
+    let output = std::process::Command::new(binary())
+        .arg("tools")
+        .current_dir(folder.path())
+        .env("PLEACH_KITS", &kits)
+        .env("XDG_STATE_HOME", folder.join(".state"))
+        .output()
+        .unwrap();
+    let ran = Ran::of(output);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    // Which tools a third party offers is its own business; what is allowed is ours.
+    let allowed: Vec<String> = ran
+        .out
+        .lines()
+        .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|l| l.contains(" allowed "))
+        .collect();
+    matches_expected("02-mcp-gateway", &format!("{}\n", allowed.join("\n")));
+}
