@@ -67,6 +67,7 @@ impl Folder {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(args).current_dir(&self.root).env("XDG_STATE_HOME", self.root.join(".state"));
+        command.env("XDG_DATA_HOME", self.root.join(".data"));
         command
     }
     /// Runs it to its end.

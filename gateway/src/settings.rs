@@ -16,8 +16,10 @@ pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     /// Its folder.
     pub(crate) folder: PathBuf,
-    /// Where private homes and the like live.
+    /// Where private homes and the like live; masked in every sandbox.
     pub(crate) state: PathBuf,
+    /// Where fetched packages live; readable by the server they are for.
+    pub(crate) packages: PathBuf,
 }
 
 impl Loaded {
@@ -76,14 +78,22 @@ pub(crate) fn understand(shown: &str, source: &str, file: &Path) -> Result<Loade
     let node = policies::file::read(shown, source)?;
     let machine = Machine { folder: folder.clone(), file: file.to_owned() };
     let policy = resolve(&node, &machine)?;
-    let state = state_root().join(short_hash(file));
-    Ok(Loaded { policy, path: file.to_owned(), folder, state })
+    let own = short_hash(file);
+    let (state, packages) = (state_root().join(&own), data_root().join("packages").join(&own));
+    Ok(Loaded { policy, path: file.to_owned(), folder, state, packages })
 }
 
 /// `$XDG_STATE_HOME/pleach`, else `~/.local/state/pleach`.
 pub(crate) fn state_root() -> PathBuf {
     let xdg = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     let base = xdg.or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state")));
+    base.unwrap_or_else(std::env::temp_dir).join("pleach")
+}
+
+/// `$XDG_DATA_HOME/pleach`, else `~/.local/share/pleach`.
+fn data_root() -> PathBuf {
+    let xdg = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let base = xdg.or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/share")));
     base.unwrap_or_else(std::env::temp_dir).join("pleach")
 }
 

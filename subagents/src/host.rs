@@ -1,7 +1,7 @@
 //! The driver: writes an event, lets [`turn::on`] say what follows, performs it, writes the
 //! next. Journal first, then perform.
 //!
-//! Every path that creates a run ends in [`Host::launch`], with an authority from the two
+//! Every path that creates a run ends in `Host::launch`, with an authority from the two
 //! equations; there is no other.
 
 use crate::agent_tool::{self, Wish};

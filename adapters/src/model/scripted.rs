@@ -213,7 +213,10 @@ fn fill(text: &str, prompt: &str, messages: &[Message]) -> String {
     let mut rest = text;
     while let Some(start) = rest.find("{{") {
         out.push_str(&rest[..start]);
-        let Some(end) = rest[start..].find("}}") else { break };
+        let Some(end) = rest[start..].find("}}") else {
+            rest = &rest[start..];
+            break;
+        };
         match &rest[start + 2..start + end] {
             "prompt" => out.push_str(prompt),
             "result" => out.push_str(results.last().map_or("", String::as_str)),

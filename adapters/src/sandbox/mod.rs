@@ -14,7 +14,7 @@
 //!    └ waits for ◀── exit code ──────────┘
 //! ```
 //!
-//! Who may enter: [`launch`] is called by whoever holds a grant's [`Spec`]; `enter` is called
+//! Who may enter: [`launch()`] is called by whoever holds a grant's [`Spec`]; `enter` is called
 //! by `main` before any thread exists. This is the only room with `unsafe`: raw system calls,
 //! each with the reason it is sound.
 //!

@@ -1,9 +1,17 @@
-//! The command line: one file a command.
+//! The command line: one file a command. The doc comments are the help texts, in which `[table]`
+//! is a table of the policy file and no link.
+#![allow(rustdoc::broken_intra_doc_links)]
 
+mod allow;
 mod check;
+mod clients;
+mod connect;
 mod doctor;
+mod edit;
 mod exec;
 mod explain;
+mod init;
+mod install;
 mod run;
 mod runs;
 mod schema;
@@ -31,6 +39,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Args),
+    Install(install::Args),
+    Connect(connect::Args),
     Check(check::Args),
     Schema(schema::Args),
     Run(run::Args),
@@ -38,6 +49,7 @@ enum Command {
     Show(show::Args),
     Serve(serve::Args),
     Tools(tools::Args),
+    Allow(allow::Args),
     Explain(explain::Args),
     Exec(exec::Args),
     Doctor(doctor::Args),
@@ -54,6 +66,10 @@ pub(crate) fn main() -> ExitCode {
     crate::telemetry::start();
     let context = Context { config: cli.config };
     let outcome = match cli.command {
+        Command::Init(args) => init::run(&context, args),
+        Command::Install(args) => block_on(install::run(&context, args)),
+        Command::Connect(args) => connect::run(&context, args),
+        Command::Allow(args) => block_on(allow::run(&context, args)),
         Command::Check(args) => check::run(&context, args),
         Command::Schema(args) => schema::run(args),
         Command::Run(args) => block_on(run::run(&context, args)),

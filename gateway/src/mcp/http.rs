@@ -122,7 +122,8 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
         return Err(Refused::at(StatusCode::UNSUPPORTED_MEDIA_TYPE, -32600, "Content-Type must be application/json"));
     }
     let accept = text(&headers, "accept").unwrap_or("*/*");
-    if !accept.contains("*/*") && !(accept.contains("application/json") && accept.contains("text/event-stream")) {
+    let both = accept.contains("application/json") && accept.contains("text/event-stream");
+    if !both && !accept.contains("*/*") {
         let why = "Accept must name application/json and text/event-stream";
         return Err(Refused::at(StatusCode::NOT_ACCEPTABLE, -32600, why));
     }

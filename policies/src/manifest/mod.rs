@@ -201,6 +201,10 @@ impl Tool {
     pub fn suggested(&self) -> Access {
         hinted(self.definition.get("annotations")).unwrap_or(Access::Destructive)
     }
+    /// The class its annotations claim, when they say anything.
+    pub fn hinted(&self) -> Option<Access> {
+        hinted(self.definition.get("annotations"))
+    }
     /// The definition under the outside name.
     pub fn outside_definition(&self) -> Json {
         let mut definition = self.definition.clone();
