@@ -129,7 +129,7 @@ impl Host {
         let id = start.id.clone();
         let model = agent.model.clone();
         let place = Place { id: id.clone(), parent: None, root: id, depth: 0, tree };
-        let run = Run::new(place, agent, model, authority, limits, start.principal, start.cancel);
+        let run = Run::new(place, agent, model, authority, limits, start.principal, start.cancel.child_token());
         self.launch(Arc::new(run), start.prompt).await
     }
 

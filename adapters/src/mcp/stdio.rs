@@ -114,8 +114,10 @@ impl Shared {
     }
     fn last_words(&self) -> String {
         let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        let tail = tail.trim();
-        if tail.is_empty() { String::new() } else { format!("; its last words: {tail}") }
+        // The last lines say what went wrong; what stands above is how it got there.
+        let lines: Vec<&str> = tail.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let last = &lines[lines.len().saturating_sub(3)..];
+        if last.is_empty() { String::new() } else { format!("; its last words: {}", last.join(" / ")) }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Pleach from outside: the built binary, real files, real sockets, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bad_servers;
 mod check_command;
 mod examples;
+mod mcp_door;
+mod runs;
 mod sandbox_egress;
 mod sandbox_files;
 mod sandbox_processes;

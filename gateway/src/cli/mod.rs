@@ -63,7 +63,7 @@ pub(crate) struct Context {
 
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    crate::telemetry::start();
+    crate::telemetry::start(if matches!(cli.command, Command::Serve(_)) { "warn" } else { "error" });
     let context = Context { config: cli.config };
     let outcome = match cli.command {
         Command::Init(args) => init::run(&context, args),

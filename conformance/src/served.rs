@@ -1,0 +1,161 @@
+//! A `pleach serve` of the test's own, and requests to it as bytes.
+
+use crate::pleach::Folder;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+/// A running `pleach serve`, ended when dropped.
+pub struct Served {
+    child: Child,
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+    /// What it logged so far, and will.
+    pub log: std::sync::Arc<std::sync::Mutex<String>>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: reqwest::header::HeaderMap,
+    /// Its body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON; of a stream, its last event.
+    ///
+    /// # Panics
+    /// When it is neither.
+    #[allow(clippy::unwrap_used)]
+    pub fn json(&self) -> Value {
+        let last = self.body.lines().rev().find_map(|l| l.strip_prefix("data: ")).unwrap_or(&self.body);
+        serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+#[allow(clippy::unwrap_used)]
+impl Served {
+    /// Serves the folder's policy on a free port, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, &[])
+    }
+    /// The same with more environment.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with(folder: &Folder, env: &[(&str, &str)]) -> Self {
+        let mut command = folder.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.envs(env.iter().copied()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = String::new();
+        let base = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("it ended: {seen}")).unwrap();
+            if let Some(url) = line.split(' ').find_map(|w| w.strip_suffix("/mcp")) {
+                break url.to_owned();
+            }
+            seen.push_str(&line);
+        };
+        let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                kept.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Self { child, base, log }
+    }
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+    /// A client that speaks plain HTTP to it.
+    ///
+    /// # Panics
+    /// When none can be made.
+    pub fn client() -> reqwest::Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder().no_proxy().build().unwrap()
+    }
+    /// Posts bytes with headers.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Answer {
+        let mut request = Self::client().post(format!("{}{path}", self.base)).body(body);
+        let given = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        if !given("content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        if !given("accept") {
+            request = request.header("accept", "application/json, text/event-stream");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, body: response.text().await.unwrap() }
+    }
+    /// A request of the modern era, with all it must carry.
+    pub async fn modern(&self, path: &str, method: &str, params: Value, more: &[(&str, &str)]) -> Answer {
+        let name = params["name"].as_str().unwrap_or("").to_owned();
+        let body = modern_body(method, params).to_string();
+        let mut headers = vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
+        if method == "tools/call" {
+            headers.push(("mcp-name", &name));
+        }
+        headers.extend(more);
+        self.post(path, &headers, body).await
+    }
+    /// Opens a legacy session; gives its id.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn initialize(&self, path: &str, more: &[(&str, &str)]) -> String {
+        let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+        let body = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params }).to_string();
+        let answer = self.post(path, more, body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.headers["mcp-session-id"].to_str().unwrap().to_owned()
+    }
+    /// A request in a legacy session.
+    pub async fn legacy(&self, path: &str, session: &str, method: &str, params: Value, more: &[(&str, &str)]) -> Answer {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let mut headers = vec![("mcp-session-id", session), ("mcp-protocol-version", "2025-11-25")];
+        headers.extend(more);
+        self.post(path, &headers, body).await
+    }
+}
+
+/// The body of a modern request.
+pub fn modern_body(method: &str, mut params: Value) -> Value {
+    let own = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    match params.get_mut("_meta").and_then(Value::as_object_mut) {
+        Some(meta) => meta.extend(own.as_object().cloned().unwrap_or_default()),
+        None => params["_meta"] = own,
+    }
+    json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })
+}
+
+/// The text of a tool result.
+pub fn text(answer: &Answer) -> String {
+    let result = answer.json()["result"].clone();
+    result["content"][0]["text"].as_str().unwrap_or_default().to_owned()
+}
