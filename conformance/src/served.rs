@@ -133,7 +133,14 @@ impl Served {
         answer.headers["mcp-session-id"].to_str().unwrap().to_owned()
     }
     /// A request in a legacy session.
-    pub async fn legacy(&self, path: &str, session: &str, method: &str, params: Value, more: &[(&str, &str)]) -> Answer {
+    pub async fn legacy(
+        &self,
+        path: &str,
+        session: &str,
+        method: &str,
+        params: Value,
+        more: &[(&str, &str)],
+    ) -> Answer {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let mut headers = vec![("mcp-session-id", session), ("mcp-protocol-version", "2025-11-25")];
         headers.extend(more);

@@ -68,7 +68,8 @@ async fn one_bad_server_never_breaks_the_others() {
     let served = Served::start(&folder);
     // The list waits for nobody longer than its patience, and holds everybody who answered.
     let list = served.modern("/mcp", "tools/list", json!({}), &[]).await.json();
-    let names: Vec<&str> = list["result"]["tools"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        list["result"]["tools"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap()).collect();
     for kind in ["good", "garbage", "tools", "huge", "dies", "hangs", "duplicate", "deep"] {
         assert!(names.contains(&format!("{kind}__echo").as_str()), "{kind}: {names:?}");
     }
@@ -135,10 +136,13 @@ async fn one_instance_for_each_grant() {
     let servers = || {
         let processes = std::fs::read_dir("/proc").unwrap().flatten();
         let root = folder.path().display().to_string();
-        let mine = |p: &std::path::Path| std::fs::read_link(p.join("cwd")).is_ok_and(|c| c.display().to_string() == root);
+        let mine =
+            |p: &std::path::Path| std::fs::read_link(p.join("cwd")).is_ok_and(|c| c.display().to_string() == root);
         processes
             .filter(|p| mine(&p.path()))
-            .filter(|p| std::fs::read(p.path().join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains("server.py")))
+            .filter(|p| {
+                std::fs::read(p.path().join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains("server.py"))
+            })
             .count()
     };
     assert!(!pid("/mcp").await.is_empty());

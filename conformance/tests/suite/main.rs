@@ -5,6 +5,7 @@ mod bad_servers;
 mod check_command;
 mod examples;
 mod mcp_door;
+mod neighbours;
 mod runs;
 mod sandbox_egress;
 mod sandbox_files;

@@ -139,8 +139,13 @@ async fn bad_input_gets_a_clear_error_and_breaks_nothing() {
     let post = async |body: Vec<u8>| served.post("/mcp", &[], body).await;
     let code = |answer: &conformance::served::Answer| (answer.status, answer.json()["error"]["code"].as_i64().unwrap());
     for bad in [
-        &b"{"[..], b"", b"nonsense", b"\xff\xfe{}", b"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}",
-        b"{\"a\":\"\\ud800\"}", b"{} {}",
+        &b"{"[..],
+        b"",
+        b"nonsense",
+        b"\xff\xfe{}",
+        b"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}",
+        b"{\"a\":\"\\ud800\"}",
+        b"{} {}",
     ] {
         assert_eq!(code(&post(bad.to_vec()).await), (400, -32700), "{}", String::from_utf8_lossy(bad));
     }
@@ -148,8 +153,16 @@ async fn bad_input_gets_a_clear_error_and_breaks_nothing() {
     let answer = post(deep.into_bytes()).await;
     assert_eq!(code(&answer), (400, -32700));
     assert!(answer.body.contains("nested deeper than 128 levels"), "{answer:?}");
-    for bad in ["[]", "7", "null", "{}", "{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"ping\"}", "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}]",
-        "{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"ping\"}", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":7}"] {
+    for bad in [
+        "[]",
+        "7",
+        "null",
+        "{}",
+        "{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"ping\"}",
+        "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}]",
+        "{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"ping\"}",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":7}",
+    ] {
         assert_eq!(code(&post(bad.as_bytes().to_vec()).await), (400, -32600), "{bad}");
     }
     let large = post(vec![b' '; (4 << 20) + 1]).await;
@@ -177,7 +190,10 @@ async fn versions_and_headers_must_agree() {
     assert_eq!(post(&[version, ("mcp-method", "tools/call")], &good).await, (400, Some(-32020)));
     assert_eq!(post(&[version], &good).await, (400, Some(-32020)));
     assert_eq!(post(&[("mcp-method", "tools/list")], &good).await, (400, Some(-32020)));
-    assert_eq!(post(&[("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/list")], &good).await, (400, Some(-32020)));
+    assert_eq!(
+        post(&[("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/list")], &good).await,
+        (400, Some(-32020))
+    );
     let mut future = good.clone();
     future["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = "2099-01-01".into();
     let headers = [("mcp-protocol-version", "2099-01-01"), ("mcp-method", "tools/list")];
@@ -209,12 +225,19 @@ async fn sessions_are_bound_and_end() {
 
 #[tokio::test]
 async fn named_clients_only() {
-    let policy = format!("{POLICY}\n[clients.ci]\ntoken = \"${{CI_TOKEN}}\"\nmay_start = []\npolicy.max_access = \"read-only\"\n[clients.dev]\ntoken = \"dev-token-0123456789\"\n");
+    let policy = format!(
+        "{POLICY}\n[clients.ci]\ntoken = \"${{CI_TOKEN}}\"\nmay_start = []\npolicy.max_access = \"read-only\"\n[clients.dev]\ntoken = \"dev-token-0123456789\"\n"
+    );
     let folder = Folder::new(&policy);
     folder.write("docs/a.md", "hello");
     let served = Served::start_with(&folder, &[("CI_TOKEN", "ci-token-0123456789")]);
     let list = async |headers: &[(&str, &str)]| served.modern("/mcp", "tools/list", json!({}), headers).await;
-    for headers in [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "Basic ci-token-0123456789")], &[("authorization", "Bearer ")]] {
+    for headers in [
+        &[][..],
+        &[("authorization", "Bearer wrong")],
+        &[("authorization", "Basic ci-token-0123456789")],
+        &[("authorization", "Bearer ")],
+    ] {
         let answer = list(headers).await;
         assert_eq!(answer.status, 401, "{headers:?}");
         assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
@@ -226,7 +249,9 @@ async fn named_clients_only() {
     // A session belongs to the principal that made it.
     let session = served.initialize("/mcp", &dev).await;
     let mine = served.legacy("/mcp", &session, "tools/list", json!({}), &dev).await;
-    let theirs = served.legacy("/mcp", &session, "tools/list", json!({}), &[("authorization", "Bearer ci-token-0123456789")]).await;
+    let theirs = served
+        .legacy("/mcp", &session, "tools/list", json!({}), &[("authorization", "Bearer ci-token-0123456789")])
+        .await;
     assert_eq!((mine.status, theirs.status), (200, 404));
 }
 
@@ -269,7 +294,8 @@ async fn cancellation_has_each_eras_meaning() {
     tokio::select! { _ = gone => panic!("it ended by itself"), () = began("gone") => {} }
 
     let header = [("mcp-session-id", session.as_str())];
-    let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } }).to_string();
+    let cancel =
+        json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } }).to_string();
     let notified = served.legacy("/mcp", &session, "tools/call", slow("notified"), &[]);
     let cancelled = async {
         began("notified").await;

@@ -74,14 +74,24 @@ fn the_events_are_the_contract() {
     }
     assert_eq!(last.len(), 2, "two runs");
     let kinds: std::collections::BTreeSet<&str> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
-    for kind in ["run.started", "model.delta", "model.replied", "tool.requested", "tool.decided", "tool.finished", "run.finished"] {
+    for kind in [
+        "run.started",
+        "model.delta",
+        "model.replied",
+        "tool.requested",
+        "tool.decided",
+        "tool.finished",
+        "run.finished",
+    ] {
         assert!(kinds.contains(kind), "{kind} is missing: {kinds:?}");
     }
-    let decided: Vec<&Value> = events.iter().filter(|e| e["type"] == "tool.decided" && e["verdict"] == "deny").collect();
+    let decided: Vec<&Value> =
+        events.iter().filter(|e| e["type"] == "tool.decided" && e["verdict"] == "deny").collect();
     assert_eq!(decided.len(), 2);
     assert!(decided[0]["rule"].as_str().unwrap().contains("(pleach.toml:"), "{}", decided[0]);
     assert_eq!(decided[0]["chain"][0], "root policy");
-    let finished: Vec<&str> = events.iter().filter(|e| e["type"] == "tool.finished").map(|e| e["outcome"].as_str().unwrap()).collect();
+    let finished: Vec<&str> =
+        events.iter().filter(|e| e["type"] == "tool.finished").map(|e| e["outcome"].as_str().unwrap()).collect();
     assert_eq!(finished.iter().filter(|o| **o == "denied").count(), 2);
     assert_eq!(finished.iter().filter(|o| **o == "ok").count(), 2);
 
@@ -91,11 +101,15 @@ fn the_events_are_the_contract() {
     for run in &runs {
         assert_eq!((run["state"].as_str(), run["usd"].is_null()), (Some("completed"), true));
         let shown = events_of(&folder, &["show", run["run"].as_str().unwrap(), "--json"]);
-        let live: Vec<&Value> = events.iter().filter(|e| e["run"] == run["run"] && e["type"] != "model.delta").collect();
+        let live: Vec<&Value> =
+            events.iter().filter(|e| e["run"] == run["run"] && e["type"] != "model.delta").collect();
         assert_eq!(shown.iter().collect::<Vec<_>>(), live, "what was journalled is what was seen");
     }
     let lead = runs.iter().find(|r| r["agent"] == "lead").unwrap();
-    assert_eq!((lead["turns"].as_u64(), lead["tool_calls"].as_u64(), lead["depth"].as_u64()), (Some(2), Some(3), Some(0)));
+    assert_eq!(
+        (lead["turns"].as_u64(), lead["tool_calls"].as_u64(), lead["depth"].as_u64()),
+        (Some(2), Some(3), Some(0))
+    );
 }
 
 fn events_of(folder: &Folder, args: &[&str]) -> Vec<Value> {
@@ -112,7 +126,9 @@ fn exit_codes() {
     let failed = folder("", "").run(&["run", "Go."]);
     assert_eq!(failed.code, 1);
     assert!(failed.err.contains("has no reply for agent lead at turn 0"), "{}", failed.err);
-    let looping: String = (0..5).map(|_| agent("again", "lead", &[tool("files__Glob", "{ pattern = \"*\", path = \"docs\" }")])).collect();
+    let looping: String = (0..5)
+        .map(|_| agent("again", "lead", &[tool("files__Glob", "{ pattern = \"*\", path = \"docs\" }")]))
+        .collect();
     let over = folder("budget = { turns = 3 }", &looping).run(&["run", "Go."]);
     assert_eq!(over.code, 4, "{}", over.err);
     assert!(over.err.contains("budget.turns is reached: 3 of 3"), "{}", over.err);
@@ -128,7 +144,8 @@ fn exit_codes() {
 #[test]
 fn a_prompt_may_be_piped() {
     let folder = folder("", &agent("{{prompt}}", "lead", &[]));
-    let mut child = folder.command(&["run"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        folder.command(&["run"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"from a pipe\n").unwrap();
     assert_eq!(String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout), "from a pipe\n");
 }
@@ -151,7 +168,12 @@ fn asks_are_denied_unless_yes() {
 #[test]
 fn spawn_limits_hold_and_say_so() {
     let spawn = || tool("Agent", "{ description = \"d\", prompt = \"Help.\", subagent_type = \"helper\" }");
-    let script = [agent("all", "lead", &[spawn(), spawn(), spawn()]), agent("{{results}}", "lead", &[]), agent("helped", "helper", &[])].concat();
+    let script = [
+        agent("all", "lead", &[spawn(), spawn(), spawn()]),
+        agent("{{results}}", "lead", &[]),
+        agent("helped", "helper", &[]),
+    ]
+    .concat();
     let total = folder("spawn = { max_total = 3 }", &script).run(&["run", "Go."]);
     assert_eq!(total.out.matches("helped").count(), 2, "{total:?}");
     assert!(total.out.contains("spawn.max_total is reached"), "{total:?}");
@@ -186,7 +208,8 @@ fn in_the_middle(marker: &str) -> (Folder, Child) {
     let sleep = tool("files__Bash", &format!("{{ command = \"setsid sleep {marker} & sleep {marker}\" }}"));
     let script = [agent("s", "lead", &[spawn]), agent("b", "helper", &[sleep])].concat();
     let folder = folder("", &script);
-    let child = folder.command(&["run", "--json", "Go."]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child =
+        folder.command(&["run", "--json", "Go."]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("two sleepers", || sleepers(marker) == 2);
     (folder, child)
 }
