@@ -148,6 +148,7 @@ impl Package {
         let mut pip = Command::new(&python);
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--"]);
         finish(pip.arg(&self.spec))?;
+        javascript_parts(folder)?;
         let asked = Command::new(&python)
             .args(["-c", "import importlib.metadata,sys; print(importlib.metadata.version(sys.argv[1]))"])
             .arg(&self.name)
@@ -156,6 +157,23 @@ impl Package {
         let program = self.program.as_deref().unwrap_or(&self.name);
         existing(folder.join("bin").join(program), version)
     }
+}
+
+/// Some Python packages bring a JavaScript part and run `npm install` beside themselves when they
+/// are first used, which the sandbox does not let them do. It is done here, scripts off.
+fn javascript_parts(venv: &Path) -> Result<(), String> {
+    let folders = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path());
+    let packages = folders(venv.join("lib")).flat_map(|python| folders(python.join("site-packages")));
+    for part in
+        packages.flat_map(folders).filter(|p| p.join("package.json").is_file() && !p.join("node_modules").exists())
+    {
+        finish(
+            Command::new("npm")
+                .args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"])
+                .current_dir(&part),
+        )?;
+    }
+    Ok(())
 }
 
 fn existing(program: PathBuf, version: String) -> Result<Fetched, String> {
