@@ -16,6 +16,7 @@
 
 use crate::grant::{Component, Grant, Narrowing};
 use crate::place::Place;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -82,29 +83,29 @@ impl Authority {
     /// The first ancestor, from the root down, whose own table refuses, as judged by `allows`
     /// on what that table leaves of the grant above it; with where its rules stand.
     pub(crate) fn refuser(&self, allows: impl Fn(&Grant) -> bool) -> Ancestor<'_> {
-        let mut grant = (*self.base).clone();
-        if !allows(&grant) {
-            return Ancestor { who: "root policy", sources: &self.root, asked: grant };
+        if !allows(&self.base) {
+            return Ancestor { who: "root policy", sources: &self.root, asked: Cow::Borrowed(&self.base) };
         }
+        let mut grant = (*self.base).clone();
         for link in &self.links {
             let asked = grant.asked(&link.asks);
             if !allows(&asked) {
-                return Ancestor { who: &link.who, sources: &link.sources, asked };
+                return Ancestor { who: &link.who, sources: &link.sources, asked: Cow::Owned(asked) };
             }
             grant = grant.meet(&asked);
         }
         // allows(p ⊓ q) is allows(p) && allows(q), so a refusal always has a refuser; this is
         // the honest answer if that law were ever broken.
-        Ancestor { who: "the whole chain", sources: &self.root, asked: grant }
+        Ancestor { who: "the whole chain", sources: &self.root, asked: Cow::Owned(grant) }
     }
     /// The table nearest the leaf that names tools at all.
     pub(crate) fn last_with_tools(&self) -> Ancestor<'_> {
         match self.links.iter().rev().find(|l| l.asks.tools.is_some()) {
             Some(link) => {
-                let asked = self.base.asked(&link.asks);
+                let asked = Cow::Owned(self.base.asked(&link.asks));
                 Ancestor { who: &link.who, sources: &link.sources, asked }
             }
-            None => Ancestor { who: "root policy", sources: &self.root, asked: (*self.base).clone() },
+            None => Ancestor { who: "root policy", sources: &self.root, asked: Cow::Borrowed(&self.base) },
         }
     }
     /// The names of the chain, root first.
@@ -118,7 +119,7 @@ pub(crate) struct Ancestor<'a> {
     pub(crate) who: &'a str,
     pub(crate) sources: &'a Sources,
     /// What that table alone leaves.
-    pub(crate) asked: Grant,
+    pub(crate) asked: Cow<'a, Grant>,
 }
 
 /// What a run may do, and what it may give.

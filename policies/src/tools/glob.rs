@@ -94,13 +94,25 @@ impl Matcher {
         matcher
     }
     pub(super) fn matches(&self, name: &str) -> bool {
-        let starts = |(len, set): (&usize, &HashSet<Box<str>>)| name.get(..*len).is_some_and(|p| set.contains(p));
+        self.find(name).is_some()
+    }
+    /// The text of a pattern that matches, the most telling kind first.
+    pub(super) fn find(&self, name: &str) -> Option<String> {
+        if self.exact.contains(name) {
+            return Some(name.to_owned());
+        }
+        let longest = self.prefixes.iter().rev();
+        let starts = |(len, set): (&usize, &HashSet<Box<str>>)| name.get(..*len).filter(|p| set.contains(*p));
+        if let Some(prefix) = longest.map(starts).find_map(|p| p) {
+            return Some(format!("{prefix}*"));
+        }
         let ends = |(len, set): (&usize, &HashSet<Box<str>>)| {
-            name.len().checked_sub(*len).and_then(|at| name.get(at..)).is_some_and(|s| set.contains(s))
+            let at = name.len().checked_sub(*len)?;
+            name.get(at..).filter(|s| set.contains(*s))
         };
-        self.exact.contains(name)
-            || self.prefixes.iter().any(starts)
-            || self.suffixes.iter().any(ends)
-            || self.general.iter().any(|glob| glob.matches(name))
+        if let Some(suffix) = self.suffixes.iter().rev().map(ends).find_map(|s| s) {
+            return Some(format!("*{suffix}"));
+        }
+        self.general.iter().find(|glob| glob.matches(name)).map(|glob| glob.as_str().to_owned())
     }
 }

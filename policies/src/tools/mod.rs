@@ -57,9 +57,9 @@ impl Layer {
         self.explicit(tool).unwrap_or(Mode::Allow)
     }
     /// The rule that decides about `tool`, if one matches.
-    pub fn rule(&self, tool: &str) -> Option<(Mode, &Glob)> {
-        let mode = self.explicit(tool)?;
-        self.list(mode).iter().find(|glob| glob.matches(tool)).map(|glob| (mode, glob))
+    pub fn rule(&self, tool: &str) -> Option<(Mode, String)> {
+        let found = |mode: Mode| self.matchers[mode as usize].find(tool).map(|pattern| (mode, pattern));
+        [Mode::Deny, Mode::Ask, Mode::Allow].into_iter().find_map(found)
     }
     fn explicit(&self, tool: &str) -> Option<Mode> {
         [Mode::Deny, Mode::Ask, Mode::Allow].into_iter().find(|m| self.matchers[*m as usize].matches(tool))
