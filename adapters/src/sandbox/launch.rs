@@ -71,6 +71,8 @@ pub struct Instance {
     pub notes: Vec<String>,
     /// The proxy's listener inside the instance's network namespace.
     pub proxy: Option<std::net::TcpListener>,
+    /// Whatever shall last as long as the instance and no longer.
+    pub keep: Option<Box<dyn std::any::Any + Send>>,
     lifeline: UnixStream,
 }
 
@@ -93,7 +95,9 @@ impl Instance {
 pub async fn launch(spec: &Spec, pipes: Pipes) -> Result<Instance, LaunchError> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("pleach-sandbox").arg(ENTRY).env_clear().envs(&spec.env).current_dir("/");
+    command.arg0("pleach-sandbox").arg(ENTRY).env_clear().current_dir("/");
+    // The launcher runs outside the sandbox, so not even the environment is the program's: a
+    // loader variable of it would be obeyed here. The program gets its own from the spec.
     command.stdin(pipes.stdin).stdout(pipes.stdout).stderr(pipes.stderr).kill_on_drop(true);
     let socket = theirs.as_raw_fd();
     // SAFETY: between fork and exec only async-signal-safe calls: dup2 and fcntl.
@@ -122,7 +126,7 @@ pub async fn launch(spec: &Spec, pipes: Pipes) -> Result<Instance, LaunchError> 
                 }
                 _ => None,
             };
-            Ok(Instance { child, layers, notes, proxy, lifeline })
+            Ok(Instance { child, layers, notes, proxy, keep: None, lifeline })
         }
         Report::Refused { layer, why } => Err(LaunchError::Refused { layer, why }),
         Report::NotStarted { errno, why } => {

@@ -33,6 +33,7 @@ fn bare(profile: &str, home: PathBuf, script: &str) -> Spec {
         runtime: Vec::new(),
         home,
         profile: profile.into(),
+        own_loopback: true,
         terminal: false,
     }
 }

@@ -86,8 +86,12 @@ impl Finder<'_> {
         if self.depth > 32 {
             return;
         }
-        // Links inside the path too: each prefix that is a link leads to another root.
         let Ok(real) = file.canonicalize() else { return };
+        // Only programs are followed: a link or a pyvenv.cfg that an earlier process wrote could
+        // name anything, and must not turn a secret into something to read.
+        if !executable(&real) {
+            return;
+        }
         let mut at = file.to_owned();
         for _ in 0..40 {
             self.roots(&at);
@@ -163,10 +167,20 @@ impl Finder<'_> {
         if !runs_scripts {
             return;
         }
-        let file = args.iter().filter(|a| !a.starts_with('-')).map(|a| self.cwd.join(a)).find(|p| p.is_file());
-        let Some(file) = file else { return };
-        self.follow(&file);
+        // The first argument that is no option is the script; after -c, -e or -m there is none.
+        let code = |a: &&String| matches!(a.as_str(), "-c" | "-e" | "-m" | "-p" | "--eval" | "--print");
+        if args.iter().take_while(|a| a.starts_with('-')).any(|a| code(&a)) {
+            return;
+        }
+        let Some(file) = args.iter().find(|a| !a.starts_with('-')).map(|a| self.cwd.join(a)).filter(|p| p.is_file())
+        else {
+            return;
+        };
+        self.roots(&file);
         let Ok(real) = file.canonicalize() else { return };
+        self.roots(&real);
+        self.paths.insert(real.clone());
+        self.shebang(&real);
         let package =
             real.ancestors().skip(1).find(|f| f.join("package.json").exists() || f.join("pyproject.toml").exists());
         match package {

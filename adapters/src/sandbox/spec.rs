@@ -4,6 +4,7 @@ use policies::grant::{Grant, Profile};
 use policies::permission::Access;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// Everything the launcher needs; it reads no configuration of its own.
@@ -33,6 +34,8 @@ pub struct Spec {
     pub home: PathBuf,
     /// The layers: `full`, `no-namespaces` or `off`.
     pub profile: String,
+    /// Whether `localhost` means the instance's own: unless the grant covers the host's.
+    pub own_loopback: bool,
     /// Whether the program gets its own session with standard input as controlling terminal.
     pub terminal: bool,
 }
@@ -50,6 +53,8 @@ impl Spec {
         self.own = own.to_vec();
         self.deny = files.deny().iter().filter(|d| !own.contains(d)).cloned().collect();
         self.profile = grant.sandbox.as_str().to_owned();
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        self.own_loopback = !loopback.iter().any(|a| grant.networks.allows(*a));
     }
     /// The profile, or the strongest one if the word is none.
     pub fn profile(&self) -> Profile {
@@ -123,6 +128,7 @@ impl Spec {
             runtime: runtime.paths.into_iter().collect(),
             home,
             profile: Profile::Full.as_str().to_owned(),
+            own_loopback: true,
             terminal: false,
         }
     }
@@ -141,6 +147,11 @@ impl Spec {
                 self.env.insert(name.into(), proxy.clone());
             }
             self.env.insert("NODE_USE_ENV_PROXY".into(), "1".into());
+            if self.own_loopback {
+                for name in ["no_proxy", "NO_PROXY"] {
+                    self.env.insert(name.into(), "localhost,127.0.0.1,::1".into());
+                }
+            }
         }
     }
 }

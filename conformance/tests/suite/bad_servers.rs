@@ -152,3 +152,23 @@ async fn one_instance_for_each_grant() {
     assert!(!pid("/mcp/agents/less").await.is_empty());
     assert_eq!(servers(), 2, "a narrower one has its own");
 }
+
+/// The environment of a server is the server's: the launcher, which runs outside the sandbox,
+/// must not obey a loader variable of it.
+#[tokio::test]
+async fn a_servers_environment_does_not_reach_the_launcher() {
+    let policy = "version = 1\n[servers.good]\ncommand = \"python3\"\nargs = [\"srv/server.py\", \"good\"]\nenv = { LD_PRELOAD = \"out/evil.so\" }\ndefault_access = \"read-only\"\n[policy]\nmax_access = \"read-write\"\nfilesystem = { read_write = [\"out\"] }\ntools = { allow = [\"*\"] }\n";
+    let folder = Folder::new(policy);
+    folder.write("srv/server.py", SERVER);
+    folder.write("evil.c", "#include <stdio.h>\n__attribute__((constructor)) static void f(void) { FILE *x = fopen(\"OUTSIDE\", \"w\"); if (x) fclose(x); x = fopen(\"out/inside\", \"w\"); if (x) fclose(x); }\n".replace("OUTSIDE", &folder.join("outside").display().to_string()).as_str());
+    std::fs::create_dir(folder.join("out")).unwrap();
+    let built = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", "out/evil.so", "evil.c"])
+        .current_dir(folder.path())
+        .status();
+    assert!(built.unwrap().success());
+    let served = Served::start(&folder);
+    call(&served, "good__echo").await;
+    assert!(folder.join("out/inside").exists(), "the server itself obeys its own environment");
+    assert!(!folder.join("outside").exists(), "but only inside the sandbox");
+}

@@ -92,17 +92,54 @@ fn nothing_else_can_be_written() {
     assert!(!folder.join("docs/private/n").exists() && !folder.join("out/hard").exists());
 }
 
-/// The parent of a masked folder renamed: the mask moves along.
+/// The parent of a masked folder cannot be renamed: the mask would move along, and the next
+/// instance would mask a name that means something else.
 #[test]
-fn a_mask_survives_renaming_its_parent() {
+fn the_parent_of_a_masked_folder_is_pinned() {
     let folder = Folder::new(&POLICY.replace("\"out/kept\"", "\"out/deep/kept\""));
     folder.write("docs/private/s", "");
     folder.write("docs/secret.txt", "");
     folder.write("out/deep/kept/k", "kept");
-    let ran = sh(&folder, "mv out/deep out/moved; cat out/moved/kept/k out/deep/kept/k; echo x > out/moved/kept/k");
+    let ran = sh(&folder, "mv out/deep out/moved; cat out/moved/kept/k out/deep/kept/k; echo x > out/deep/kept/k");
     assert!(!ran.out.contains("kept") && ran.code != 0, "{ran:?}");
-    let kept = folder.read("out/moved/kept/k").or(folder.read("out/deep/kept/k"));
-    assert_eq!(kept.as_deref(), Some("kept"));
+    assert_eq!(folder.read("out/deep/kept/k").as_deref(), Some("kept"));
+    assert_eq!(sh(&folder, "mkdir out/deep/new && mv out/deep/new out/deep/other").code, 0, "beside it all is free");
+}
+
+/// A policy file in a writable folder of its own, and a store that is not there yet.
+#[test]
+fn pleachs_own_files_cannot_be_replaced_or_made() {
+    let folder = Folder::new("");
+    let policy = POLICY.replace(
+        "read = [\"docs\"], read_write = [\"out\"], deny = [\"docs/private\", \"docs/secret.txt\", \"out/kept\"]",
+        "read_write = [\"..\"]",
+    );
+    let policy = policy.replace("replies.toml", "../replies.toml");
+    folder.write("conf/pleach.toml", &policy);
+    let script = "mv conf c2; mkdir -p conf; echo x > conf/pleach.toml; echo x > conf/pleach.db; echo x > conf/pleach.db-wal; echo fine > free";
+    let ran = folder.run(&["exec", "--config", "conf/pleach.toml", "--", "sh", "-c", script]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(folder.read("conf/pleach.toml").as_deref(), Some(policy.as_str()));
+    assert_eq!(folder.read("conf/pleach.db").as_deref(), Some(""));
+    assert_eq!(folder.read("conf/pleach.db-wal").as_deref(), Some(""));
+    assert_eq!(folder.read("free").as_deref(), Some("fine\n"));
+}
+
+/// What an earlier process wrote does not decide what a later one may read.
+#[test]
+fn runtime_discovery_follows_programs_only() {
+    let folder = folder();
+    let root = folder.path().display().to_string();
+    folder.write("out/venv/bin/tool", "#!/bin/sh\ncat outside.txt\n");
+    folder.write("out/venv/pyvenv.cfg", &format!("home = {root}/out/h\n"));
+    std::fs::create_dir_all(folder.join("out/h")).unwrap();
+    symlink(folder.join("outside.txt"), folder.join("out/h/tool")).unwrap();
+    sh(&folder, "true");
+    std::process::Command::new("chmod").args(["755", "out/venv/bin/tool"]).current_dir(folder.path()).status().unwrap();
+    let ran = folder.run(&["exec", "--", "out/venv/bin/tool"]);
+    assert!(!ran.out.contains("secret") && ran.code != 0, "{ran:?}");
+    let ran = folder.run(&["exec", "--", "sh", "-c", "cat docs_evil/e", "x", "docs_evil/e"]);
+    assert!(!ran.out.contains("secret"), "an argument after -c is no script: {ran:?}");
 }
 
 #[test]

@@ -93,6 +93,12 @@ for family, kind, protocol in [(socket.AF_UNIX, 1, 0), (16, 3, 0), (40, 1, 0), (
         socket.socket(family, kind, protocol); bad.append(f"socket {family} {kind} {protocol}")
     except OSError: pass
 socket.socket(2, 1, 0); socket.socket(10, 2, 0); socket.socketpair()
+try:
+    socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); bad.append("datagram pair")
+except OSError: pass
+master, slave = os.openpty()
+if not os.ttyname(slave).startswith("/dev/pts/"): bad.append("pty")
+if len([n for n in os.listdir("/dev/pts") if n != "ptmx"]) > 1: bad.append("terminals of others")
 import threading, subprocess
 t = threading.Thread(target=lambda: None); t.start(); t.join()
 subprocess.run(["true"], check=True)

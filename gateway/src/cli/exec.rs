@@ -139,12 +139,24 @@ impl Terminal {
         let output = std::thread::spawn(move || {
             if let Ok(reader) = reader {
                 // EIO is how a terminal says that its other end is closed.
-                let _ = std::io::copy(&mut std::fs::File::from(reader), &mut std::io::stdout());
+                show(std::fs::File::from(reader));
             }
         });
         Self { _raw: raw, output }
     }
     fn finish(self) {
         let _ = self.output.join();
+    }
+}
+
+/// Shows what the terminal says as it says it: a prompt has no newline to wait for.
+fn show(mut terminal: std::fs::File) {
+    use std::io::{Read, Write};
+    let mut buffer = [0u8; 4096];
+    let mut out = std::io::stdout();
+    while let Ok(n) = terminal.read(&mut buffer) {
+        if n == 0 || out.write_all(&buffer[..n]).is_err() || out.flush().is_err() {
+            return;
+        }
     }
 }

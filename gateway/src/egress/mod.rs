@@ -51,11 +51,25 @@ pub(crate) fn serve(
                 () = stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            let Ok((stream, _)) = accepted else { return };
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors, most likely: some will come back.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            };
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let (owner, stop, inner) = (owner.clone(), stop.clone(), tracker.clone());
             tracker.spawn(async move {
-                let service = hyper::service::service_fn(move |request| answer(request, owner.clone(), inner.clone()));
+                // A tunnel outlives its connection's handler and keeps the slot as long.
+                let slot = Arc::new(slot);
+                let held = slot.clone();
+                let cut = stop.clone();
+                let service = hyper::service::service_fn(move |request| {
+                    answer(
+                        request,
+                        owner.clone(),
+                        Tunnels { tasks: inner.clone(), slot: held.clone(), stop: cut.clone() },
+                    )
+                });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .half_close(true)
                     .serve_connection(TokioIo::new(stream), service)
@@ -71,16 +85,24 @@ pub(crate) fn serve(
     Ok(())
 }
 
+/// What a tunnel takes along.
+#[derive(Clone)]
+struct Tunnels {
+    tasks: TaskTracker,
+    slot: Arc<tokio::sync::OwnedSemaphorePermit>,
+    stop: CancellationToken,
+}
+
 fn answer(
     request: Request<Incoming>,
     owner: Arc<dyn Owner>,
-    tasks: TaskTracker,
+    tunnels: Tunnels,
 ) -> BoxFuture<'static, Result<Response<Body>, hyper::Error>> {
     Box::pin(async move {
         let result = if request.method() == Method::CONNECT {
-            connect(request, &*owner, &tasks).await
+            connect(request, &*owner, tunnels).await
         } else {
-            forward(request, &*owner, &tasks).await
+            forward(request, &*owner, &tunnels.tasks).await
         };
         Ok(result.unwrap_or_else(|(status, why)| {
             info!(owner = owner.name(), "egress {why}");
@@ -113,11 +135,7 @@ async fn open(owner: &dyn Owner, host: &str, port: u16) -> Result<tokio::net::Tc
     }
 }
 
-async fn connect(
-    request: Request<Incoming>,
-    owner: &dyn Owner,
-    tasks: &TaskTracker,
-) -> Result<Response<Body>, Refused> {
+async fn connect(request: Request<Incoming>, owner: &dyn Owner, tunnels: Tunnels) -> Result<Response<Body>, Refused> {
     let bad = |why: &str| (StatusCode::BAD_REQUEST, format!("CONNECT {}: {why}", request.uri()));
     let authority = request.uri().authority().ok_or_else(|| bad("no host"))?;
     if authority.as_str().contains('@') {
@@ -125,11 +143,16 @@ async fn connect(
     }
     let port = authority.port_u16().ok_or_else(|| bad("no port"))?;
     let mut upstream = open(owner, authority.host(), port).await?;
+    let Tunnels { tasks, slot, stop } = tunnels;
     tasks.spawn(async move {
         match hyper::upgrade::on(request).await {
             Ok(upgraded) => {
                 let mut client = TokioIo::new(upgraded);
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
+                }
+                drop(slot);
             }
             Err(e) => debug!("CONNECT was not taken up: {e}"),
         }

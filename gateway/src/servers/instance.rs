@@ -50,9 +50,10 @@ pub(super) async fn start(
             })?;
             if let Some(listener) = instance.proxy.take() {
                 let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone() });
-                // The listener dies with the instance's network namespace; until then it is
-                // served, and no longer than pleach runs.
+                // Served as long as the instance lives: an open socket would keep its network
+                // namespace alive after it.
                 let stop = servers.stop.child_token();
+                instance.keep = Some(Box::new(stop.clone().drop_guard()));
                 egress::serve(listener, owner, &servers.tasks, stop).map_err(|e| StartError::Failed(e.to_string()))?;
             }
             Connection::stdio(instance, known, events).await

@@ -7,6 +7,7 @@ use landlock::{
     ABI, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 /// A ruleset ready to bind this process.
@@ -42,8 +43,7 @@ const SYSTEM_FILES: [&str; 14] = [
     "/etc/host.conf",
     "/etc/gai.conf",
 ];
-const DEVICES: [&str; 7] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// The newest ABI whose rights are asked for; the kernel may have less.
 const NEWEST: ABI = ABI::V7;
@@ -92,20 +92,27 @@ fn build(spec: &Spec) -> Result<RulesetCreated, String> {
     let write = all(NEWEST) & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock);
     let tmpdir = spec.tmpdir();
     let fixed = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
-    let groups: [(Vec<PathBuf>, BitFlags<AccessFs>); 6] = [
+    const GROUPS: usize = 6;
+    let groups: [(Vec<PathBuf>, BitFlags<AccessFs>); GROUPS] = [
         (fixed(&SYSTEM), read),
         (fixed(&SYSTEM_FILES), AccessFs::ReadFile.into()),
         (fixed(&DEVICES), AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev),
         ([spec.runtime.clone(), spec.read.clone(), vec![spec.program.clone(), PathBuf::from("/proc")]].concat(), read),
         ([spec.write.clone(), vec![spec.home.clone(), tmpdir, PathBuf::from("/dev/shm")]].concat(), write),
         (
-            vec![PathBuf::from("/dev/pts")],
+            vec![PathBuf::from("/dev/pts"), PathBuf::from("/dev/ptmx")],
             AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::IoctlDev,
         ),
     ];
-    for (paths, access) in groups {
+    let granted: Vec<&PathBuf> = spec.read.iter().chain(&spec.write).collect();
+    for (i, (paths, access)) in groups.into_iter().enumerate() {
+        // Terminals are the instance's own only where it has a mount namespace.
+        if i + 1 == GROUPS && spec.profile() != policies::grant::Profile::Full {
+            continue;
+        }
         for path in paths {
-            ruleset = allow(ruleset, &path, access)?;
+            let exact = granted.contains(&&path);
+            ruleset = allow(ruleset, &path, access, exact)?;
         }
     }
     Ok(ruleset)
@@ -115,14 +122,30 @@ fn all(abi: ABI) -> BitFlags<AccessFs> {
     AccessFs::from_read(abi) | AccessFs::from_write(abi)
 }
 
-/// File rules carry file rights only. A path that is not there grants nothing.
-fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
+/// File rules carry file rights only. A path that is not there grants nothing. A granted path is
+/// canonical; if what was opened is something else, it was swapped for a link meanwhile.
+fn allow(
+    ruleset: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+    exact: bool,
+) -> Result<RulesetCreated, String> {
     let Ok(metadata) = path.metadata() else { return Ok(ruleset) };
     let access = if metadata.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };
     if access.is_empty() {
         return Ok(ruleset);
     }
     let Ok(fd) = PathFd::new(path) else { return Ok(ruleset) };
+    if exact {
+        let opened =
+            std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).or_else(|_| path.canonicalize());
+        if opened.ok().as_deref() != Some(path) {
+            return Err(format!(
+                "{} is not what it was when the policy was read; it was swapped for a link",
+                path.display()
+            ));
+        }
+    }
     ruleset.add_rule(PathBeneath::new(fd, access)).map_err(|e| format!("{}: {e}", path.display()))
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn build(spec: &Spec, notes: &mut Vec<String>) -> Result<(), Refusal>
         sys::mount("tmpfs", Path::new("/dev/shm"), "tmpfs", PLAIN, "mode=1777,size=256m")
             .map_err(refuse("/dev/shm"))?;
     }
+    terminals(notes);
     proc(notes).map_err(refuse("/proc"))?;
     check_holdable(spec)?;
     masks(spec).map_err(refuse("filesystem.deny"))
@@ -35,6 +36,8 @@ pub(crate) fn build(spec: &Spec, notes: &mut Vec<String>) -> Result<(), Refusal>
 /// Masks what is denied. The private home may lie inside Pleach's own folder: that mask stays
 /// passable, and the home is put back into it.
 fn masks(spec: &Spec) -> io::Result<()> {
+    pin_ancestors(spec)?;
+    hold_absent(spec)?;
     let home = sys::open_tree(&spec.home)?;
     let nothing = unreadable_file(spec)?;
     let there = spec.deny.iter().chain(&spec.own).filter(|p| there(p));
@@ -54,6 +57,30 @@ fn masks(spec: &Spec) -> io::Result<()> {
         sys::move_mount(&home, &spec.home)?;
     }
     Ok(())
+}
+
+/// Every folder between a writable grant and a denied path becomes a mount of its own, which
+/// cannot be renamed: a mask would move along with a renamed parent and leave its name free.
+fn pin_ancestors(spec: &Spec) -> io::Result<()> {
+    let mut pins: Vec<&Path> = Vec::new();
+    for path in spec.deny.iter().chain(&spec.own) {
+        for grant in spec.write.iter().filter(|grant| path.starts_with(grant)) {
+            let between = path.ancestors().skip(1).take_while(|a| a != grant).filter(|a| a.is_dir());
+            pins.extend(between);
+        }
+    }
+    pins.sort();
+    pins.dedup();
+    // The outermost first, so that each lies on top of the one around it.
+    pins.into_iter().try_for_each(|path| sys::move_mount(&sys::open_tree(path)?, path))
+}
+
+/// Files of Pleach that do not exist yet, in a folder the program may write: made empty, so that
+/// they can be masked. An empty database or log is a valid one.
+fn hold_absent(spec: &Spec) -> io::Result<()> {
+    let writable = |path: &&PathBuf| spec.write.iter().any(|grant| path.starts_with(grant));
+    let absent = spec.own.iter().filter(|p| !there(p) && p.parent().is_some_and(Path::is_dir));
+    absent.filter(writable).try_for_each(|path| fs::File::create_new(path).map(drop))
 }
 
 /// An empty file nobody may read, to put over denied files.
@@ -110,6 +137,20 @@ fn proc(notes: &mut Vec<String>) -> io::Result<()> {
         notes.push("/proc is empty: the kernel refused a fresh one here".into());
     }
     Ok(())
+}
+
+/// Terminals of its own: the host's others could be read and typed into. The one it may have on
+/// its standard streams stays open.
+fn terminals(notes: &mut Vec<String>) {
+    let pts = Path::new("/dev/pts");
+    let options = "newinstance,ptmxmode=0666,mode=620";
+    let fresh = sys::mount("devpts", pts, "devpts", libc::MS_NOSUID | libc::MS_NOEXEC, options)
+        .and_then(|()| sys::mount("/dev/pts/ptmx", Path::new("/dev/ptmx"), "", libc::MS_BIND, ""));
+    if fresh.is_err() {
+        let hidden = sys::mount("tmpfs", pts, "tmpfs", PLAIN | libc::MS_RDONLY, "mode=555,size=4k");
+        let how = if hidden.is_ok() { "hidden" } else { "shut" };
+        notes.push(format!("terminals are {how}: the kernel refused fresh ones here"));
+    }
 }
 
 /// Replaces `/tmp`, then binds back every granted, runtime and working path that lies below it.

@@ -94,6 +94,9 @@ fn build(network: bool) -> Result<Vec<BpfProgram>, String> {
     // PER_LINUX is what python and node ask for; anything else is refused.
     deny.insert(libc::SYS_personality, vec![rule(&[(0, Op::Ne, 0), (0, Op::Ne, 0xffff_ffff)])?]);
     deny.insert(libc::SYS_socket, sockets(network)?);
+    // A datagram socket of a pair could still be pointed at any socket file.
+    let pairs = [libc::SOCK_DGRAM, libc::SOCK_RAW].map(|kind| rule(&[(1, Op::MaskedEq(0xf), kind as u64)]));
+    deny.insert(libc::SYS_socketpair, pairs.into_iter().collect::<Result<_, _>>()?);
     if !network {
         deny.insert(libc::SYS_connect, Vec::new());
     }
