@@ -15,18 +15,31 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// How long calls in flight may take once the end was asked for.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Serves the doors on `listener` until `stop`.
 ///
 /// # Errors
 /// When the listener breaks.
 pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationToken) -> std::io::Result<()> {
-    let app = Router::new()
+    let app_end = app.servers.stop.clone();
+    let router = Router::new()
         // Alive, and ready once listening: neither waits for a server.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
         .merge(Door::new(app).router())
         .layer(middleware::from_fn_with_state(app.loaded.clone(), check_source));
-    axum::serve(listener, app).with_graceful_shutdown(async move { stop.cancelled().await }).await
+    let (end, stopped) = (app_end, stop.clone());
+    // Streams of changes end with the servers, or they would hold the door open for ever.
+    let graceful = axum::serve(listener, router).with_graceful_shutdown(async move {
+        stop.cancelled().await;
+        end.cancel();
+    });
+    tokio::select! {
+        served = graceful => served,
+        () = async { stopped.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+    }
 }
 
 async fn check_source(State(loaded): State<Arc<Loaded>>, request: Request, next: Next) -> Response {

@@ -135,3 +135,8 @@ impl Surroundings for Machine {
         std::fs::read_to_string(path).map_err(|e| e.to_string())
     }
 }
+
+/// Our environment as far as it is text.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+}

@@ -60,6 +60,8 @@ pub struct SpawnLimits {
 impl SpawnLimits {
     /// What an absent `[policy.spawn]` means.
     pub const DEFAULT: Self = Self { max_depth: 3, max_concurrent: 8, max_total: 50 };
+    /// No limit named, for tables that name only some.
+    pub const UNNAMED: Self = Self { max_depth: u32::MAX, max_concurrent: u32::MAX, max_total: u32::MAX };
     /// The lesser of each.
     pub fn meet(self, other: Self) -> Self {
         Self {
@@ -272,7 +274,14 @@ impl Grant {
         asked.tools = n.tools.unwrap_or(asked.tools);
         asked.models = n.models.unwrap_or(asked.models);
         asked.agents = n.agents.unwrap_or(asked.agents);
-        asked.spawn = n.spawn.unwrap_or(asked.spawn);
+        // A limit a table does not name is inherited, like a component it does not name.
+        let named = n.spawn.unwrap_or(SpawnLimits::UNNAMED);
+        let inherit = |named: u32, own: u32| if named == u32::MAX { own } else { named };
+        asked.spawn = SpawnLimits {
+            max_depth: inherit(named.max_depth, asked.spawn.max_depth),
+            max_concurrent: inherit(named.max_concurrent, asked.spawn.max_concurrent),
+            max_total: inherit(named.max_total, asked.spawn.max_total),
+        };
         asked.sandbox = n.sandbox.unwrap_or(asked.sandbox);
         asked
     }

@@ -192,7 +192,7 @@ impl Host {
 
     /// Performs effects until none follow.
     async fn drive(self: &Arc<Self>, run: &Arc<Run>, effects: Vec<Effect>) -> Result<(), JournalError> {
-        let tools = self.tools(run).await;
+        let Some(tools) = unless_cancelled(run, self.tools(run)).await else { return Ok(()) };
         let mut next = effects;
         while !next.is_empty() && !run.cancel.is_cancelled() {
             // The calls of one turn run in parallel; whichever finishes last brings what follows.
@@ -290,8 +290,11 @@ impl Host {
 
     /// The `Agent` tool: a child run, through the same equations as every other.
     async fn spawn(self: &Arc<Self>, run: &Arc<Run>, call: ToolCall) -> Result<Vec<Effect>, JournalError> {
-        if let Err(denial) = self.gate.authorize_runtime(&run.caller, agent_tool::NAME) {
-            return self.denied(run, &call, denial).await;
+        // Denied under either name is denied under both.
+        for name in [agent_tool::NAME, agent_tool::ALIAS] {
+            if let Err(denial) = self.gate.authorize_runtime(&run.caller, name) {
+                return self.denied(run, &call, denial).await;
+            }
         }
         let may_start = self.may_start(run);
         let wish = match agent_tool::read(&call.input, &may_start) {
@@ -354,7 +357,7 @@ impl Host {
             return Err(Denial::plain("spawn.max_total is reached", "do the work in this run"));
         }
         let id = RunId::fresh().map_err(|e| wrong(e.to_string()))?;
-        let limits = run.limits.meet(agent.limits).meet(limits).meet(wish.limits);
+        let limits = run.limits.meet(run.agent.subagent_limits).meet(agent.limits).meet(limits).meet(wish.limits);
         let place = Place {
             id,
             parent: Some(run.id.clone()),

@@ -144,7 +144,10 @@ impl Connection {
             }
             () = tokio::time::sleep(exchange.limit) => {
                 self.abandon(number, "time limit").await;
-                if let Link::Stdio(stdio) = &self.link {
+                // A server that is merely slow to start is not hung.
+                if let Link::Stdio(stdio) = &self.link
+                    && method != "server/discover"
+                {
                     stdio.suspect(exchange.limit);
                 }
                 Err(McpError::Timeout { method: method.to_owned(), seconds: exchange.limit.as_secs() })

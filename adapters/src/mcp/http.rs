@@ -26,6 +26,12 @@ pub struct HttpTarget {
     pub client: reqwest::Client,
 }
 
+impl HttpTarget {
+    fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
 pub(super) struct Http {
     target: HttpTarget,
     session: Mutex<Option<String>>,
@@ -46,7 +52,7 @@ impl Http {
     }
     pub(super) async fn notify(&self, message: &Message) {
         if let Err(e) = self.post(message, Era::Legacy).await {
-            tracing::debug!("notification to {}: {e}", self.target.url);
+            tracing::debug!("notification to {}: {e}", self.target.origin());
         }
     }
     pub(super) async fn request(
@@ -68,16 +74,18 @@ impl Http {
         if status.is_success() && streaming {
             return self.stream(response, id, progress).await;
         }
+        // How servers say that they do not know a session, restarted ones above all.
+        let lost =
+            matches!(status.as_u16(), 400 | 404 | 422 | 503) && era == Era::Legacy && lock(&self.session).is_some();
         let body = bounded(response).await?;
+        if lost {
+            return Err(McpError::Protocol(SESSION_LOST.into()));
+        }
         let limits = Limits { bytes: MAX_BODY, ..Limits::default() };
         match Message::read(&body, limits) {
             Ok(Message::Response { outcome, .. }) if status.is_success() || outcome.is_err() => {
                 // An error body with an error status is the server's own answer.
-                let lost = status.as_u16() == 404 && lock(&self.session).is_some();
-                if lost { Err(McpError::Protocol(SESSION_LOST.into())) } else { outcome.map_err(McpError::Rpc) }
-            }
-            _ if status.as_u16() == 404 && lock(&self.session).is_some() => {
-                Err(McpError::Protocol(SESSION_LOST.into()))
+                outcome.map_err(McpError::Rpc)
             }
             _ if status.is_success() => Err(McpError::Protocol(format!("HTTP {status} without a JSON-RPC response"))),
             _ => Err(McpError::Protocol(format!("HTTP {status}: {}", excerpt(&body)))),
@@ -116,7 +124,8 @@ impl Http {
             Era::Legacy => {}
         }
         let sent = request.body(message.to_json().to_text()).send().await;
-        sent.map_err(|e| McpError::Unreachable(format!("{}: {}", self.target.url, reasons(&e))))
+        // Never the whole address: its query may hold a key.
+        sent.map_err(|e| McpError::Unreachable(format!("{}: {}", self.target.origin(), reasons(&e.without_url()))))
     }
 
     async fn stream(
@@ -129,7 +138,8 @@ impl Http {
         let mut bytes = response.bytes_stream();
         let limits = Limits { bytes: MAX_BODY, ..Limits::default() };
         while let Some(chunk) = bytes.next().await {
-            let chunk = chunk.map_err(|e| McpError::Gone(format!("; its stream broke: {}", reasons(&e))))?;
+            let chunk =
+                chunk.map_err(|e| McpError::Gone(format!("; its stream broke: {}", reasons(&e.without_url()))))?;
             for data in events.feed(&chunk, MAX_BODY).map_err(McpError::Protocol)? {
                 match Message::read(&data, limits) {
                     Ok(Message::Response { id: of, outcome }) if of == *id => return outcome.map_err(McpError::Rpc),
@@ -155,7 +165,7 @@ async fn bounded(response: reqwest::Response) -> Result<Vec<u8>, McpError> {
     let mut body = Vec::new();
     let mut bytes = response.bytes_stream();
     while let Some(chunk) = bytes.next().await {
-        let chunk = chunk.map_err(|e| McpError::Gone(format!("; its answer broke: {}", reasons(&e))))?;
+        let chunk = chunk.map_err(|e| McpError::Gone(format!("; its answer broke: {}", reasons(&e.without_url()))))?;
         body.extend_from_slice(&chunk);
         if body.len() > MAX_BODY {
             return Err(McpError::Protocol(format!("its answer is larger than {MAX_BODY} bytes")));

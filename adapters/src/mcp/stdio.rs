@@ -243,9 +243,11 @@ fn notification(method: &str, params: Object, shared: &Shared) {
 /// A line we refuse. If it was the answer to a request, that request fails with the reason;
 /// anything else is noise some servers print, and is ignored.
 fn unreadable(text: &[u8], why: &str, shared: &Shared) {
-    let id = serde_json::from_slice::<serde_json::Value>(text).ok().and_then(|v| v.get("id")?.as_u64());
-    // Too deep for serde_json too: look for the id where servers write it, at either end.
-    let id = id.or_else(|| lone_pending(text, shared));
+    let id = match serde_json::from_slice::<serde_json::Value>(text) {
+        Ok(value) => value.get("id").and_then(serde_json::Value::as_u64),
+        // Too deep or too odd for serde_json too: then it is the answer to the only question.
+        Err(_) => lone_pending(text, shared),
+    };
     if let Some(waiting) = id.and_then(|id| shared.lock().remove(&id)) {
         let _ = waiting.done.send(Err(McpError::Protocol(format!("its answer is unacceptable: {why}"))));
         return;

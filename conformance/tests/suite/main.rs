@@ -4,6 +4,7 @@
 mod bad_servers;
 mod check_command;
 mod examples;
+mod from_nothing;
 mod mcp_door;
 mod neighbours;
 mod runs;

@@ -309,3 +309,32 @@ async fn cancellation_has_each_eras_meaning() {
     assert!(!folder.join("out/modern.done").exists(), "the closed stream cancelled it");
     assert!(!folder.join("out/notified.done").exists(), "the notification cancelled it");
 }
+
+/// An open stream of changes does not keep the server alive.
+#[tokio::test]
+async fn sigterm_ends_the_server_with_streams_open() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let session = served.initialize("/mcp", &[]).await;
+    let get = Served::client().get(format!("{}/mcp", served.base)).header("accept", "text/event-stream");
+    let stream = get.header("mcp-session-id", &session).send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    let pid = served.pid();
+    std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap();
+    let gone = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z "));
+    crate::sandbox_processes::wait_until("the server's end", gone);
+    drop(stream);
+}
+
+/// A `deny` on Pleach's own tools hides them and refuses them.
+#[tokio::test]
+async fn framework_tools_obey_deny() {
+    let policy = POLICY.replace("deny = [\"files__Edit\"]", "deny = [\"files__Edit\", \"pleach__Agent\"]");
+    let folder = Folder::new(&policy);
+    let served = Served::start(&folder);
+    let list = served.modern("/mcp", "tools/list", json!({}), &[]).await.json();
+    assert!(!names(&list).contains(&"pleach__Agent".to_owned()));
+    let params = json!({ "name": "pleach__Agent", "arguments": { "prompt": "p", "subagent_type": "reader" } });
+    assert!(text(&served.modern("/mcp", "tools/call", params, &[]).await).starts_with("denied"));
+    assert_eq!(folder.run(&["runs", "--json"]).out, "", "nothing ran");
+}

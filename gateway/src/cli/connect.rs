@@ -78,7 +78,6 @@ fn existing(file: &Path) -> Result<Map<String, Value>, Failure> {
 
 /// Whether a client's server is one of ours, under its name or the name `init` gave it.
 fn serves(policy: &policies::resolve::Policy, name: &str) -> bool {
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '-' }).collect();
-    policy.servers.keys().any(|n| n.as_str() == name || n.as_str() == plain.trim_matches('-'))
+    let here = super::init::tidy_name(name);
+    policy.servers.keys().any(|n| n.as_str() == name || n.as_str() == here)
 }

@@ -63,7 +63,7 @@ fn spec(loaded: &Loaded, authority: &Authority, command: &[String], agent: &str)
     let mut spec = Spec::new(found, command[1..].to_vec(), cwd, home);
     spec.arg0 = Some(command[0].clone());
     spec.grant(authority.grant(), &loaded.own());
-    spec.standard_env(std::env::vars());
+    spec.standard_env(crate::settings::environment());
     Ok(spec)
 }
 

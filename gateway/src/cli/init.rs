@@ -40,7 +40,13 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = folder.canonicalize()?.join(target.file_name().unwrap_or_default());
     edit::write_atomically(&file, &text)?;
-    if servers.iter().any(|s| s.env.iter().any(|(k, v)| secret(k) && !v.contains("${"))) {
+    let headers = |s: &Foreign| match &s.origin {
+        Origin::Url(_, headers) => headers.clone(),
+        _ => Vec::new(),
+    };
+    let literal =
+        |(k, v): &(String, String)| (secret(k) || k.eq_ignore_ascii_case("authorization")) && !v.contains("${");
+    if servers.iter().any(|s| s.env.iter().chain(&headers(s)).any(literal)) {
         // Secrets that stood in the client's file stand in ours now.
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
@@ -51,7 +57,11 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
         say!("note: {note}");
     }
     let installs = servers.iter().any(|s| matches!(&s.origin, Origin::Command(c, _) if downloads(c)));
-    let next = if installs || !names.is_empty() { "pleach install --all" } else { "pleach check" };
+    let next = if installs || !names.is_empty() {
+        "pleach install --all --accept-hints    (or without, and classify by hand)"
+    } else {
+        "pleach check"
+    };
     say!("next: {next}");
     Ok(0)
 }
@@ -171,7 +181,7 @@ fn secret(name: &str) -> bool {
 }
 
 /// A name this file accepts, as near as can be.
-fn tidy_name(name: &str) -> String {
+pub(super) fn tidy_name(name: &str) -> String {
     let plain: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '-' }).collect();
     let mut plain = plain.trim_matches('-').to_owned();

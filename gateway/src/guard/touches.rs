@@ -6,7 +6,7 @@ use policies::fs::FileOp;
 use policies::json::Json;
 use policies::manifest::{RawTouched, Tool};
 use policies::permission::Access;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A path of a read-only tool is a read, else a write. Relative paths are against the server's
 /// working folder.
@@ -18,7 +18,7 @@ pub(super) fn resolve(tool: &Tool, arguments: &Json, cwd: &Path) -> Vec<Touch> {
             let what = match touch.what {
                 RawTouched::Host(host, port) => Touched::Host(host, port),
                 RawTouched::Unclear(why) => Touched::Unclear(why),
-                RawTouched::Path(path) => match paths::canonical(&absolute(&path, cwd)) {
+                RawTouched::Path(path) => match meaning(&absolute(&path, cwd)) {
                     Ok(path) => Touched::Path(op, path),
                     Err(why) => Touched::Unclear(why),
                 },
@@ -26,6 +26,25 @@ pub(super) fn resolve(tool: &Tool, arguments: &Json, cwd: &Path) -> Vec<Touch> {
             Touch { pointer: touch.pointer, written: touch.written, what }
         })
         .collect()
+}
+
+/// What a path means. With `..` in it, programs disagree: the kernel follows a link before it
+/// goes up, others normalise the text first. Where both readings are the same, it is clear.
+fn meaning(path: &Path) -> Result<PathBuf, String> {
+    let real = paths::canonical(path)?;
+    if path.components().any(|c| c == Component::ParentDir) {
+        let mut plain = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::ParentDir => drop(plain.pop()),
+                other => plain.push(other),
+            }
+        }
+        if paths::canonical(&plain)? != real {
+            return Err("`..` behind a link, which programs read differently".into());
+        }
+    }
+    Ok(real)
 }
 
 /// `~` is judged as the user's own home, whatever the server would make of it.

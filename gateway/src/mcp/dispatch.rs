@@ -94,7 +94,7 @@ async fn list(view: &View, params: &Object) -> Result<Json, RpcError> {
 /// The definitions a view shows, in order.
 pub(super) async fn tools(view: &View) -> Vec<Json> {
     view.guard.servers.ensure_listed(&view.caller, LIST_PATIENCE).await;
-    let own = view.framework.iter().flat_map(|f| f.definitions());
+    let own = view.framework.iter().flat_map(|f| f.definitions(view));
     view.guard.visible(&view.caller).iter().map(|tool| tool.outside_definition()).chain(own).collect()
 }
 

@@ -43,7 +43,12 @@ impl Framework {
     }
 
     /// The definitions, for `tools/list`.
-    pub(super) fn definitions(&self) -> Vec<Json> {
+    pub(super) fn definitions(&self, view: &View) -> Vec<Json> {
+        let rules = &view.caller.authority.grant().tools;
+        let denied = |name| rules.runtime_mode(name) == policies::tools::Mode::Deny;
+        if denied(AGENT) || denied(subagents::agent_tool::NAME) {
+            return Vec::new();
+        }
         let lines: String = self.agents().map(|a| format!("\n- {}: {}", a.name, a.description)).collect();
         let names: Vec<Json> = self.agents().map(|a| a.name.as_str().into()).collect();
         let text = |doc: &str| Json::object([("type", "string".into()), ("description", doc.into())]);
@@ -80,6 +85,11 @@ impl Framework {
         progress: Option<Arc<dyn Fn(Object) + Send + Sync>>,
         cancel: CancellationToken,
     ) -> Option<Json> {
+        const KNOWN: [&str; 3] = ["description", "prompt", "subagent_type"];
+        let keys = arguments.as_object().into_iter().flat_map(Object::iter);
+        if let Some((unknown, _)) = keys.into_iter().find(|(k, _)| !KNOWN.contains(k)) {
+            return Some(error_result(&format!("{unknown:?} is no argument of {AGENT}")));
+        }
         let text = |key: &str| arguments.get(key).and_then(Json::as_str).unwrap_or("");
         let names: Vec<&str> = self.agents().map(|a| a.name.as_str()).collect();
         let agent = match Name::try_from(text("subagent_type")).ok().filter(|n| self.may_start.contains(n)) {
@@ -89,10 +99,10 @@ impl Framework {
         if text("prompt").trim().is_empty() {
             return Some(error_result("prompt is missing"));
         }
-        if let Err(denial) =
-            subagents::ports::Gate::authorize_runtime(&*view.guard, &view.caller, subagents::agent_tool::NAME)
-        {
-            return Some(error_result(&denial.for_model()));
+        for name in [AGENT, subagents::agent_tool::NAME] {
+            if let Err(denial) = subagents::ports::Gate::authorize_runtime(&*view.guard, &view.caller, name) {
+                return Some(error_result(&denial.for_model()));
+            }
         }
         let Ok(id) = RunId::fresh() else { return Some(error_result("the system has no randomness")) };
         let start = Start {

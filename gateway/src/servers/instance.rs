@@ -83,7 +83,7 @@ fn sandbox_spec(servers: &Servers, spec: &ServerSpec, caller: &Caller) -> Result
     let mut sandbox = Spec::new(found, args, spec.cwd.clone(), home);
     sandbox.runtime.extend(spec.runtime_paths.iter().flat_map(|p| [Some(p.clone()), p.canonicalize().ok()]).flatten());
     sandbox.grant(caller.authority.grant(), &servers.loaded.own());
-    sandbox.standard_env(std::env::vars());
+    sandbox.standard_env(crate::settings::environment());
     for (name, value) in env.into_iter().flatten() {
         sandbox.env.insert(name.clone(), value.expose().to_owned());
     }

@@ -100,7 +100,9 @@ impl Servers {
         let owner = self.names().find(|n| tool.strip_prefix(n.as_str()).is_some_and(|r| r.starts_with("__"))).cloned();
         match owner {
             Some(name) if !self.manifests.known(&name) => {
-                let _ = self.tasks.spawn(self.clone().list(name, caller.clone())).await;
+                // No longer than a call of that server may take; it is listed all the same.
+                let limit = self.spec(&name).map_or(Duration::from_secs(60), |s| s.timeout);
+                let _ = tokio::time::timeout(limit, self.tasks.spawn(self.clone().list(name, caller.clone()))).await;
             }
             Some(_) => {}
             None => self.ensure_listed(caller, Duration::from_secs(5)).await,
@@ -111,7 +113,11 @@ impl Servers {
             let attachment = self.instance(&name, &caller).await?;
             attachment.list_tools().await.map_err(|e| format!("server {name}: tools/list: {e}"))
         };
-        match (listed.await, self.spec(&name)) {
+        let listed = tokio::select! {
+            listed = listed => listed,
+            () = self.stop.cancelled() => return,
+        };
+        match (listed, self.spec(&name)) {
             (Ok(list), Some(spec)) => self.manifests.set(spec, &list),
             (Err(why), _) => self.manifests.fail(&name, why),
             (Ok(_), None) => {}

@@ -169,6 +169,9 @@ impl Tool {
         let own = words.tools.get(upstream);
         let (access, access_from) = classify(words, own, object.get("annotations"));
         let bare = own.and_then(|w| w.rename.as_deref()).unwrap_or(upstream);
+        if words.prefix != Prefix::Always && bare.contains("__") {
+            return Err("its name holds `__`, which without a prefix would look like another server's tool".into());
+        }
         let name = match words.prefix {
             Prefix::Always => format!("{server}__{bare}"),
             Prefix::Auto | Prefix::None => bare.to_owned(),

@@ -134,7 +134,10 @@ impl Pointers {
         let format = |path| name.is_some_and(|n| self.formats.iter().any(|(f, p)| f == n && *p == path));
         let network = is_network_url(text);
         let path_like = looks_like_path(text);
-        if self.urls.is_none() && (network || (named(&URL_NAMES) || format(false)) && !path_like) {
+        // A URL-named argument that is a path is a path, whatever was declared for the others.
+        if self.urls.is_none() && self.paths.is_some() && path_like && (named(&URL_NAMES) || format(false)) {
+            found.push(declared_touch(text, pointer, true));
+        } else if self.urls.is_none() && (network || (named(&URL_NAMES) || format(false)) && !path_like) {
             found.push(declared_touch(text, pointer, false));
         } else if self.paths.is_none() && !network && (path_like || named(&PATH_NAMES) || format(true)) {
             found.push(declared_touch(text, pointer, true));
@@ -175,8 +178,15 @@ fn each_string(value: &Json, pointer: &str, visit: &mut impl FnMut(&str, &str)) 
     }
 }
 
+/// The text as URL parsers read it: leading controls and spaces dropped, tabs and line ends
+/// removed wherever they stand (WHATWG URL section 4.4).
+fn as_parsed(text: &str) -> String {
+    let text = text.trim_matches(|c: char| c <= ' ');
+    text.chars().filter(|c| !matches!(c, '\t' | '\n' | '\r')).collect()
+}
+
 fn looks_like_path(text: &str) -> bool {
-    let text = text.trim_start();
+    let text = as_parsed(text);
     text.starts_with('/')
         || text.starts_with("~/")
         || text == "~"
@@ -186,7 +196,7 @@ fn looks_like_path(text: &str) -> bool {
 }
 
 fn is_network_url(text: &str) -> bool {
-    let text = text.trim_start();
+    let text = as_parsed(text);
     let Some((scheme, _)) = text.split_once(':') else { return false };
     let scheme = scheme.to_ascii_lowercase();
     match scheme.as_str() {
@@ -203,6 +213,11 @@ fn declared_touch(text: &str, pointer: &str, path: bool) -> RawTouch {
 
 fn path_of(text: &str) -> RawTouched {
     let trimmed = text.trim_start();
+    let parsed = as_parsed(text);
+    let file_url = parsed.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("file:"));
+    if file_url && (parsed != text.trim() || parsed.contains(['?', '#', '\\'])) {
+        return RawTouched::Unclear("a file: URL that two parsers read differently".into());
+    }
     if trimmed.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("file:")) {
         return match url::Url::parse(trimmed) {
             Ok(url) if url.host_str().is_none_or(|h| h.is_empty() || h == "localhost") => match url.to_file_path() {
@@ -225,6 +240,9 @@ fn path_of(text: &str) -> RawTouched {
 
 fn host_of(text: &str) -> RawTouched {
     let trimmed = text.trim();
+    if trimmed.contains(|c: char| c == '\\' || c.is_control()) {
+        return RawTouched::Unclear("a URL with a backslash or a control character".into());
+    }
     let with_scheme = if trimmed.contains("://") || is_network_url(trimmed) {
         trimmed.strip_prefix("git+").unwrap_or(trimmed).to_owned()
     } else if trimmed.contains(':') && url::Url::parse(trimmed).is_ok_and(|u| u.cannot_be_a_base()) {

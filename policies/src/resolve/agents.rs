@@ -41,6 +41,8 @@ pub struct AgentSpec {
     pub expose: bool,
     /// Its counted limits.
     pub limits: Limits,
+    /// The counted limits of each of its children.
+    pub subagent_limits: Limits,
     /// The policy side.
     pub policy: AgentPolicy,
 }
@@ -117,7 +119,7 @@ impl Resolver<'_> {
             None => BTreeSet::new(),
         };
         policy.agents = Some(Names::Only(subagents.clone()));
-        let (over, over_sources, _) = self.narrowing_at(node, "subagent_policy");
+        let (over, over_sources, subagent_limits) = self.narrowing_at(node, "subagent_policy");
         let subagent_policy = node.get("subagent_policy").map(|_| Arc::new(over));
         let model = self.agent_model(name, place, node)?;
         let prompt = self.prompt(name, place, node)?;
@@ -131,6 +133,7 @@ impl Resolver<'_> {
             subagents,
             expose: node.get("expose").and_then(Node::bool).unwrap_or(is_default),
             limits,
+            subagent_limits,
             policy: AgentPolicy {
                 who: format!("agent {name}").into(),
                 policy: Arc::new(policy),

@@ -172,11 +172,7 @@ fn networks(node: &Node) -> Networks {
 
 /// At the root an absent limit is the default; in a narrowing table it is not asked for less.
 fn spawn(node: &Node, root: bool) -> SpawnLimits {
-    let absent = if root {
-        SpawnLimits::DEFAULT
-    } else {
-        SpawnLimits { max_depth: u32::MAX, max_concurrent: u32::MAX, max_total: u32::MAX }
-    };
+    let absent = if root { SpawnLimits::DEFAULT } else { SpawnLimits::UNNAMED };
     let at = |key: &str, absent: u32| {
         node.get(key).and_then(Node::int).map_or(absent, |n| u32::try_from(n).unwrap_or(u32::MAX))
     };

@@ -88,6 +88,11 @@ fn paths_and_hosts_are_found_wherever_they_hide() {
         (r#"{"x":"plain words, a/b"}"#, vec![]),
         (r#"{"/etc/shadow":1}"#, vec!["/~1etc~1shadow path /etc/shadow"]),
         (r#"{"path":"a\u0000b"}"#, vec!["/path unclear"]),
+        (r#"{"x":"fi\tle:///etc/passwd"}"#, vec!["/x unclear"]),
+        (r#"{"x":"ht\ttp://evil.com/"}"#, vec!["/x unclear"]),
+        (r#"{"x":"\u0001http://evil.com/"}"#, vec!["/x unclear"]),
+        (r#"{"x":"http://good.com\\@evil.com/"}"#, vec!["/x unclear"]),
+        (r#"{"x":"file:///granted/x?/../../etc/passwd"}"#, vec!["/x unclear"]),
     ];
     for (arguments, expected) in cases {
         assert_eq!(touches(&plain, open, arguments), expected, "{arguments}");
@@ -103,6 +108,19 @@ fn declared_pointers_are_complete() {
     words.tools.insert("t".into(), declared);
     let found = touches(&words, r#"{"type":"object"}"#, r#"{"file":"a","text":"/not/a/path","x":"http://b.com"}"#);
     assert_eq!(found, ["/file path a"]);
+    // Paths declared, URLs not: a URL-named argument that is a path is judged all the same.
+    let mut words = ServerWords::default();
+    let declared = ToolWords { path_args: Some(vec!["/file".into()]), ..ToolWords::default() };
+    words.tools.insert("t".into(), declared);
+    let found = touches(&words, r#"{"type":"object"}"#, r#"{"url":"file:///etc/passwd"}"#);
+    assert_eq!(found, ["/url path /etc/passwd"]);
+}
+
+#[test]
+fn a_bare_name_cannot_look_like_another_servers() {
+    let words = ServerWords { prefix: Prefix::None, ..ServerWords::default() };
+    let out = imported(&words, r#"[{"name":"files__Spy","inputSchema":{"type":"object"}}]"#);
+    assert!(out.tools.is_empty() && out.rejected.len() == 1);
 }
 
 #[test]

@@ -59,7 +59,9 @@ fn server(name: &str, entry: &Value) -> Foreign {
     let text = |key: &str| object.get(key).and_then(Value::as_str);
     let kind = text("type").or_else(|| text("transport")).or_else(|| text("transportType")).unwrap_or("");
     let url = text("url").or_else(|| text("httpUrl")).or_else(|| text("serverUrl"));
+    let disabled = object.get("disabled").and_then(Value::as_bool) == Some(true);
     let origin = match (text("command"), url) {
+        _ if disabled => Origin::Unserved("it is disabled there".into()),
         (Some(command), _) => {
             let args = object.get("args").and_then(Value::as_array);
             let args = args.into_iter().flatten().map(|a| a.as_str().map_or_else(|| a.to_string(), str::to_owned));
@@ -94,7 +96,7 @@ fn server(name: &str, entry: &Value) -> Foreign {
     }
     let sandbox = |path: &str| -> Vec<String> {
         let list = entry.pointer(path).and_then(Value::as_array);
-        list.into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+        list.into_iter().flatten().filter_map(|v| v.as_str().map(|t| variables(t, &mut Vec::new()))).collect()
     };
     Foreign {
         name: name.to_owned(),

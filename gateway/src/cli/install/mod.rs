@@ -19,9 +19,10 @@ use subagents::run::Caller;
 ///
 /// A server started by npx, uvx and the like would download at every start, which a sandbox does
 /// not let it do. This fetches the package by name from its registry (install scripts off), names
-/// the fetched program in the policy file, starts it once in its sandbox, and writes the classes
-/// its own hints amount to, for you to read. Tools without a hint stay without a class and count
-/// as destructive.
+/// the fetched program in the policy file, and starts it once in its sandbox to list its tools.
+/// With --accept-hints the classes that the server's own hints claim are written as your word,
+/// which is a decision about that server's maker; `pleach tools --suggest` prints them to read
+/// first. Tools without a class count as destructive.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The server.
@@ -30,6 +31,9 @@ pub(crate) struct Args {
     /// Every server of the file.
     #[arg(long, conflicts_with = "server")]
     all: bool,
+    /// Take the servers' own hints for the classes of their tools.
+    #[arg(long)]
+    accept_hints: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Outcome {
@@ -50,7 +54,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Outcome {
             eprintln!("{name}: {why}");
         }
     }
-    failed += classify(context, &names).await?;
+    failed += classify(context, &names, args.accept_hints).await?;
     let next = if failed == 0 {
         "pleach check, then pleach connect claude-code|cursor|vscode --write"
     } else {
@@ -97,8 +101,9 @@ fn fetch(context: &Context, loaded: &Loaded, name: &Name) -> Result<(), String> 
     Ok(())
 }
 
-/// Starts each server once and writes the classes its hints amount to. Returns how many failed.
-async fn classify(context: &Context, names: &[Name]) -> Result<u32, Failure> {
+/// Starts each server once and lists its tools; writes the classes its hints claim where the
+/// operator accepts them. Returns how many failed.
+async fn classify(context: &Context, names: &[Name], accept: bool) -> Result<u32, Failure> {
     let loaded = Arc::new(settings::load(&context.config)?);
     let servers = Servers::new(loaded.clone());
     let caller = Caller::new("local", "the root policy", loaded.policy.door(None));
@@ -118,6 +123,7 @@ async fn classify(context: &Context, names: &[Name]) -> Result<u32, Failure> {
         for tool in tools.iter().filter(|t| t.access_from == AccessFrom::Unclassified) {
             match tool.hinted() {
                 None => silent += 1,
+                Some(_) if !accept => silent += 1,
                 Some(access) => {
                     let table = edit::table(&mut document, &["servers", name.as_str(), "tools", &tool.upstream]);
                     if let Some(table) = table {
@@ -129,9 +135,12 @@ async fn classify(context: &Context, names: &[Name]) -> Result<u32, Failure> {
         }
         let silent = match silent {
             0 => String::new(),
-            n => format!(", {n} without a hint count as destructive (pleach allow TOOL --as CLASS)"),
+            n if accept => format!(", {n} without a hint count as destructive (pleach allow TOOL --as CLASS)"),
+            n => {
+                format!(", {n} without a class count as destructive (--accept-hints, or pleach allow TOOL --as CLASS)")
+            }
         };
-        say!("{name}: {} tools, {written} classified by the server's own hints{silent}", tools.len());
+        say!("{name}: {} tools, {written} newly classified{silent}", tools.len());
     }
     edit::save(&context.config, &document)?;
     Ok(failed)

@@ -61,6 +61,8 @@ impl Package {
             at += 1;
             let (flag, inline) = arg.split_once('=').map_or((arg.as_str(), None), |(f, v)| (f, Some(v.to_owned())));
             match flag {
+                // To the Python runners -p is the interpreter.
+                "-p" if runner == Runner::Pip && inline.is_none() => at += 1,
                 "-p" | "--package" | "--from" | "--spec" => {
                     package = inline.or_else(|| {
                         at += 1;
