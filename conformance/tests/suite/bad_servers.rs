@@ -172,3 +172,19 @@ async fn a_servers_environment_does_not_reach_the_launcher() {
     assert!(folder.join("out/inside").exists(), "the server itself obeys its own environment");
     assert!(!folder.join("outside").exists(), "but only inside the sandbox");
 }
+
+/// `kill -9` of `pleach serve` takes the servers along, and whatever they started.
+#[tokio::test]
+async fn no_server_outlives_pleach() {
+    let marker = format!("{}", 73_000_000 + std::process::id());
+    let policy = "version = 1\n[servers.files]\nbuiltin = \"workspace\"\n[policy]\nmax_access = \"destructive\"\ntools = { allow = [\"*\"] }\n";
+    let folder = Folder::new(policy);
+    let served = Served::start(&folder);
+    let command = format!("setsid sleep {marker} >/dev/null 2>&1 & disown; echo started");
+    let started = json!({ "name": "files__Bash", "arguments": { "command": command } });
+    let answer = served.modern("/mcp", "tools/call", started, &[]).await;
+    assert_eq!(text(&answer), "started\n");
+    crate::sandbox_processes::wait_until("the sleeper", || crate::sandbox_processes::sleepers(&marker) == 1);
+    drop(served);
+    crate::sandbox_processes::wait_until("no sleeper", || crate::sandbox_processes::sleepers(&marker) == 0);
+}

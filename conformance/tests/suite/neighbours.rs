@@ -257,3 +257,36 @@ async fn the_rmcp_client_works_in_both_eras() {
     check(stdio.call_tool(echo()).await.unwrap(), "stdio");
     stdio.cancel().await.unwrap();
 }
+
+/// A server reached by URL: its tools are imported, guarded and called like any other, in the
+/// era it speaks, and its session is found again after it restarted.
+#[tokio::test]
+async fn a_server_by_url_is_guarded_and_survived() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let start = || {
+        let mut command = Command::new(which("node"));
+        command
+            .arg(kits().join("node_modules/.bin/mcp-server-everything"))
+            .arg("streamableHttp")
+            .env("PORT", port.to_string());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        crate::sandbox_processes::wait_until("its port", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        child
+    };
+    let mut upstream = start();
+    let folder = Folder::new(&format!(
+        "version = 1\n[servers.web]\nurl = \"http://127.0.0.1:{port}/mcp?key=hunter2\"\ndefault_access = \"read-only\"\n[policy]\ntools = {{ allow = [\"*\"], deny = [\"web__get-env\"] }}\n"
+    ));
+    let served = Served::start(&folder);
+    let echo = json!({ "message": "hi" });
+    assert_eq!(call(&served, "web__echo", echo.clone()).await, "Echo: hi");
+    assert!(call(&served, "web__get-env", json!({})).await.contains("Unknown tool"));
+    upstream.kill().unwrap();
+    upstream.wait().unwrap();
+    let down = call(&served, "web__echo", echo.clone()).await;
+    assert!(down.contains("127.0.0.1") && !down.contains("hunter2"), "{down}");
+    let mut upstream = start();
+    assert_eq!(call(&served, "web__echo", echo).await, "Echo: hi", "it came back by itself");
+    upstream.kill().unwrap();
+    upstream.wait().unwrap();
+}
