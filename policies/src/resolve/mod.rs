@@ -350,6 +350,24 @@ impl Resolver<'_> {
 
     /// Checks that need everything resolved.
     fn cross_check(&mut self, policy: &Policy) {
+        for server in policy.servers.values() {
+            let name = &server.name;
+            if let Transport::Stdio { command, .. } = &server.transport
+                && ["npx", "uvx", "bunx", "pnpx", "pipx"].contains(&command.rsplit('/').next().unwrap_or(""))
+            {
+                let message = format!(
+                    "{command} downloads at start, which the sandbox does not let it do; run `pleach install {name}`"
+                );
+                self.warn(&server.place, message);
+            }
+            let prefixed = server.words.prefix == crate::manifest::Prefix::Always;
+            if prefixed && !policy.root.tools.may_cover(&format!("{name}__")) {
+                let message = format!(
+                    "{name}: 0 tools reachable, because [policy.tools] allows no name that begins with {name}__"
+                );
+                self.warn(&server.place, message);
+            }
+        }
         for agent in policy.agents.values() {
             let Ok(own) = crate::authority::RunAuthority::spawn(&policy.door(None), &agent.policy, None) else {
                 continue;

@@ -111,6 +111,15 @@ impl ToolRules {
     pub fn within(&self, other: &Self) -> bool {
         self.0.is_superset(&other.0) || order::within(self, other)
     }
+    /// Whether some name that begins with `start` could pass every layer, going by the patterns'
+    /// beginnings alone.
+    pub fn may_cover(&self, start: &str) -> bool {
+        let could = |glob: &Glob| {
+            let literal = glob.as_str().split('*').next().unwrap_or("");
+            literal.starts_with(start) || (start.starts_with(literal) && glob.as_str().contains('*'))
+        };
+        self.0.iter().all(|layer| [Mode::Ask, Mode::Allow].into_iter().any(|mode| layer.list(mode).iter().any(could)))
+    }
     /// The layers.
     pub fn layers(&self) -> impl Iterator<Item = &Layer> {
         self.0.iter().map(Arc::as_ref)

@@ -134,6 +134,17 @@ fn absent_means_nothing_at_the_root() {
 }
 
 #[test]
+fn check_warns_of_what_cannot_work() {
+    let source = "version = 1\n[servers.a]\ncommand = \"npx\"\n[servers.b]\ncommand = \"b\"\n[policy.tools]\nallow = [\"a__*\"]\n";
+    let warnings: Vec<String> = load(source).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(warnings[0].contains("pleach.toml:2:10: npx downloads at start"));
+    assert!(warnings[1].contains("pleach.toml:4:10: b: 0 tools reachable"));
+    let star = source.replace("a__*\"]", "*__x\"]");
+    assert_eq!(load(&star).unwrap().warnings.len(), 1, "a pattern with a star in front may cover both");
+}
+
+#[test]
 fn pleachs_own_files_are_in_no_grant() {
     let policy = load("version = 1\n[policy.filesystem]\nread_write = [\".\"]").unwrap();
     for own in ["/work/pleach.toml", "/work/pleach.db", "/work/pleach.db-wal"] {

@@ -117,6 +117,9 @@ async fn classify(context: &Context, names: &[Name], accept: bool) -> Result<u32
         let Some(tools) = &listing.tools else {
             failed += 1;
             eprintln!("{name}: {}", listing.failed.as_deref().unwrap_or("it was not listed in time"));
+            eprintln!(
+                "{name}: it may need more than [policy] grants: a file to write (filesystem.read_write, max_access) or a host (domains)"
+            );
             continue;
         };
         let (mut written, mut silent) = (0, 0);
