@@ -62,6 +62,7 @@ pub(super) fn report(socket: &mut UnixStream, report: &Report) {
 fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
     // The second layer under the lifeline: it follows the thread that forked us.
     let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
+    init::catch_signals();
     if spec.profile() != Profile::Full {
         let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         return init::run(spec, socket);

@@ -13,24 +13,38 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 static FORWARD_TO: AtomicI32 = AtomicI32::new(0);
+/// A signal that came before there was anybody to pass it to.
+static EARLY: AtomicI32 = AtomicI32::new(0);
 
 /// Signals a person or supervisor sends, passed on to the program.
 const FORWARDED: [libc::c_int; 6] =
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 extern "C" fn forward(signal: libc::c_int) {
-    let pid = FORWARD_TO.load(Ordering::Relaxed);
+    let pid = FORWARD_TO.load(Ordering::SeqCst);
     if pid > 0 {
         // SAFETY: kill is async-signal-safe.
         unsafe { libc::kill(pid, signal) };
+    } else {
+        EARLY.store(signal, Ordering::SeqCst);
     }
 }
 
-pub(super) fn forward_signals_to(pid: libc::pid_t) {
-    FORWARD_TO.store(pid, Ordering::Relaxed);
+/// From now on the signals are caught; the first that comes early is kept.
+pub(super) fn catch_signals() {
     for signal in FORWARDED {
         // SAFETY: installs a handler that only calls kill.
         unsafe { libc::signal(signal, forward as *const () as libc::sighandler_t) };
+    }
+}
+
+/// Passes caught signals on to `pid`, the early one first.
+pub(super) fn forward_signals_to(pid: libc::pid_t) {
+    FORWARD_TO.store(pid, Ordering::SeqCst);
+    let early = EARLY.swap(0, Ordering::SeqCst);
+    if early != 0 {
+        // SAFETY: plain kill of our child.
+        unsafe { libc::kill(pid, early) };
     }
 }
 

@@ -79,6 +79,9 @@ async fn execute(mut spec: Spec, owner: Arc<dyn Owner>) -> Outcome {
             Pipes { stdin: end().map_err(failed)?, stdout: end().map_err(failed)?, stderr: end().map_err(failed)? }
         }
     };
+    // Before the command runs: whoever hears from it may signal us at once.
+    let (mut term, mut int) =
+        (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
     let mut instance = launch(&spec, pipes).await.map_err(|e| match e {
         LaunchError::NotStarted { errno, .. } if errno == libc::ENOENT => Failure::new(Exit::ExecMissing, e),
         LaunchError::NotStarted { .. } => Failure::new(Exit::ExecDenied, e),
@@ -92,8 +95,6 @@ async fn execute(mut spec: Spec, owner: Arc<dyn Owner>) -> Outcome {
         drop(pty.slave);
         Terminal::start(pty.master)
     });
-    let (mut term, mut int) =
-        (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
     let status = loop {
         tokio::select! {
             status = instance.child.wait() => break status.map_err(failed)?,
