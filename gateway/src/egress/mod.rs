@@ -23,8 +23,8 @@ use tracing::{debug, info};
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// Whose connections these are, and what they may reach. Asked at each connection, so that a
-/// narrowed policy holds at once.
+/// Whose connections these are, and what they may reach. Asked at each connection; an instance
+/// answers with the authority it was started under, because it serves that grant and no other.
 pub(crate) trait Owner: Send + Sync {
     /// For the log.
     fn name(&self) -> String;

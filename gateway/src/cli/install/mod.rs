@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use subagents::run::Caller;
 
-/// Fetch a server's package once, outside the sandbox, and classify its tools.
+/// Fetch a server's package once, outside the sandbox, and list its tools.
 ///
 /// A server started by npx, uvx and the like would download at every start, which a sandbox does
 /// not let it do. This fetches the package by name from its registry (install scripts off), names
