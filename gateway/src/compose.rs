@@ -18,6 +18,8 @@ pub(crate) struct App {
     pub(crate) servers: Arc<Servers>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) host: Arc<Host>,
+    /// What the MCP doors share.
+    pub(crate) shared: crate::mcp::Shared,
     store: Store,
 }
 
@@ -35,7 +37,9 @@ pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Fa
     let guard = Arc::new(Guard::new(servers.clone(), approve));
     let policy = Arc::new(loaded.policy.clone());
     let host = Host::new(policy, guard.clone(), guard.clone(), Arc::new(ByName(models)), Arc::new(store.clone()));
-    Ok(App { loaded, servers, guard, host, store })
+    let shared = crate::mcp::Shared::new(&loaded.state)
+        .map_err(|e| Failure::new(crate::error::Exit::Failed, format!("{}: {e}", loaded.state.display())))?;
+    Ok(App { loaded, servers, guard, host, shared, store })
 }
 
 impl App {

@@ -2,7 +2,7 @@
 
 use crate::domain::Host;
 use crate::fs::FileOp;
-use crate::json::Json;
+use crate::json::{Json, Object};
 use crate::manifest::Tool;
 use crate::names::Name;
 use std::fmt;
@@ -48,6 +48,29 @@ pub enum Touched {
 pub struct RuntimeCall {
     /// The tool's name.
     pub tool: &'static str,
+}
+
+/// Something a server is asked besides a tool call: a resource, a prompt, a completion.
+#[derive(Debug)]
+pub struct Fetch {
+    /// The server.
+    pub server: Name,
+    /// The name the tool rules are asked under: `server__resources/read`,
+    /// `server__prompts/NAME`.
+    pub rule: String,
+    /// The MCP method.
+    pub method: &'static str,
+    /// Its parameters, in the server's own names. What is judged is what is forwarded.
+    pub params: Object,
+    /// The paths and hosts among them.
+    pub touches: Vec<Touch>,
+}
+
+/// Something a server asks of whoever called it: `server__elicitation/create`.
+#[derive(Debug)]
+pub struct Inquiry {
+    /// The name the tool rules are asked under.
+    pub rule: String,
 }
 
 /// A connection to the outside.

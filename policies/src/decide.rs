@@ -5,7 +5,7 @@
 //! and one judgement for every path and host among its arguments. The first refusal is the
 //! answer; a call that any rule wants asked about is a question.
 
-use crate::action::{Call, Complete, Connect, RuntimeCall, Spawn, Touch, Touched, TreeFacts};
+use crate::action::{Call, Complete, Connect, Fetch, Inquiry, RuntimeCall, Spawn, Touch, Touched, TreeFacts};
 use crate::authority::Authority;
 use crate::domain::{Host, Networks};
 use crate::fs::FileOp;
@@ -54,6 +54,39 @@ pub fn runtime(authority: &Authority, tool: &'static str) -> Verdict<RuntimeCall
     match mode {
         Mode::Ask => Verdict::Ask(Question::new(permit, rule)),
         _ => Verdict::Allow(permit, rule),
+    }
+}
+
+/// Judges a resource, a prompt or a completion: allowed by the tool rules under its rule name,
+/// and for every path and host it touches. Reading is within every ceiling.
+pub fn fetch(authority: &Authority, fetch: Fetch) -> Verdict<Fetch> {
+    let mode = authority.grant().tools.mode(&fetch.rule);
+    if mode == Mode::Deny {
+        return Verdict::Deny(tool_denied(authority, &fetch.rule, Grant::tool_mode));
+    }
+    for touch in &fetch.touches {
+        if let Err(denial) = judge_touch(authority, touch) {
+            return Verdict::Deny(denial);
+        }
+    }
+    let rule = tool_rule(authority, &fetch.rule, mode, Grant::tool_mode);
+    match mode {
+        Mode::Ask => Verdict::Ask(Question::new(Permit::new(fetch), rule)),
+        _ => Verdict::Allow(Permit::new(fetch), rule),
+    }
+}
+
+/// Judges what a server asks of its caller (elicitation, sampling, roots). Being asked needs
+/// no allow, since whoever is asked decides; `deny` and `ask` apply.
+pub fn inquiry(authority: &Authority, inquiry: Inquiry) -> Verdict<Inquiry> {
+    let mode = authority.grant().tools.runtime_mode(&inquiry.rule);
+    if mode == Mode::Deny {
+        return Verdict::Deny(tool_denied(authority, &inquiry.rule, Grant::runtime_mode));
+    }
+    let rule = tool_rule(authority, &inquiry.rule, mode, Grant::runtime_mode);
+    match mode {
+        Mode::Ask => Verdict::Ask(Question::new(Permit::new(inquiry), rule)),
+        _ => Verdict::Allow(Permit::new(inquiry), rule),
     }
 }
 

@@ -11,18 +11,24 @@
 //! owns. Messages are `policies::json` values, so nothing a server says is lost on the way.
 
 mod connection;
+pub mod headers;
 mod http;
+mod party;
+mod questions;
 mod sse;
+mod standing;
 mod stdio;
 mod wire;
 
-pub use connection::{Connection, Era, Events, Exchange};
+pub use connection::{Connection, Era, Kind, Reply};
 pub use http::HttpTarget;
+pub use party::{Events, Exchange, Party, Rounds};
 pub use wire::{LEGACY, MODERN, Message, RpcError, meta};
 
-use policies::action::Call;
+use policies::action::{Call, Fetch};
 use policies::json::{Json, Object};
 use policies::permit::Permit;
+use std::time::Duration;
 
 /// Why a request has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +53,12 @@ pub enum McpError {
     /// The server broke the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
+    /// The server forgot the session; the connection begins a new one by itself.
+    #[error("the server no longer knows the session")]
+    SessionLost,
+    /// The server does not speak the era it spoke; the next call finds out which it does.
+    #[error("the server no longer speaks 2026-07-28: {0}")]
+    WrongEra(String),
     /// The server could not be reached or started.
     #[error("{0}")]
     Unreachable(String),
@@ -62,44 +74,72 @@ impl Attachment {
     pub fn new(connection: Connection) -> Self {
         Self { connection }
     }
-    /// Calls the tool a permit names with the arguments it owns. `meta` is the caller's own
-    /// `_meta`, already cleared of what belongs to its connection.
+    /// Calls the tool a permit names with the arguments it owns. `rest` is what else the caller
+    /// put into the request, already cleared of what belongs to its connection.
     ///
     /// # Errors
     /// See [`McpError`]; the permit is used up either way.
-    pub async fn call(&self, permit: Permit<Call>, meta: Object, exchange: Exchange) -> Result<Json, McpError> {
+    pub async fn call(&self, permit: Permit<Call>, rest: Object, exchange: Exchange) -> Result<Reply, McpError> {
         let Call { tool, arguments, .. } = permit.redeem();
+        let mirrored: Vec<(String, String)> = tool
+            .headers
+            .iter()
+            .filter_map(|h| Some((format!("mcp-param-{}", h.header.to_ascii_lowercase()), h.value(&arguments)?)))
+            .collect();
         let mut params = Object::new();
         params.set("name", tool.upstream.as_str());
         params.set("arguments", arguments);
-        if !meta.is_empty() {
-            params.set("_meta", meta);
-        }
-        self.connection.request("tools/call", params, exchange).await
+        add(&mut params, rest);
+        self.connection.request("tools/call", params, &mirrored, exchange).await
     }
-    /// All tools of the server, page by page.
+    /// Asks what a permit says: a resource, a prompt, a completion.
+    ///
+    /// # Errors
+    /// See [`McpError`]; the permit is used up either way.
+    pub async fn fetch(&self, permit: Permit<Fetch>, rest: Object, exchange: Exchange) -> Result<Reply, McpError> {
+        let Fetch { method, mut params, .. } = permit.redeem();
+        add(&mut params, rest);
+        self.connection.request(method, params, &[], exchange).await
+    }
+    /// Has changes of a resource reported, for as long as the connection lives.
     ///
     /// # Errors
     /// See [`McpError`].
-    pub async fn list_tools(&self) -> Result<Vec<Json>, McpError> {
-        const MAX_PAGES: usize = 200;
-        let mut tools = Vec::new();
+    pub async fn watch(&self, watched: &Watched) -> Result<Json, McpError> {
+        self.connection.watch(&watched.0).await
+    }
+    /// No longer.
+    pub async fn unwatch(&self, watched: &Watched) {
+        self.connection.unwatch(&watched.0).await;
+    }
+    /// Everything of one list, page by page: `list_all("tools/list", "tools")`; and how long it
+    /// may be kept, where the server says.
+    ///
+    /// # Errors
+    /// See [`McpError`].
+    pub async fn list_all(&self, method: &str, key: &str) -> Result<(Vec<Json>, Option<Duration>), McpError> {
+        const MAX_PAGES: usize = 500;
+        let (mut all, mut ttl) = (Vec::new(), None);
         let mut cursor: Option<Json> = None;
         for _ in 0..MAX_PAGES {
             let mut params = Object::new();
             if let Some(cursor) = cursor.take() {
                 params.set("cursor", cursor);
             }
-            let result = self.connection.request("tools/list", params, Exchange::default()).await?;
-            let page = result.get("tools").and_then(Json::as_array);
-            let page = page.ok_or_else(|| McpError::Protocol("tools/list without a list of tools".into()))?;
-            tools.extend(page.iter().cloned());
+            let mut result = self.connection.request(method, params, &[], Exchange::default()).await?.result;
+            let kept = result.get("ttlMs").and_then(Json::as_u64).map(Duration::from_millis);
+            ttl = [ttl, kept].into_iter().flatten().min();
+            let object = result.as_object_mut();
+            let Some(Json::Array(page)) = object.and_then(|o| o.remove(key)) else {
+                return Err(McpError::Protocol(format!("{method} without a list of {key}")));
+            };
+            all.extend(page);
             match result.get("nextCursor") {
                 Some(next @ Json::String(_)) => cursor = Some(next.clone()),
-                _ => return Ok(tools),
+                _ => return Ok((all, ttl)),
             }
         }
-        Err(McpError::Protocol(format!("tools/list has more than {MAX_PAGES} pages")))
+        Err(McpError::Protocol(format!("{method} has more than {MAX_PAGES} pages")))
     }
     /// Whether it still answers.
     pub fn alive(&self) -> bool {
@@ -108,5 +148,32 @@ impl Attachment {
     /// The connection.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+}
+
+/// A resource whose changes somebody was permitted to hear of: made from a permit, and good for
+/// asking again after a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched(String);
+
+impl Watched {
+    /// Uses the permit up. `None` when it is for something else.
+    pub fn new(permit: Permit<Fetch>) -> Option<Self> {
+        let fetch = permit.redeem();
+        let uri = fetch.params.get("uri").and_then(Json::as_str)?;
+        (fetch.method == "resources/subscribe").then(|| Self(uri.to_owned()))
+    }
+    /// The server's own address of it.
+    pub fn uri(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Adds what else a request says; what was judged stays as it was judged.
+fn add(params: &mut Object, rest: Object) {
+    for (key, value) in rest.into_entries() {
+        if params.get(&key).is_none() {
+            params.set(key, value);
+        }
     }
 }

@@ -1,9 +1,25 @@
 //! Server-sent events, as far as MCP uses them (WHATWG HTML section 9.2.6).
 
-/// Splits a byte stream into the data of its events.
+use std::time::Duration;
+
+/// One event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Its data; empty for one that only carries an id or a delay.
+    pub(super) data: Vec<u8>,
+    /// Its id.
+    pub(super) id: Option<String>,
+    /// How long to wait before coming again.
+    pub(super) retry: Option<Duration>,
+}
+
+/// Splits a byte stream into events, line by line; no byte is looked at twice.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    buffer: Vec<u8>,
+    line: Vec<u8>,
+    event: Event,
+    lines: usize,
+    after_cr: bool,
 }
 
 impl Events {
@@ -11,43 +27,57 @@ impl Events {
     ///
     /// # Errors
     /// When an event grows beyond `limit` bytes.
-    pub(super) fn feed(&mut self, bytes: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, String> {
-        self.buffer.extend_from_slice(bytes);
+    pub(super) fn feed(&mut self, mut bytes: &[u8], limit: usize) -> Result<Vec<Event>, String> {
         let mut out = Vec::new();
-        while let Some((end, skip)) = boundary(&self.buffer) {
-            let rest = self.buffer.split_off(end + skip);
-            let event = std::mem::replace(&mut self.buffer, rest);
-            let data = data_of(&event[..end]);
-            if !data.is_empty() {
-                out.push(data);
+        while let Some(&first) = bytes.first() {
+            if std::mem::take(&mut self.after_cr) && first == b'\n' {
+                bytes = &bytes[1..];
+                continue;
             }
+            let Some(at) = bytes.iter().position(|b| matches!(b, b'\n' | b'\r')) else {
+                self.line.extend_from_slice(bytes);
+                break;
+            };
+            self.line.extend_from_slice(&bytes[..at]);
+            self.after_cr = bytes[at] == b'\r';
+            bytes = &bytes[at + 1..];
+            out.extend(self.end_of_line());
         }
-        if self.buffer.len() > limit {
+        if self.line.len() + self.event.data.len() > limit {
             return Err(format!("an event larger than {limit} bytes"));
         }
         Ok(out)
     }
-}
 
-/// The end of the first event: an empty line, in any of the three line endings.
-fn boundary(buffer: &[u8]) -> Option<(usize, usize)> {
-    let ends: [&[u8]; 3] = [b"\r\n\r\n", b"\n\n", b"\r\r"];
-    let find = |end: &[u8]| buffer.windows(end.len()).position(|w| w == end).map(|at| (at, end.len()));
-    ends.into_iter().filter_map(find).min()
-}
-
-fn data_of(event: &[u8]) -> Vec<u8> {
-    let mut data: Vec<u8> = Vec::new();
-    let mut first = true;
-    for line in event.split(|b| *b == b'\n' || *b == b'\r') {
-        let Some(value) = line.strip_prefix(b"data:") else { continue };
-        if !first {
-            data.push(b'\n');
+    fn end_of_line(&mut self) -> Option<Event> {
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() {
+            self.lines = 0;
+            let event = std::mem::take(&mut self.event);
+            return (event != Event::default()).then_some(event);
         }
-        first = false;
-        data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+        let (field, value) = match line.iter().position(|b| *b == b':') {
+            Some(at) => (&line[..at], &line[at + 1..]),
+            None => (&line[..], &b""[..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"data" => {
+                if self.lines > 0 {
+                    self.event.data.push(b'\n');
+                }
+                self.lines += 1;
+                self.event.data.extend_from_slice(value);
+            }
+            b"id" if !value.contains(&0) => self.event.id = std::str::from_utf8(value).ok().map(str::to_owned),
+            b"retry" => {
+                let text = std::str::from_utf8(value).ok();
+                self.event.retry = text.and_then(|t| t.parse().ok()).map(Duration::from_millis);
+            }
+            _ => {}
+        }
+        None
     }
-    data
 }
 
 #[cfg(test)]
@@ -56,11 +86,18 @@ mod tests {
 
     #[test]
     fn events_in_any_slicing() {
-        let text = b": comment\n\nid: 1\ndata: {\"a\":1}\n\nevent: x\r\ndata: {\"b\":\r\ndata:2}\r\n\r\ndata\n\n";
+        let text = b": comment\n\nid: 1\ndata: {\"a\":1}\n\nevent: x\r\ndata: {\"b\":\r\ndata:2}\r\n\r\ndata\n\nid: 7\nretry: 20\n\n";
         for size in 1..text.len() {
             let mut events = Events::default();
-            let got: Vec<Vec<u8>> = text.chunks(size).flat_map(|c| events.feed(c, 1000).unwrap()).collect();
-            assert_eq!(got, [b"{\"a\":1}".to_vec(), b"{\"b\":\n2}".to_vec()], "{size}");
+            let got: Vec<Event> = text.chunks(size).flat_map(|c| events.feed(c, 1000).unwrap()).collect();
+            let event =
+                |data: &[u8], id: Option<&str>, retry| Event { data: data.to_vec(), id: id.map(str::to_owned), retry };
+            let expected = [
+                event(b"{\"a\":1}", Some("1"), None),
+                event(b"{\"b\":\n2}", None, None),
+                event(b"", Some("7"), Some(Duration::from_millis(20))),
+            ];
+            assert_eq!(got, expected, "{size}");
         }
         assert!(Events::default().feed(&[b'x'; 2000], 1000).is_err());
     }

@@ -4,7 +4,9 @@
 //! for the message that explains an end. They end with the process.
 
 use super::McpError;
-use super::connection::{Events, answer};
+use super::connection::answer;
+use super::party::{Events, Party};
+use super::questions::Questions;
 use super::wire::Message;
 use crate::sandbox::Instance;
 use policies::json::{Json, Limits, Object};
@@ -25,15 +27,16 @@ const STDERR_TAIL: usize = 2_000;
 const WRITE_QUEUE: usize = 256;
 
 type Outcome = Result<Json, McpError>;
-type Progress = Arc<dyn Fn(Object) + Send + Sync>;
 
 struct Waiting {
     done: oneshot::Sender<Outcome>,
-    progress: Option<Progress>,
+    party: Option<Arc<dyn Party>>,
 }
 
 struct Shared {
     waiting: Mutex<HashMap<u64, Waiting>>,
+    questions: Arc<Questions>,
+    writer: mpsc::Sender<String>,
     alive: AtomicBool,
     stderr: Mutex<String>,
     /// Milliseconds after `born` at which the server last said anything.
@@ -45,7 +48,6 @@ struct Shared {
 
 pub(super) struct Stdio {
     shared: Arc<Shared>,
-    writer: mpsc::Sender<String>,
 }
 
 impl Drop for Stdio {
@@ -55,14 +57,21 @@ impl Drop for Stdio {
 }
 
 impl Stdio {
-    pub(super) fn start(mut instance: Instance, events: Arc<dyn Events>) -> Result<Self, McpError> {
+    pub(super) fn start(
+        mut instance: Instance,
+        events: Arc<dyn Events>,
+        questions: Arc<Questions>,
+    ) -> Result<Self, McpError> {
         let child = &mut instance.child;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(McpError::Unreachable("its streams are not piped".into()));
         };
+        let (writer, queue) = mpsc::channel(WRITE_QUEUE);
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
+            questions,
+            writer: writer.clone(),
             alive: AtomicBool::new(true),
             stderr: Mutex::default(),
             heard: AtomicU64::new(0),
@@ -70,29 +79,28 @@ impl Stdio {
             end: CancellationToken::new(),
             events,
         });
-        let (writer, queue) = mpsc::channel(WRITE_QUEUE);
         tokio::spawn(write(stdin, queue, shared.clone()));
         let errors = tokio::spawn(keep_tail(stderr, shared.clone()));
-        tokio::spawn(live(instance, stdout, errors, writer.clone(), shared.clone()));
-        Ok(Self { shared, writer })
+        tokio::spawn(live(instance, stdout, errors, shared.clone()));
+        Ok(Self { shared })
     }
     pub(super) fn alive(&self) -> bool {
         self.shared.alive.load(Ordering::Acquire)
     }
-    pub(super) async fn request(&self, number: u64, message: &Message, progress: Option<Progress>) -> Outcome {
+    /// Sends a request and waits for its answer.
+    pub(super) async fn request(&self, number: u64, message: &Message, party: Option<Arc<dyn Party>>) -> Outcome {
+        let shared = &self.shared;
         let (done, wait) = oneshot::channel();
-        self.shared.lock().insert(number, Waiting { done, progress });
+        shared.lock().insert(number, Waiting { done, party });
         // Looked at after the insertion: whoever ends the process clears the map after this flag.
-        if !self.alive() || self.writer.send(message.to_line()).await.is_err() {
+        if !self.alive() || shared.writer.send(message.to_line()).await.is_err() {
             self.forget(number);
-            return Err(McpError::Gone(self.shared.last_words()));
+            return Err(McpError::Gone(shared.last_words()));
         }
-        wait.await.unwrap_or_else(|_| Err(McpError::Gone(self.shared.last_words())))
+        wait.await.unwrap_or_else(|_| Err(McpError::Gone(shared.last_words())))
     }
     pub(super) fn notify(&self, message: &Message) {
-        // A full queue means a server that does not read; the limit of the request it concerns
-        // has its own consequence.
-        let _ = self.writer.try_send(message.to_line());
+        self.shared.send(message);
     }
     pub(super) fn forget(&self, number: u64) {
         self.shared.lock().remove(&number);
@@ -111,6 +119,11 @@ impl Stdio {
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn send(&self, message: &Message) {
+        // A full queue means a server that does not read; the limit of the request it concerns
+        // has its own consequence.
+        let _ = self.writer.try_send(message.to_line());
     }
     fn last_words(&self) -> String {
         let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,15 +176,9 @@ async fn keep_tail(stderr: ChildStderr, shared: Arc<Shared>) {
 
 /// Reads until the process ends or is to end, then ends it for good and tells everybody who
 /// waits.
-async fn live(
-    mut instance: Instance,
-    stdout: ChildStdout,
-    errors: tokio::task::JoinHandle<()>,
-    writer: mpsc::Sender<String>,
-    shared: Arc<Shared>,
-) {
+async fn live(mut instance: Instance, stdout: ChildStdout, errors: tokio::task::JoinHandle<()>, shared: Arc<Shared>) {
     let why = tokio::select! {
-        why = read(stdout, &writer, &shared) => why,
+        why = read(stdout, &shared) => why,
         () = shared.end.cancelled() => "pleach ended it".to_owned(),
     };
     instance.kill().await;
@@ -183,9 +190,10 @@ async fn live(
     for (_, waiting) in shared.lock().drain() {
         let _ = waiting.done.send(Err(McpError::Gone(words.clone())));
     }
+    shared.events.ended();
 }
 
-async fn read(stdout: ChildStdout, writer: &mpsc::Sender<String>, shared: &Shared) -> String {
+async fn read(stdout: ChildStdout, shared: &Arc<Shared>) -> String {
     let mut reader = BufReader::with_capacity(64 << 10, stdout);
     let mut line = Vec::new();
     loop {
@@ -199,12 +207,12 @@ async fn read(stdout: ChildStdout, writer: &mpsc::Sender<String>, shared: &Share
         shared.heard.store(shared.born.elapsed().as_millis() as u64, Ordering::Relaxed);
         let text = line.trim_ascii();
         if !text.is_empty() {
-            sort(text, writer, shared);
+            sort(text, shared);
         }
     }
 }
 
-fn sort(text: &[u8], writer: &mpsc::Sender<String>, shared: &Shared) {
+fn sort(text: &[u8], shared: &Arc<Shared>) {
     let limits = Limits { bytes: MAX_LINE, ..Limits::default() };
     match Message::read(text, limits) {
         Ok(Message::Response { id, outcome }) => {
@@ -214,29 +222,45 @@ fn sort(text: &[u8], writer: &mpsc::Sender<String>, shared: &Shared) {
             }
         }
         Ok(Message::Notification { method, params }) => notification(&method, params, shared),
-        Ok(Message::Request { id, method, .. }) => {
-            let response = Message::Response { id, outcome: answer(&method) };
-            let _ = writer.try_send(response.to_line());
+        Ok(Message::Request { id, method, .. }) if method == "ping" => {
+            shared.send(&Message::Response { id, outcome: answer(&method) });
         }
-        Err(error) => unreadable(text, &error.message, shared),
+        Ok(Message::Request { id, method, params }) => {
+            tokio::spawn(put(id, method, params, shared.clone()));
+        }
+        Err(error) => unreadable(text, error.message(), shared),
     }
 }
 
+/// Puts a question to the one it concerns, and the answer to the server.
+async fn put(id: Json, method: String, params: Object, shared: Arc<Shared>) {
+    let outcome = tokio::select! {
+        outcome = shared.questions.ask(&method, params) => outcome,
+        () = shared.end.cancelled() => return,
+    };
+    shared.send(&Message::Response { id, outcome });
+}
+
 fn notification(method: &str, params: Object, shared: &Shared) {
-    match method {
-        "notifications/progress" => {
-            let token = params.get(super::meta::PROGRESS_TOKEN).and_then(Json::as_u64);
-            let progress = token.and_then(|t| shared.lock().get(&t).and_then(|w| w.progress.clone()));
-            if let Some(progress) = progress {
-                progress(params);
-            }
-        }
-        "notifications/tools/list_changed" => shared.events.tools_changed(),
-        "notifications/message" => {
-            let data = params.get("data").map(ToString::to_string).unwrap_or_default();
-            shared.events.log(&data);
-        }
-        _ => {}
+    if method == "notifications/message" {
+        // Of the only call in flight, or of nobody's in particular.
+        let waiting = shared.lock();
+        let mut parties = waiting.values().filter_map(|w| w.party.clone());
+        let only = parties.next().filter(|_| parties.next().is_none());
+        drop(parties);
+        drop(waiting);
+        return match only {
+            Some(party) => party.notify(method, params),
+            None => shared.events.notified(method, params),
+        };
+    }
+    if method != "notifications/progress" {
+        return shared.events.notified(method, params);
+    }
+    let token = params.get(super::meta::PROGRESS_TOKEN).and_then(Json::as_u64);
+    let party = token.and_then(|t| shared.lock().get(&t).and_then(|w| w.party.clone()));
+    if let Some(party) = party {
+        party.notify(method, params);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The JSON-RPC envelope (JSON-RPC 2.0 as MCP uses it) on relay values.
 
-use policies::json::{Json, Limits, Object};
+use policies::json::{Json, Limits, Object, quote};
 use std::fmt;
 
 /// The stateless revision.
@@ -20,51 +20,58 @@ pub mod meta {
     pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
     /// The token progress is reported under.
     pub const PROGRESS_TOKEN: &str = "progressToken";
+    /// The least severe log message wanted for a request.
+    pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+    /// Which `subscriptions/listen` a notification belongs to.
+    pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 }
 
-/// An error object.
+/// An error object, kept as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RpcError {
-    /// The code.
-    pub code: i64,
-    /// The message.
-    pub message: String,
-    /// Whatever came with it.
-    pub data: Option<Json>,
-}
+pub struct RpcError(Object);
 
 impl RpcError {
     /// An error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: None }
+        let mut error = Object::new();
+        error.set("code", code);
+        error.set("message", message.into());
+        Self(error)
     }
     /// With data.
     pub fn with_data(mut self, data: Json) -> Self {
-        self.data = Some(data);
+        self.0.set("data", data);
         self
     }
-    /// As an error object.
-    pub fn to_json(&self) -> Json {
-        let mut error = Object::new();
-        error.set("code", self.code);
-        error.set("message", self.message.as_str());
-        if let Some(data) = &self.data {
-            error.set("data", data.clone());
-        }
-        error.into()
-    }
-    fn from_json(error: &Json) -> Self {
-        let code = match error.get("code") {
+    /// The code; -32603 where it is none.
+    pub fn code(&self) -> i64 {
+        match self.0.get("code") {
             Some(Json::Number(n)) => n.lexeme().parse().unwrap_or(-32603),
             _ => -32603,
-        };
-        let message = error.get("message").and_then(Json::as_str).unwrap_or("an error without a message");
-        Self { code, message: message.to_owned(), data: error.get("data").cloned() }
+        }
+    }
+    /// The message.
+    pub fn message(&self) -> &str {
+        self.0.get("message").and_then(Json::as_str).unwrap_or("an error without a message")
+    }
+    /// Whatever came with it.
+    pub fn data(&self) -> Option<&Json> {
+        self.0.get("data")
+    }
+    /// The object, to be changed in place.
+    pub fn object_mut(&mut self) -> &mut Object {
+        &mut self.0
+    }
+    fn from_json(error: Json) -> Self {
+        match error {
+            Json::Object(error) => Self(error),
+            other => Self::new(-32603, "an error that is no object").with_data(other),
+        }
     }
 }
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.message, self.code)
+        write!(f, "{} ({})", self.message(), self.code())
     }
 }
 
@@ -137,41 +144,56 @@ impl Message {
         }
         let outcome = match (object.remove("result"), object.remove("error")) {
             (Some(result), None) => Ok(result),
-            (None, Some(error)) => Err(RpcError::from_json(&error)),
+            (None, Some(error)) => Err(RpcError::from_json(error)),
             _ => return Err(invalid("neither a method nor one of result and error")),
         };
         Ok(Message::Response { id: id.unwrap_or(Json::Null), outcome })
     }
-    /// As a value.
-    pub fn to_json(&self) -> Json {
-        let mut out = Object::new();
-        out.set("jsonrpc", "2.0");
+    /// As text, without a copy of what it carries.
+    pub fn to_text(&self) -> String {
+        let mut out = String::with_capacity(256);
+        out.push_str("{\"jsonrpc\":\"2.0\"");
         match self {
             Message::Request { id, method, params } => {
-                out.set("id", id.clone());
-                out.set("method", method.as_str());
-                out.set("params", params.clone());
+                member("id", id, &mut out);
+                out.push_str(",\"method\":");
+                quote(method, &mut out);
+                out.push_str(",\"params\":");
+                params.write(&mut out);
             }
             Message::Notification { method, params } => {
-                out.set("method", method.as_str());
+                out.push_str(",\"method\":");
+                quote(method, &mut out);
                 if !params.is_empty() {
-                    out.set("params", params.clone());
+                    out.push_str(",\"params\":");
+                    params.write(&mut out);
                 }
             }
             Message::Response { id, outcome } => {
-                out.set("id", id.clone());
+                member("id", id, &mut out);
                 match outcome {
-                    Ok(result) => out.set("result", result.clone()),
-                    Err(error) => out.set("error", error.to_json()),
+                    Ok(result) => member("result", result, &mut out),
+                    Err(error) => {
+                        out.push_str(",\"error\":");
+                        error.0.write(&mut out);
+                    }
                 }
             }
         }
-        out.into()
+        out.push('}');
+        out
     }
     /// As one line of text.
     pub fn to_line(&self) -> String {
-        let mut line = self.to_json().to_text();
+        let mut line = self.to_text();
         line.push('\n');
         line
     }
+}
+
+fn member(key: &str, value: &Json, out: &mut String) {
+    out.push_str(",\"");
+    out.push_str(key);
+    out.push_str("\":");
+    value.write(out);
 }

@@ -42,7 +42,8 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
             .map_err(|why| Failure::usage(format!("{why}; with --stdio set PLEACH_TOKEN")))?;
         let framework = Framework::new(app.host.clone(), Arc::new(policy.clone()), identity.client);
         let caller = identity.caller(policy);
-        let view = View::new(app.guard.clone(), caller, policy, None, framework).map_err(Failure::usage)?;
+        let view =
+            View::new((app.guard.clone(), &app.shared), caller, policy, None, framework).map_err(Failure::usage)?;
         mcp::stdio::serve(view, stop).await
     } else {
         let listener = serve::bind(listen).await.map_err(Failure::usage)?;

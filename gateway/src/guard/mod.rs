@@ -7,17 +7,22 @@
 //!                                                          └ allow ─▶ Permit ─▶ instance ─▶ Attachment::call
 //! ```
 
+mod fetch;
+mod inquiry;
+pub(crate) mod outside;
 mod result;
 mod touches;
 
-use crate::servers::Servers;
-use adapters::mcp::{Exchange, McpError};
+use crate::servers::{Abilities, Servers};
+use adapters::mcp::{Attachment, Exchange, McpError, Reply};
 use async_trait::async_trait;
+pub(crate) use fetch::Refused;
 use policies::action::{Call, RuntimeCall};
 use policies::decide;
 use policies::grant::Narrowing;
 use policies::json::{Json, Object};
 use policies::manifest::Tool;
+use policies::names::Name;
 use policies::permit::{Denial, Permit, Question, Rule, Verdict};
 use policies::resolve::Limits;
 use policies::tools::Mode;
@@ -64,6 +69,22 @@ impl Guard {
         map.tools.values().filter(|tool| shows(caller, tool)).cloned().collect()
     }
 
+    /// Whether a tool is in a caller's list.
+    pub(crate) fn is_visible(&self, caller: &Caller, name: &str) -> bool {
+        self.servers.manifests.map().tools.get(name).is_some_and(|tool| shows(caller, tool))
+    }
+
+    /// The tool of a name, if the caller may see it; its server is listed first if need be.
+    pub(crate) async fn find(&self, caller: &Caller, name: &str) -> Option<Arc<Tool>> {
+        let known = || self.servers.manifests.map().tools.get(name).cloned();
+        let mut found = known();
+        if found.is_none() {
+            self.servers.ensure_listed_for(name, caller).await;
+            found = known();
+        }
+        found.filter(|tool| shows(caller, tool))
+    }
+
     /// Judges one call.
     pub(crate) async fn decide(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
         let mut map = self.servers.manifests.map();
@@ -82,7 +103,7 @@ impl Guard {
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
         match decide::call(&caller.authority, Call { tool, arguments, touches }) {
             Verdict::Allow(permit, rule) => Decided::Allowed(permit, rule),
-            Verdict::Ask(question) => match self.ask(question) {
+            Verdict::Ask(question) => match Self::answer(self.approve, question) {
                 Ok((permit, rule)) => Decided::Allowed(permit, rule),
                 Err(denial) => Decided::Denied(denial),
             },
@@ -90,8 +111,8 @@ impl Guard {
         }
     }
 
-    fn ask<T>(&self, question: Question<T>) -> Result<(Permit<T>, Rule), Denial> {
-        match self.approve {
+    fn answer<T>(approve: Approve, question: Question<T>) -> Result<(Permit<T>, Rule), Denial> {
+        match approve {
             Approve::Once => {
                 let rule = question.rule.clone();
                 Ok((question.approve(), rule))
@@ -103,20 +124,52 @@ impl Guard {
         }
     }
 
-    /// Performs what was permitted.
+    /// Performs what was permitted. `rest` is what else the caller said.
     pub(crate) async fn perform(
         &self,
         caller: &Caller,
         permit: Permit<Call>,
-        meta: Object,
-        mut exchange: Exchange,
-    ) -> Result<Json, McpError> {
+        rest: Object,
+        exchange: Exchange,
+    ) -> Result<Reply, McpError> {
         let server = permit.what().tool.server.clone();
-        let attachment = self.servers.instance(&server, caller).await.map_err(McpError::Unreachable)?;
-        if let Some(spec) = self.servers.spec(&server) {
+        let send = async |attachment: Arc<Attachment>, exchange| attachment.call(permit, rest, exchange).await;
+        self.relay(caller, &server, exchange, send).await.map_err(|e| match self.failed(&server, e) {
+            Refused::Failed(e) => e,
+            _ => McpError::Cancelled,
+        })
+    }
+
+    /// The one way to a server: its instance for this caller, within the limits, with the guard
+    /// between the server and whoever it may ask, and its answer in the names of the outside.
+    async fn relay(
+        &self,
+        caller: &Caller,
+        server: &Name,
+        mut exchange: Exchange,
+        send: impl AsyncFnOnce(Arc<Attachment>, Exchange) -> Result<Reply, McpError>,
+    ) -> Result<Reply, McpError> {
+        if let Some(spec) = self.servers.spec(server) {
             exchange.limit = exchange.limit.min(spec.timeout.max(Duration::from_millis(1)));
         }
-        attachment.call(permit, meta, exchange).await
+        let mut abilities = Abilities::default();
+        if let Some(inner) = exchange.party.take() {
+            let (servers, approve) = (self.servers.clone(), self.approve);
+            let guarded = inquiry::Guarded { inner, servers, approve, caller: caller.clone(), server: server.clone() };
+            abilities = Abilities::of(&adapters::mcp::Party::capabilities(&guarded));
+            exchange.party = Some(Arc::new(guarded));
+        }
+        let attachment = tokio::select! {
+            found = self.servers.instance(server, caller, abilities) => found.map_err(McpError::Unreachable)?,
+            () = exchange.cancel.cancelled() => return Err(McpError::Cancelled),
+            () = tokio::time::sleep(exchange.limit) => {
+                return Err(McpError::Timeout { method: format!("start of {server}"), seconds: exchange.limit.as_secs() });
+            }
+        };
+        let mut reply = send(attachment, exchange).await?;
+        let offers = self.servers.manifests.offers();
+        outside::Outside { uris: &offers.uris, server }.result(&mut reply.result);
+        fetch::judged(self, caller, server, reply)
     }
 }
 
@@ -155,7 +208,7 @@ impl Gate for Guard {
     fn authorize_runtime(&self, caller: &Caller, tool: &'static str) -> Result<(Permit<RuntimeCall>, Rule), Denial> {
         match decide::runtime(&caller.authority, tool) {
             Verdict::Allow(permit, rule) => Ok((permit, rule)),
-            Verdict::Ask(question) => self.ask(question),
+            Verdict::Ask(question) => Self::answer(self.approve, question),
             Verdict::Deny(denial) => Err(denial),
         }
     }
@@ -173,9 +226,9 @@ impl Toolbox for Guard {
         cancel: CancellationToken,
     ) -> Result<ToolOutput, String> {
         let name = permit.what().tool.name.clone();
-        let exchange = Exchange { limit: RUN_CALL_LIMIT, cancel, progress: None };
+        let exchange = Exchange { limit: RUN_CALL_LIMIT, cancel, ..Exchange::default() };
         match self.perform(caller, permit, Object::new(), exchange).await {
-            Ok(json) => Ok(result::output(&json)),
+            Ok(reply) => Ok(result::output(&reply.result)),
             Err(e) => Err(format!("{name}: {e}")),
         }
     }

@@ -4,7 +4,7 @@ use adapters::paths;
 use policies::action::{Touch, Touched};
 use policies::fs::FileOp;
 use policies::json::Json;
-use policies::manifest::{RawTouched, Tool};
+use policies::manifest::{RawTouch, RawTouched, Tool};
 use policies::permission::Access;
 use std::path::{Component, Path, PathBuf};
 
@@ -12,7 +12,15 @@ use std::path::{Component, Path, PathBuf};
 /// working folder.
 pub(super) fn resolve(tool: &Tool, arguments: &Json, cwd: &Path) -> Vec<Touch> {
     let op = if tool.access == Access::ReadOnly { FileOp::Read } else { FileOp::Write };
-    let raw = tool.touches(arguments);
+    resolved(tool.touches(arguments), op, cwd)
+}
+
+/// The same for what is only read.
+pub(super) fn read(raw: Vec<RawTouch>, cwd: &Path) -> Vec<Touch> {
+    resolved(raw, FileOp::Read, cwd)
+}
+
+fn resolved(raw: Vec<RawTouch>, op: FileOp, cwd: &Path) -> Vec<Touch> {
     raw.into_iter()
         .map(|touch| {
             let what = match touch.what {

@@ -1,155 +1,167 @@
 //! Answers one request, whichever transport and era it came by.
 
-use super::{Era, View, capabilities, server_info};
-use crate::guard::{Decided, error_result};
-use adapters::mcp::{Exchange, MODERN, McpError, Message, RpcError, meta};
+use super::call::{self, Asking, Outcome};
+use super::lists::{self, List};
+use super::{Speaker, View, capabilities, server_info};
+use crate::servers::{Abilities, Level};
+use adapters::mcp::{Kind, MODERN, Reply, RpcError, meta};
 use policies::json::{Json, Object};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
-/// Where notifications that belong to a request go.
-pub(super) type Sink = Arc<dyn Fn(Message) + Send + Sync>;
+/// What is to be sent; `None` when the caller took the request back.
+pub(super) type Answer = Option<Result<Json, RpcError>>;
 
-/// How long `tools/list` waits for servers that were not listed yet.
-const LIST_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a list may be kept by the client, milliseconds.
-const LIST_TTL: u64 = 60_000;
-/// No call is longer, whatever its server's own limit.
-const CALL_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// Requests that go on to a server.
+const ONWARD: [&str; 4] = ["tools/call", "prompts/get", "resources/read", "completion/complete"];
+const TASK_METHODS: [&str; 3] = ["tasks/get", "tasks/update", "tasks/cancel"];
 
-/// What became of a request.
-pub(super) enum Answer {
-    /// To be sent.
-    Now(Result<Json, RpcError>),
-    /// The caller took it back; nothing is to be sent.
-    Nothing,
-}
-
-pub(super) async fn dispatch(
-    view: &View,
-    era: Era,
-    method: &str,
-    params: Object,
-    sink: Sink,
-    cancel: CancellationToken,
-) -> Answer {
-    let result = match (method, era) {
-        ("ping", Era::Legacy) => Ok(Json::Object(Object::new())),
-        ("server/discover", Era::Modern) => Ok(discover()),
-        ("tools/list", _) => list(view, &params).await,
-        ("tools/call", _) => match call(view, params, sink, cancel).await {
-            Some(result) => result,
-            None => return Answer::Nothing,
-        },
-        _ => Err(RpcError::new(-32601, format!("Method not found: {method}"))),
+pub(super) async fn dispatch(view: &View, speaker: &Speaker, asking: Asking) -> Answer {
+    let method = asking.method.clone();
+    let outcome = match speaker {
+        Speaker::Modern => modern(view, speaker, asking).await,
+        Speaker::Legacy(_) => legacy(view, speaker, asking).await,
     };
-    Answer::Now(result.map(|result| dress(result, era, method)))
+    match outcome {
+        Outcome::Nothing => None,
+        Outcome::Error(error) => Some(Err(translate(error, &method, speaker))),
+        Outcome::Reply(reply) => Some(Ok(match speaker {
+            Speaker::Modern => for_modern(view, reply, &method),
+            Speaker::Legacy(_) => for_legacy(reply, &method),
+        })),
+    }
 }
 
-/// Gives a result what the era of its reader requires, and takes what it does not know.
-fn dress(result: Json, era: Era, method: &str) -> Json {
-    let Json::Object(mut result) = result else { return result };
-    if let Some(Json::Object(own)) = result.get_mut("_meta") {
-        own.remove(meta::SERVER_INFO);
-        if own.is_empty() {
-            result.remove("_meta");
-        }
+async fn modern(view: &View, speaker: &Speaker, asking: Asking) -> Outcome {
+    let method = asking.method.as_str();
+    if let Some(list) = List::of(method) {
+        return own(lists::page(view, list, &asking.params).await);
     }
-    match era {
-        Era::Legacy => {
-            result.remove("resultType");
+    if let Some(method) = TASK_METHODS.into_iter().find(|m| *m == method) {
+        return call::task(view, method, asking).await;
+    }
+    match method {
+        "server/discover" => own(Ok(discover(view).await)),
+        _ if ONWARD.contains(&method) => call::ask(view, speaker, asking).await,
+        _ => Outcome::Error(RpcError::new(-32601, format!("Method not found: {method}"))),
+    }
+}
+
+async fn legacy(view: &View, speaker: &Speaker, asking: Asking) -> Outcome {
+    let Speaker::Legacy(conversation) = speaker else { return Outcome::Nothing };
+    let method = asking.method.as_str();
+    if let Some(list) = List::of(method) {
+        return own(lists::page(view, list, &asking.params).await);
+    }
+    let empty = || Json::Object(Object::new());
+    let uri = || asking.params.get("uri").and_then(Json::as_str).map(str::to_owned);
+    match method {
+        "ping" => own(Ok(empty())),
+        "logging/setLevel" => {
+            let level = asking.params.get("level").and_then(Json::as_str).and_then(Level::parse);
+            let Some(level) = level else { return own(Err(RpcError::new(-32602, "Invalid params: no such level"))) };
+            conversation.set_level(level);
+            view.guard.servers.want_level(&view.caller, level).await;
+            own(Ok(empty()))
         }
-        Era::Modern => {
-            result.set("resultType", "complete");
-            if matches!(method, "tools/list" | "server/discover") {
-                result.set("ttlMs", LIST_TTL);
-                // The list depends on who asks.
-                result.set("cacheScope", "private");
+        "resources/subscribe" => {
+            let Some(uri) = uri() else { return own(Err(RpcError::new(-32602, "Invalid params: no uri"))) };
+            let abilities = Abilities::of(&conversation.capabilities);
+            match view.guard.watch(&view.caller, &uri, abilities).await {
+                Ok((watch, answer)) => own(match conversation.watch(&uri, watch) {
+                    true => Ok(answer),
+                    false => Err(RpcError::new(-32603, "too many resources are watched")),
+                }),
+                Err(crate::guard::Refused::Unknown) => own(Err(call::no_resource(&uri, true))),
+                Err(refused) => call::refusal(refused, Some(&uri)),
             }
-            let mut own = match result.remove("_meta") {
-                Some(Json::Object(own)) => own,
-                _ => Object::new(),
-            };
-            own.set(meta::SERVER_INFO, server_info());
-            result.set("_meta", own);
+        }
+        "resources/unsubscribe" => {
+            if let Some(uri) = uri() {
+                conversation.unwatch(&uri);
+            }
+            own(Ok(empty()))
+        }
+        _ if ONWARD.contains(&method) => call::ask(view, speaker, asking).await,
+        _ => Outcome::Error(RpcError::new(-32601, format!("Method not found: {method}"))),
+    }
+}
+
+fn own(result: Result<Json, RpcError>) -> Outcome {
+    match result {
+        Ok(result) => Outcome::Reply(Reply { kind: Kind::Complete, modern: false, result }),
+        Err(error) => Outcome::Error(error),
+    }
+}
+
+/// A missing resource is -32002 until 2025-11-25 and -32602 since.
+fn translate(mut error: RpcError, method: &str, speaker: &Speaker) -> RpcError {
+    let about_uri = error.data().is_some_and(|d| d.get("uri").is_some()) && !error.message().starts_with("denied:");
+    let code = match (error.code(), speaker) {
+        (-32002, Speaker::Modern) => -32602i64,
+        (-32602, Speaker::Legacy(_)) if about_uri && method == "resources/read" => -32002,
+        _ => return error,
+    };
+    error.object_mut().set("code", code);
+    error
+}
+
+/// Gives a result what a modern reader requires.
+fn for_modern(view: &View, reply: Reply, method: &str) -> Json {
+    let Json::Object(mut result) = reply.result else { return reply.result };
+    if reply.kind == Kind::Complete {
+        result.set("resultType", "complete");
+    }
+    let kept = matches!(method, "server/discover" | "resources/read") || List::of(method).is_some();
+    if kept && reply.kind == Kind::Complete {
+        let ttl = u64::try_from(view.guard.servers.manifests.ttl().as_millis()).unwrap_or(0);
+        if method == "resources/read" {
+            // A server of the first era does not say; then it is not to be kept.
+            if !(reply.modern && result.get("ttlMs").is_some()) {
+                result.set("ttlMs", 0u64);
+            }
+        } else {
+            result.set("ttlMs", ttl);
+        }
+        // What is seen depends on who asks.
+        result.set("cacheScope", "private");
+    }
+    let mut about = match result.remove("_meta") {
+        Some(Json::Object(about)) => about,
+        _ => Object::new(),
+    };
+    about.set(meta::SERVER_INFO, server_info());
+    result.set("_meta", about);
+    Json::Object(result)
+}
+
+/// Takes from a modern server's result what a legacy reader does not know.
+fn for_legacy(reply: Reply, method: &str) -> Json {
+    let Json::Object(mut result) = reply.result else { return reply.result };
+    if reply.modern {
+        if let Some(Json::Object(about)) = result.get_mut("_meta") {
+            about.remove(meta::SERVER_INFO);
+            if about.is_empty() {
+                result.remove("_meta");
+            }
+        }
+        if method == "resources/read" {
+            result.remove("ttlMs");
+            result.remove("cacheScope");
         }
     }
     Json::Object(result)
 }
 
-fn discover() -> Json {
+async fn discover(view: &View) -> Json {
     let versions: Vec<Json> = std::iter::once(MODERN).chain(super::LEGACY_VERSIONS).map(Json::from).collect();
-    Json::object([("supportedVersions", versions.into()), ("capabilities", capabilities())])
-}
-
-async fn list(view: &View, params: &Object) -> Result<Json, RpcError> {
-    if params.get("cursor").is_some() {
-        return Err(RpcError::new(-32602, "Invalid params: no such cursor"));
+    let mut capabilities = capabilities(view);
+    if let Some(own) = capabilities.as_object_mut() {
+        own.set("extensions", Json::object([(call::TASKS, Json::Object(Object::new()))]));
     }
-    Ok(Json::object([("tools", tools(view).await.into())]))
-}
-
-/// The definitions a view shows, in order.
-pub(super) async fn tools(view: &View) -> Vec<Json> {
-    view.guard.servers.ensure_listed(&view.caller, LIST_PATIENCE).await;
-    let own = view.framework.iter().flat_map(|f| f.definitions(view));
-    view.guard.visible(&view.caller).iter().map(|tool| tool.outside_definition()).chain(own).collect()
-}
-
-/// `None` when the caller took the call back.
-async fn call(
-    view: &View,
-    mut params: Object,
-    sink: Sink,
-    cancel: CancellationToken,
-) -> Option<Result<Json, RpcError>> {
-    let invalid = |why: &str| Some(Err(RpcError::new(-32602, format!("Invalid params: {why}"))));
-    let Some(Json::String(name)) = params.remove("name") else { return invalid("name is not a string") };
-    let arguments = match params.remove("arguments") {
-        None => Json::Object(Object::new()),
-        Some(arguments @ Json::Object(_)) => arguments,
-        Some(_) => return invalid("arguments is not an object"),
-    };
-    if let Some(framework) = view.framework.as_ref().filter(|_| name == super::framework::AGENT) {
-        let (_, progress) = split_meta(&mut params, sink);
-        return framework.call(view, &arguments, progress, cancel).await.map(Ok);
+    let mut result = Object::new();
+    result.set("supportedVersions", versions);
+    result.set("capabilities", capabilities);
+    if let Some(instructions) = lists::instructions(view).await {
+        result.set("instructions", instructions);
     }
-    let unknown = || Some(Err(RpcError::new(-32602, format!("Unknown tool: {name}"))));
-    let (permit, rule) = match view.guard.decide(&view.caller, &name, arguments).await {
-        Decided::Allowed(permit, rule) => (permit, rule),
-        Decided::Unknown => return unknown(),
-        Decided::Denied(denial) => {
-            warn!(caller = %view.caller.who, tool = name, "{}", denial.for_person());
-            let hidden = !view.guard.visible(&view.caller).iter().any(|t| t.name == name);
-            // A hidden and an unknown tool look the same.
-            return if hidden { unknown() } else { Some(Ok(error_result(&denial.for_model()))) };
-        }
-    };
-    info!(caller = %view.caller.who, tool = name, "allowed by {rule}");
-    let (own, progress) = split_meta(&mut params, sink);
-    let exchange = Exchange { limit: CALL_LIMIT, cancel, progress };
-    match view.guard.perform(&view.caller, permit, own, exchange).await {
-        Ok(result) => Some(Ok(result)),
-        Err(McpError::Cancelled) => None,
-        Err(McpError::Rpc(error)) => Some(Err(error)),
-        Err(other) => {
-            warn!(caller = %view.caller.who, tool = name, "{other}");
-            Some(Ok(error_result(&format!("{name}: {other}"))))
-        }
-    }
-}
-
-type Progress = Arc<dyn Fn(Object) + Send + Sync>;
-
-/// What of `_meta` goes on: everything that does not belong to this connection. The progress
-/// token stays here; the server gets one of ours, and its reports come back under the caller's.
-fn split_meta(params: &mut Object, sink: Sink) -> (Object, Option<Progress>) {
-    let Some(Json::Object(mut own)) = params.remove("_meta") else { return (Object::new(), None) };
-    for key in [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES] {
-        own.remove(key);
-    }
-    let progress = own.remove(meta::PROGRESS_TOKEN).map(|token| super::framework::progress_to(token, sink));
-    (own, progress)
+    result.into()
 }

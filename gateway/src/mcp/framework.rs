@@ -3,7 +3,7 @@
 
 use super::View;
 use crate::guard::error_result;
-use adapters::mcp::{Message, meta};
+use adapters::mcp::Party;
 use policies::json::{Json, Object};
 use policies::names::Name;
 use policies::resolve::{AgentSpec, ClientSpec, Limits, Policy};
@@ -82,7 +82,7 @@ impl Framework {
         &self,
         view: &View,
         arguments: &Json,
-        progress: Option<Arc<dyn Fn(Object) + Send + Sync>>,
+        party: Option<Arc<dyn Party>>,
         cancel: CancellationToken,
     ) -> Option<Json> {
         const KNOWN: [&str; 3] = ["description", "prompt", "subagent_type"];
@@ -114,7 +114,7 @@ impl Framework {
             limits: self.limits,
             cancel: cancel.clone(),
         };
-        let reporter = progress.map(|report| self.report(id, report));
+        let reporter = party.filter(|p| p.wants_progress()).map(|party| self.report(id, party));
         let ended = self.host.start(start).await;
         if let Some(reporter) = reporter {
             reporter.abort();
@@ -134,7 +134,7 @@ impl Framework {
     }
 
     /// Reports the steps of the tree that grows from `root`, as progress.
-    fn report(&self, root: RunId, report: Arc<dyn Fn(Object) + Send + Sync>) -> tokio::task::JoinHandle<()> {
+    fn report(&self, root: RunId, party: Arc<dyn Party>) -> tokio::task::JoinHandle<()> {
         let mut seen = self.host.watch();
         tokio::spawn(async move {
             let (mut step, mut runs) = (0u64, BTreeSet::from([root.to_string()]));
@@ -155,16 +155,8 @@ impl Framework {
                 let mut params = Object::new();
                 params.set("progress", step);
                 params.set("message", message);
-                report(params);
+                party.notify("notifications/progress", params);
             }
         })
     }
-}
-
-/// Where reports go, under the caller's own token.
-pub(super) fn progress_to(token: Json, sink: super::dispatch::Sink) -> Arc<dyn Fn(Object) + Send + Sync> {
-    Arc::new(move |mut params: Object| {
-        params.set(meta::PROGRESS_TOKEN, token.clone());
-        sink(Message::Notification { method: "notifications/progress".into(), params });
-    })
 }

@@ -8,16 +8,25 @@
 //! | take a request back | `notifications/cancelled` | close its stream |
 //! | told of changes | GET stream | `subscriptions/listen` |
 //!
+//! | asked by a server | on the stream of the call | `input_required`, and the call is parked |
+//!
 //! The transports read and check; [`dispatch`] answers; the guard decides.
 
+mod call;
+mod changes;
+mod conversation;
 mod dispatch;
 pub(crate) mod framework;
 pub(crate) mod http;
+mod lists;
+mod outbox;
+mod parked;
+pub(crate) mod seal;
 mod session;
 pub(crate) mod stdio;
 
 use crate::guard::Guard;
-use adapters::mcp::{LEGACY, MODERN, RpcError};
+use adapters::mcp::{LEGACY, MODERN, Message, RpcError};
 use framework::Framework;
 use policies::authority::RunAuthority;
 use policies::json::{Json, Object};
@@ -28,11 +37,31 @@ use subagents::run::Caller;
 /// Revisions with `initialize` that are answered in kind.
 pub(super) const LEGACY_VERSIONS: [&str; 4] = [LEGACY, "2025-06-18", "2025-03-26", "2024-11-05"];
 
-/// Which protocol a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Era {
+/// Where messages that belong to a request go; `false` when they no longer arrive.
+type Sink = Arc<dyn Fn(Message) -> bool + Send + Sync>;
+
+/// Who asks: a modern client says everything with each request, a legacy one said it before.
+#[derive(Clone)]
+enum Speaker {
     Modern,
-    Legacy,
+    Legacy(Arc<conversation::Conversation>),
+}
+
+/// What all views share: the seal of what is handed out, and the calls that wait for answers.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    seal: Arc<seal::Seal>,
+    parking: Arc<parked::Parking>,
+}
+
+impl Shared {
+    /// For one process.
+    ///
+    /// # Errors
+    /// When the key in the state folder can be neither read nor written.
+    pub(crate) fn new(state: &std::path::Path) -> std::io::Result<Self> {
+        Ok(Self { seal: Arc::new(seal::Seal::load(state)?), parking: Arc::default() })
+    }
 }
 
 /// What one client sees through one door.
@@ -42,6 +71,8 @@ pub(crate) struct View {
     pub(super) caller: Caller,
     /// Pleach's own tools, at the main door.
     pub(super) framework: Option<Framework>,
+    seal: Arc<seal::Seal>,
+    parking: Arc<parked::Parking>,
 }
 
 impl View {
@@ -50,18 +81,19 @@ impl View {
     /// # Errors
     /// When there is no such agent.
     pub(crate) fn new(
-        guard: Arc<Guard>,
+        (guard, shared): (Arc<Guard>, &Shared),
         caller: Caller,
         policy: &Policy,
         agent: Option<&str>,
         framework: Option<Framework>,
     ) -> Result<Self, String> {
-        let Some(name) = agent else { return Ok(Self { guard, caller, framework }) };
+        let (seal, parking) = (shared.seal.clone(), shared.parking.clone());
+        let Some(name) = agent else { return Ok(Self { guard, caller, framework, seal, parking }) };
         let spec = policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
         let who = format!("{} as agent {name}", caller.who);
         let caller = Caller::new(&caller.principal, &who, run.use_);
-        Ok(Self { guard, caller, framework: None })
+        Ok(Self { guard, caller, framework: None, seal, parking })
     }
 }
 
@@ -69,19 +101,35 @@ fn server_info() -> Json {
     Json::object([("name", "pleach".into()), ("title", "Pleach".into()), ("version", env!("CARGO_PKG_VERSION").into())])
 }
 
-fn capabilities() -> Json {
-    Json::object([("tools", Json::object([("listChanged", true.into())]))])
+/// What this door can do. It depends on the policy file alone: servers come and go.
+fn capabilities(view: &View) -> Json {
+    let empty = || Json::Object(Object::new());
+    let changing = || Json::object([("listChanged", true.into())]);
+    let mut own = Object::new();
+    own.set("tools", changing());
+    let policy = &view.guard.servers.loaded.policy;
+    let foreign = policy.servers.values().any(|s| !s.words.builtin);
+    if foreign {
+        own.set("prompts", changing());
+        own.set("resources", Json::object([("subscribe", true.into()), ("listChanged", true.into())]));
+        own.set("completions", empty());
+        own.set("logging", empty());
+    }
+    own.into()
 }
 
-/// The result of `initialize`.
-fn initialize(params: &Object) -> Json {
+/// The conversation `initialize` begins, and its result.
+async fn initialize(view: &View, params: &Object) -> (conversation::Conversation, Json) {
     let asked = params.get("protocolVersion").and_then(Json::as_str).unwrap_or("");
     let version = LEGACY_VERSIONS.iter().find(|v| **v == asked).unwrap_or(&LEGACY);
-    Json::object([
-        ("protocolVersion", (*version).into()),
-        ("capabilities", capabilities()),
-        ("serverInfo", server_info()),
-    ])
+    let mut result = Object::new();
+    result.set("protocolVersion", *version);
+    result.set("capabilities", capabilities(view));
+    result.set("serverInfo", server_info());
+    if let Some(instructions) = lists::instructions(view).await {
+        result.set("instructions", instructions);
+    }
+    (conversation::Conversation::new(version, params), result.into())
 }
 
 /// The revision a request of the modern era names, if it names one.
@@ -89,19 +137,26 @@ fn asked_version(params: &Object) -> Option<&str> {
     params.get("_meta")?.get(adapters::mcp::meta::PROTOCOL_VERSION)?.as_str()
 }
 
-/// Checks what every modern request must carry.
-fn check_modern(params: &Object) -> Result<(), RpcError> {
+/// Checks that a modern request carries what it must.
+fn check_present(params: &Object) -> Result<(), RpcError> {
     use adapters::mcp::meta;
-    let version = asked_version(params)
-        .ok_or_else(|| RpcError::new(-32602, format!("Invalid params: _meta lacks {}", meta::PROTOCOL_VERSION)))?;
-    if version != MODERN {
-        return Err(unsupported(version));
+    let lacks = |key: &str| Err(RpcError::new(-32602, format!("Invalid params: _meta lacks {key}")));
+    if asked_version(params).is_none() {
+        return lacks(meta::PROTOCOL_VERSION);
     }
-    let capabilities = params.get("_meta").and_then(|m| m.get(meta::CLIENT_CAPABILITIES));
-    if !matches!(capabilities, Some(Json::Object(_))) {
-        return Err(RpcError::new(-32602, format!("Invalid params: _meta lacks {}", meta::CLIENT_CAPABILITIES)));
+    match params.get("_meta").and_then(|m| m.get(meta::CLIENT_CAPABILITIES)) {
+        Some(Json::Object(_)) => Ok(()),
+        _ => lacks(meta::CLIENT_CAPABILITIES),
     }
-    Ok(())
+}
+
+/// The same, and that it is of the revision spoken here.
+fn check_modern(params: &Object) -> Result<(), RpcError> {
+    check_present(params)?;
+    match asked_version(params) {
+        Some(MODERN) => Ok(()),
+        other => Err(unsupported(other.unwrap_or(""))),
+    }
 }
 
 fn unsupported(version: &str) -> RpcError {

@@ -1,8 +1,11 @@
 //! Sessions of legacy HTTP clients. An id is a name, not a proof: it is bound to the principal
 //! that made it, and a stranger's looks like one that never was.
 
+use super::conversation::Conversation;
+use super::outbox::Outbox;
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +20,12 @@ pub(super) struct Session {
     principal: Arc<str>,
     agent: Option<String>,
     used: Mutex<Instant>,
+    pub(super) conversation: Arc<Conversation>,
     /// Requests in flight, by the text of their id.
     calls: Mutex<HashMap<String, CancellationToken>>,
+    /// Streams that can be taken up again, by their number.
+    streams: Mutex<HashMap<u64, Arc<Outbox>>>,
+    next: AtomicU64,
     /// Ends with the session.
     pub(super) end: CancellationToken,
 }
@@ -27,17 +34,26 @@ pub(super) struct Session {
 pub(super) struct Sessions(Mutex<HashMap<String, Arc<Session>>>);
 
 impl Sessions {
-    pub(super) fn open(&self, principal: &Arc<str>, agent: Option<&str>) -> String {
+    pub(super) fn open(&self, principal: &Arc<str>, agent: Option<&str>, conversation: Conversation) -> String {
         let id = random_id();
         let session = Arc::new(Session {
             principal: principal.clone(),
             agent: agent.map(str::to_owned),
             used: Mutex::new(Instant::now()),
+            conversation: Arc::new(conversation),
             calls: Mutex::default(),
+            streams: Mutex::default(),
+            next: AtomicU64::new(1),
             end: CancellationToken::new(),
         });
         let mut all = lock(&self.0);
-        all.retain(|_, s| lock(&s.used).elapsed() < IDLE);
+        all.retain(|_, s| {
+            let kept = lock(&s.used).elapsed() < IDLE;
+            if !kept {
+                s.end.cancel();
+            }
+            kept
+        });
         if all.len() >= MAX_SESSIONS {
             let oldest = all.iter().min_by_key(|(_, s)| *lock(&s.used)).map(|(id, _)| id.clone());
             if let Some(session) = oldest.and_then(|id| all.remove(&id)) {
@@ -64,6 +80,22 @@ impl Sessions {
 }
 
 impl Session {
+    /// A stream for a request; those nobody can want any more go.
+    pub(super) fn stream(&self) -> Arc<Outbox> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let outbox = Arc::new(Outbox::new(number));
+        let mut streams = lock(&self.streams);
+        streams.retain(|_, s| !s.is_over());
+        streams.insert(number, outbox.clone());
+        outbox
+    }
+    /// A stream that was answered whole needs no second reading.
+    pub(super) fn forget(&self, stream: &Arc<Outbox>) {
+        lock(&self.streams).retain(|_, other| !Arc::ptr_eq(other, stream));
+    }
+    pub(super) fn resume(&self, number: u64) -> Option<Arc<Outbox>> {
+        lock(&self.streams).get(&number).cloned()
+    }
     /// A call begins; `notifications/cancelled` can end it.
     pub(super) fn begin(&self, id: &str) -> CancellationToken {
         let token = self.end.child_token();

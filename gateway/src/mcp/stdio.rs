@@ -1,9 +1,12 @@
 //! The door over standard streams, for a client that starts Pleach itself: one message a line.
 
-use super::dispatch::{Answer, Sink, dispatch};
+use super::call::Asking;
+use super::conversation::Conversation;
+use super::dispatch::dispatch;
 use super::http::MAX_BODY;
-use super::{Era, View, asked_version, check_modern, initialize};
+use super::{Sink, Speaker, View, asked_version, changes, check_modern, initialize};
 use adapters::mcp::{Message, RpcError};
+use futures_util::{Stream, StreamExt};
 use policies::json::{Json, Limits, Object};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +28,7 @@ pub(crate) async fn serve(view: View, stop: CancellationToken) -> std::io::Resul
             }
         }
     });
-    let door = Door { view, out, calls: Arc::default(), stop: stop.child_token() };
+    let door = Door { view, out, calls: Arc::default(), stop: stop.child_token(), conversation: Mutex::default() };
     let mut input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
     let mut line = Vec::new();
     loop {
@@ -78,6 +81,8 @@ struct Door {
     out: mpsc::Sender<Message>,
     calls: Arc<Mutex<HashMap<String, CancellationToken>>>,
     stop: CancellationToken,
+    /// What `initialize` began.
+    conversation: Mutex<Option<Arc<Conversation>>>,
 }
 
 impl Door {
@@ -96,30 +101,68 @@ impl Door {
                     call.cancel();
                 }
             }
+            Ok(Message::Response { id, outcome }) => {
+                if let Some(conversation) = &*lock(&self.conversation) {
+                    conversation.answered(&id, outcome);
+                }
+            }
             Ok(_) => {}
         }
     }
+
+    async fn begin(&self, id: Json, params: &Object) {
+        let (conversation, result) = initialize(&self.view, params).await;
+        let conversation = Arc::new(conversation);
+        *lock(&self.conversation) = Some(conversation.clone());
+        self.send(Message::Response { id, outcome: Ok(result) }).await;
+        self.tell(changes::standing(self.view.clone(), conversation), self.stop.child_token());
+    }
+
+    /// Writes a stream of messages out, until it ends or is ended.
+    fn tell(&self, messages: impl Stream<Item = Message> + Send + 'static, stop: CancellationToken) {
+        let out = self.out.clone();
+        self.view.guard.servers.tasks.spawn(async move {
+            let mut messages = std::pin::pin!(messages.take_until(stop.cancelled_owned()));
+            while let Some(message) = messages.next().await {
+                if out.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     async fn request(&self, id: Json, method: String, params: Object) {
-        if method == "initialize" {
-            return self.send(Message::Response { id, outcome: Ok(initialize(&params)) }).await;
+        let modern = asked_version(&params).is_some() || method == "server/discover";
+        if method == "initialize" && !modern {
+            return self.begin(id, &params).await;
         }
-        let era =
-            if asked_version(&params).is_some() || method == "server/discover" { Era::Modern } else { Era::Legacy };
-        if era == Era::Modern
-            && let Err(error) = check_modern(&params)
-        {
-            return self.send(Message::Response { id, outcome: Err(error) }).await;
+        let refuse = |error| self.send(Message::Response { id: id.clone(), outcome: Err(error) });
+        let speaker = match (modern, lock(&self.conversation).clone()) {
+            (true, _) => Speaker::Modern,
+            (false, Some(conversation)) => Speaker::Legacy(conversation),
+            (false, None) if method == "ping" => Speaker::Legacy(Arc::new(Conversation::new("", &params))),
+            (false, None) => {
+                return refuse(RpcError::new(-32600, "call initialize first, or speak 2026-07-28")).await;
+            }
+        };
+        if modern && let Err(error) = check_modern(&params) {
+            return refuse(error).await;
         }
         let cancel = self.stop.child_token();
         let key = id.to_text();
         lock(&self.calls).insert(key.clone(), cancel.clone());
+        if method == "subscriptions/listen" {
+            let view = self.view.clone();
+            let messages = futures_util::stream::once(async move { changes::listen(view, id, &params).await });
+            return self.tell(messages.flatten(), cancel);
+        }
         let (view, out, calls) = (self.view.clone(), self.out.clone(), self.calls.clone());
         let notify = out.clone();
-        let sink: Sink = Arc::new(move |message| drop(notify.try_send(message)));
+        let sink: Sink = Arc::new(move |message| notify.try_send(message).is_ok());
         self.view.guard.servers.tasks.spawn(async move {
-            let answer = dispatch(&view, era, &method, params, sink, cancel).await;
+            let answer = dispatch(&view, &speaker, Asking { method, params, sink, cancel }).await;
             lock(&calls).remove(&key);
-            if let Answer::Now(outcome) = answer {
+            if let Some(outcome) = answer {
                 let _ = out.send(Message::Response { id, outcome }).await;
             }
         });

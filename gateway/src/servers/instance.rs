@@ -1,6 +1,8 @@
 //! One instance of a server: from its registration and a caller's grant to a connection.
 
 use super::Servers;
+use super::said::What;
+use super::slot::Slot;
 use crate::egress::{self, Owner};
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError};
 use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
@@ -8,6 +10,7 @@ use adapters::{builtin, net};
 use policies::authority::Authority;
 use policies::decide;
 use policies::domain::Host;
+use policies::json::Object;
 use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
 use std::path::PathBuf;
@@ -28,10 +31,11 @@ pub(super) enum StartError {
 pub(super) async fn start(
     servers: &Arc<Servers>,
     spec: &ServerSpec,
-    caller: &Caller,
+    slot: &Slot,
     known: Option<Era>,
     events: Arc<dyn mcp::Events>,
 ) -> Result<Connection, StartError> {
+    let (caller, capabilities) = (&slot.caller, slot.abilities.to_json());
     let outcome = match &spec.transport {
         Transport::Http { url, headers } => {
             let failed = |why: String| StartError::Failed(why);
@@ -40,7 +44,7 @@ pub(super) async fn start(
             let port = url.port_or_known_default().unwrap_or(443);
             let client = net::client(decide::registered(host, port)).map_err(|e| failed(e.to_string()))?;
             let target = HttpTarget { url: url.clone(), headers: headers.clone(), client };
-            Connection::http(target, known).await
+            Connection::http(target, known, capabilities, events).await
         }
         _ => {
             let sandbox = sandbox_spec(servers, spec, caller).map_err(StartError::Failed)?;
@@ -56,7 +60,7 @@ pub(super) async fn start(
                 instance.keep = Some(Box::new(stop.clone().drop_guard()));
                 egress::serve(listener, owner, &servers.tasks, stop).map_err(|e| StartError::Failed(e.to_string()))?;
             }
-            Connection::stdio(instance, known, events).await
+            Connection::stdio(instance, known, capabilities, events).await
         }
     };
     outcome.map_err(|e| match e {
@@ -111,17 +115,44 @@ impl Owner for Instance {
 
 /// What an instance says unasked.
 pub(super) struct Events {
-    pub(super) server: Name,
-    pub(super) servers: Weak<Servers>,
+    server: Name,
+    caller: Caller,
+    slot: Weak<Slot>,
+    servers: Weak<Servers>,
+}
+
+impl Events {
+    pub(super) fn new(server: Name, slot: &Arc<Slot>, servers: Weak<Servers>) -> Self {
+        Self { server, caller: slot.caller.clone(), slot: Arc::downgrade(slot), servers }
+    }
 }
 
 impl mcp::Events for Events {
-    fn tools_changed(&self) {
-        if let Some(servers) = self.servers.upgrade() {
-            servers.tools_changed(&self.server);
+    fn notified(&self, method: &str, params: Object) {
+        let Some(servers) = self.servers.upgrade() else { return };
+        match method {
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed" => servers.list_changed(&self.server),
+            "notifications/resources/updated" => servers.said.say(&self.server, &self.caller, What::Updated(params)),
+            "notifications/message" => {
+                tracing::debug!(server = %self.server, "{}", policies::json::Json::Object(params.clone()));
+                servers.said.say(&self.server, &self.caller, What::Log(params));
+            }
+            _ => {}
+        }
+    }
+    fn resumed(&self) {
+        let (Some(servers), Some(slot)) = (self.servers.upgrade(), self.slot.upgrade()) else { return };
+        if let (Some(entry), Some(live)) = (servers.entries.get(&self.server), slot.live()) {
+            servers.look_again(entry, &slot, live);
         }
     }
     fn log(&self, line: &str) {
         tracing::debug!(server = %self.server, "{line}");
+    }
+    fn ended(&self) {
+        let (Some(servers), Some(slot)) = (self.servers.upgrade(), self.slot.upgrade()) else { return };
+        servers.revive(&self.server, slot);
     }
 }

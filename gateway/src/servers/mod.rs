@@ -3,21 +3,26 @@
 //! ```text
 //!   first need ──▶ starting ──▶ live ──▶ (idle 5 min, or ended) ──▶ gone
 //!                     │ failed                                        │
-//!                     └──▶ waiting (0.5 s · 2ⁿ, at most 30 s) ◀───────┘ next need starts anew
+//!                     └──▶ waiting (50 ms · 2ⁿ, at most 1 s) ◀────────┘ next need starts anew
 //! ```
 //!
-//! One instance per (server, principal, sandbox): what a process may do is what *one* grant
-//! says, never a union. Servers know nothing of each other; one that is dead, mute, slow or
-//! lying costs its own calls only.
+//! One instance per (server, principal, sandbox, what the caller can be asked): what a process
+//! may do is what *one* grant says, never a union, and what it may ask is what *these* callers
+//! can answer. Servers know nothing of each other; one that is dead, mute, slow or lying costs
+//! its own calls only.
 
+mod abilities;
 mod instance;
 mod manifest;
+mod said;
+mod slot;
 
 use crate::settings::Loaded;
 use adapters::mcp::{Attachment, Era};
-use manifest::Manifests;
+use manifest::{Manifests, Progress};
 use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
+use slot::{Key, Slot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,55 +30,49 @@ use subagents::run::Caller;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use abilities::Abilities;
+pub(crate) use said::{Level, Said, What};
+pub(crate) use slot::Watch;
+
 /// An instance unused for this long is ended.
 const IDLE: Duration = Duration::from_secs(300);
 /// Instances of one server at a time; the one idle longest makes room.
 const MAX_INSTANCES: usize = 64;
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// All servers of a policy file.
 pub(crate) struct Servers {
     pub(crate) loaded: Arc<Loaded>,
     entries: BTreeMap<Name, Arc<Entry>>,
     pub(crate) manifests: Manifests,
+    said: said::Board,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
-
-/// Which instance: the principal and the sandbox.
-type Key = (Arc<str>, Arc<str>);
 
 struct Entry {
     spec: ServerSpec,
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
     era: Mutex<Option<Era>>,
-}
-
-#[derive(Default)]
-struct Slot {
-    state: tokio::sync::Mutex<State>,
-    used: Mutex<Option<Instant>>,
-}
-
-#[derive(Default)]
-struct State {
-    live: Option<Arc<Attachment>>,
-    failures: u32,
-    retry_at: Option<Instant>,
-    why: String,
+    progress: Progress,
 }
 
 impl Servers {
     pub(crate) fn new(loaded: Arc<Loaded>) -> Arc<Self> {
-        let entry =
-            |spec: &ServerSpec| Arc::new(Entry { spec: spec.clone(), slots: Mutex::default(), era: Mutex::default() });
+        let entry = |spec: &ServerSpec| {
+            Arc::new(Entry {
+                spec: spec.clone(),
+                slots: Mutex::default(),
+                era: Mutex::default(),
+                progress: Progress::default(),
+            })
+        };
         let entries: BTreeMap<Name, Arc<Entry>> =
             loaded.policy.servers.iter().map(|(name, spec)| (name.clone(), entry(spec))).collect();
         let servers = Arc::new(Self {
             manifests: Manifests::new(&loaded.policy.servers),
             loaded,
             entries,
+            said: said::Board::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -93,11 +92,6 @@ impl Servers {
         servers
     }
 
-    /// The names of all registered servers.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
-        self.entries.keys()
-    }
-
     pub(crate) fn spec(&self, name: &Name) -> Option<&ServerSpec> {
         self.entries.get(name).map(|e| &e.spec)
     }
@@ -105,79 +99,117 @@ impl Servers {
     /// The live instance for a caller, started if need be.
     ///
     /// # Errors
-    /// Why there is none, and when it will be tried again.
-    pub(crate) async fn instance(self: &Arc<Self>, name: &Name, caller: &Caller) -> Result<Arc<Attachment>, String> {
+    /// Why there is none.
+    pub(crate) async fn instance(
+        self: &Arc<Self>,
+        name: &Name,
+        caller: &Caller,
+        abilities: Abilities,
+    ) -> Result<Arc<Attachment>, String> {
         let entry = self.entries.get(name).ok_or_else(|| format!("no server is named {name}"))?;
-        let slot = entry.slot(caller);
-        let mut state = slot.state.lock().await;
+        let slot = entry.slot(caller, abilities);
+        self.live(entry, &slot).await
+    }
+
+    async fn live(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>) -> Result<Arc<Attachment>, String> {
+        let arrived = Instant::now();
+        let name = &entry.spec.name;
         slot.touch();
-        if let Some(live) = state.live.as_ref().filter(|a| a.alive()) {
-            return Ok(live.clone());
+        if let Some(live) = slot.live() {
+            return Ok(live);
         }
-        let ended = state.live.take().is_some();
-        if let Some(at) = state.retry_at.filter(|at| *at > Instant::now()) {
-            let wait = at.saturating_duration_since(Instant::now()).as_secs_f32();
-            return Err(format!("server {name} failed: {}; next try in {wait:.1} s", state.why));
+        let mut state = slot.state.lock().await;
+        if let Some(live) = slot.live() {
+            return Ok(live);
         }
-        match self.start(entry, caller).await {
+        // Who came while it was being tried shares the outcome of that try.
+        if let Some((at, why)) = &state.failed
+            && *at > arrived
+        {
+            return Err(format!("server {name} failed: {why}"));
+        }
+        state.wait_turn().await;
+        let again = slot.ended();
+        match self.start(entry, slot).await {
             Ok(attachment) => {
                 let attachment = Arc::new(attachment);
-                state.live = Some(attachment.clone());
-                state.failures = if ended { state.failures } else { 0 };
-                state.retry_at = None;
-                if ended {
-                    self.relist_later(name.clone(), attachment.clone());
+                slot.set(attachment.clone());
+                state.worked();
+                drop(state);
+                if again {
+                    self.look_again(entry, slot, attachment.clone());
                 }
                 Ok(attachment)
             }
             Err(why) => {
-                let wait = MAX_BACKOFF.min(FIRST_BACKOFF.saturating_mul(1 << state.failures.min(10)));
-                state.failures += 1;
-                state.retry_at = Some(Instant::now() + wait);
-                state.why = why.clone();
+                state.did_not(&why);
                 tracing::warn!(server = %name, "{why}");
                 Err(format!("server {name} failed: {why}"))
             }
         }
     }
 
-    async fn start(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller) -> Result<Attachment, String> {
+    async fn start(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>) -> Result<Attachment, String> {
         let known = *lock(&entry.era);
-        let events = Arc::new(instance::Events { server: entry.spec.name.clone(), servers: Arc::downgrade(self) });
-        let first = instance::start(self, &entry.spec, caller, known, events.clone()).await;
-        let connection = match first {
+        let events = || -> Arc<dyn adapters::mcp::Events> {
+            Arc::new(instance::Events::new(entry.spec.name.clone(), slot, Arc::downgrade(self)))
+        };
+        let first = instance::start(self, &entry.spec, slot, known, events()).await;
+        let connection = match (first, known) {
             // A server of the first era may end at the probe it does not know.
-            Err(instance::StartError::EndedEarly(_)) if known.is_none() => {
-                instance::start(self, &entry.spec, caller, Some(Era::Legacy), events).await
+            (Err(instance::StartError::EndedEarly(_)), None) => {
+                instance::start(self, &entry.spec, slot, Some(Era::Legacy), events()).await
             }
-            other => other,
+            // It was replaced by one that speaks otherwise.
+            (Err(instance::StartError::Failed(_)), Some(_)) => {
+                *lock(&entry.era) = None;
+                instance::start(self, &entry.spec, slot, None, events()).await
+            }
+            (other, _) => other,
         };
         let connection = connection.map_err(|e| e.to_string())?;
         *lock(&entry.era) = Some(connection.era());
-        tracing::info!(server = %entry.spec.name, era = ?connection.era(), principal = %caller.principal, "connected");
+        tracing::info!(server = %entry.spec.name, era = ?connection.era(), principal = %slot.caller.principal, "connected");
+        if let Some(level) = self.said.level(&slot.caller)
+            && connection.era() == Era::Legacy
+            && connection.can("logging")
+        {
+            drop(said::set_level(&connection, level).await);
+        }
         Ok(Attachment::new(connection))
     }
 
-    /// Reads the manifest again in the background.
-    pub(crate) fn relist_later(self: &Arc<Self>, name: Name, attachment: Arc<Attachment>) {
-        let servers = self.clone();
+    /// After a restart, or a while of deafness: the lists and the watched resources may have
+    /// changed.
+    fn look_again(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>, attachment: Arc<Attachment>) {
+        self.relist(entry, Some(attachment.clone()));
+        let watched = slot.watched();
+        if watched.is_empty() {
+            return;
+        }
+        let (servers, slot, name) = (self.clone(), slot.clone(), entry.spec.name.clone());
         self.tasks.spawn(async move {
-            let Some(spec) = servers.spec(&name) else { return };
-            match attachment.list_tools().await {
-                Ok(list) => servers.manifests.set(spec, &list),
-                Err(e) => tracing::warn!(server = %name, "tools/list: {e}"),
+            for resource in watched {
+                match attachment.watch(&resource).await {
+                    Ok(_) => servers.said.updated(&name, &slot.caller, resource.uri()),
+                    Err(e) => tracing::warn!(server = %name, "resources/subscribe {}: {e}", resource.uri()),
+                }
             }
         });
     }
 
-    /// A server says that its tools changed: any live instance can tell how.
-    fn tools_changed(self: &Arc<Self>, name: &Name) {
-        let Some(entry) = self.entries.get(name) else { return };
-        let slots: Vec<Arc<Slot>> = lock(&entry.slots).values().cloned().collect();
-        let live = slots.iter().find_map(|s| s.state.try_lock().ok()?.live.clone().filter(|a| a.alive()));
-        if let Some(attachment) = live {
-            self.relist_later(name.clone(), attachment);
-        }
+    /// Brings back an instance that somebody watches resources of, as soon as it can be.
+    fn revive(self: &Arc<Self>, name: &Name, slot: Arc<Slot>) {
+        let Some(entry) = self.entries.get(name).cloned() else { return };
+        let servers = self.clone();
+        self.tasks.spawn(async move {
+            while !servers.stop.is_cancelled() && !slot.watched().is_empty() && slot.live().is_none() {
+                tokio::select! {
+                    () = servers.stop.cancelled() => {}
+                    _ = servers.live(&entry, &slot) => {}
+                }
+            }
+        });
     }
 
     /// Ends every instance and waits until they are gone.
@@ -190,35 +222,32 @@ impl Servers {
 }
 
 impl Entry {
-    fn slot(&self, caller: &Caller) -> Arc<Slot> {
-        // An HTTP server is no process of ours, so its sandbox distinguishes nothing.
-        let sandbox = match self.spec.transport {
-            Transport::Http { .. } => Arc::from(""),
-            _ => caller.sandbox.clone(),
+    fn slot(&self, caller: &Caller, abilities: Abilities) -> Arc<Slot> {
+        let key = Key {
+            principal: caller.principal.clone(),
+            // An HTTP server is no process of ours, so its sandbox distinguishes nothing.
+            sandbox: match self.spec.transport {
+                Transport::Http { .. } => Arc::from(""),
+                _ => caller.sandbox.clone(),
+            },
+            // A modern server is told with each request.
+            abilities: if *lock(&self.era) == Some(Era::Modern) { Abilities::default() } else { abilities },
         };
-        let key = (caller.principal.clone(), sandbox);
         let mut slots = lock(&self.slots);
         if slots.len() >= MAX_INSTANCES && !slots.contains_key(&key) {
-            let oldest = slots.iter().filter(|(_, s)| Arc::strong_count(s) == 1).min_by_key(|(_, s)| *lock(&s.used));
-            if let Some(oldest) = oldest.map(|(k, _)| k.clone()) {
+            let idle = slots.iter().filter(|(_, s)| Arc::strong_count(s) == 1);
+            if let Some(oldest) = idle.min_by_key(|(_, s)| s.used()).map(|(k, _)| k.clone()) {
                 slots.remove(&oldest);
             }
         }
-        slots.entry(key).or_default().clone()
+        let new = || Arc::new(Slot::new(caller.clone(), key.abilities));
+        slots.entry(key.clone()).or_insert_with(new).clone()
     }
     fn end_idle(&self, idle: Duration) {
-        lock(&self.slots).retain(|_, slot| {
-            let quiet = lock(&slot.used).is_none_or(|at| at.elapsed() >= idle);
-            let busy =
-                slot.state.try_lock().map_or(true, |s| s.live.as_ref().is_some_and(|a| Arc::strong_count(a) > 1));
-            idle > Duration::ZERO && (!quiet || busy)
-        });
+        lock(&self.slots).retain(|_, slot| idle > Duration::ZERO && slot.is_needed(idle));
     }
-}
-
-impl Slot {
-    fn touch(&self) {
-        *lock(&self.used) = Some(Instant::now());
+    fn any_live(&self) -> Option<Arc<Attachment>> {
+        lock(&self.slots).values().find_map(|s| s.live())
     }
 }
 

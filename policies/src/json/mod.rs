@@ -79,6 +79,18 @@ impl Object {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.0.iter().map(|(k, v)| (k.as_str(), v))
     }
+    /// The entries in order, to change their values in place.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Json)> {
+        self.0.iter_mut().map(|(k, v)| (k.as_str(), v))
+    }
+    /// The entries, in order.
+    pub fn into_entries(self) -> impl Iterator<Item = (String, Json)> {
+        self.0.into_iter()
+    }
+    /// Compact text, appended to `out`, without a copy of the values.
+    pub fn write(&self, out: &mut String) {
+        write::object(self, out);
+    }
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -121,6 +133,13 @@ impl Json {
     }
     /// The array, if it is one.
     pub fn as_array(&self) -> Option<&[Json]> {
+        match self {
+            Json::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+    /// The array, if it is one, to change in place.
+    pub fn as_array_mut(&mut self) -> Option<&mut Vec<Json>> {
         match self {
             Json::Array(items) => Some(items),
             _ => None,
@@ -178,6 +197,10 @@ impl Json {
         write::compact(self, &mut out);
         out
     }
+    /// The same, appended to `out`.
+    pub fn write(&self, out: &mut String) {
+        write::compact(self, out);
+    }
     /// Text with keys sorted at every level: equal for values that differ only in key order.
     /// This is what hashes are taken of.
     pub fn to_canonical(&self) -> String {
@@ -209,6 +232,11 @@ impl Json {
             Json::Object(object) => Value::Object(object.0.iter().map(|(k, v)| (k.clone(), v.to_serde())).collect()),
         }
     }
+}
+
+/// Appends a string as JSON text.
+pub fn quote(text: &str, out: &mut String) {
+    write::string(text, out);
 }
 
 impl std::fmt::Display for Json {
@@ -247,6 +275,13 @@ impl From<String> for Json {
 impl From<bool> for Json {
     fn from(value: bool) -> Self {
         Json::Bool(value)
+    }
+}
+impl FromIterator<(String, Json)> for Object {
+    fn from_iter<T: IntoIterator<Item = (String, Json)>>(entries: T) -> Self {
+        let mut object = Object::new();
+        entries.into_iter().for_each(|(key, value)| object.set(key, value));
+        object
     }
 }
 impl From<u64> for Json {

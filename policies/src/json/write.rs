@@ -1,6 +1,6 @@
 //! Two spellings of one value: compact in received order, and canonical with sorted keys.
 
-use super::Json;
+use super::{Json, Object};
 use std::fmt::Write;
 
 pub(super) fn compact(value: &Json, out: &mut String) {
@@ -27,26 +27,33 @@ fn write(value: &Json, out: &mut String, sorted: bool) {
             }
             out.push(']');
         }
-        Json::Object(object) => {
-            let mut entries: Vec<_> = object.iter().collect();
-            if sorted {
-                entries.sort_by_key(|(key, _)| *key);
-            }
-            out.push('{');
-            for (i, (key, item)) in entries.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                string(key, out);
-                out.push(':');
-                write(item, out, sorted);
-            }
-            out.push('}');
+        Json::Object(object) if sorted => {
+            let mut all: Vec<_> = object.iter().collect();
+            all.sort_by_key(|(key, _)| *key);
+            entries(all.into_iter(), out, sorted);
         }
+        Json::Object(object) => entries(object.iter(), out, sorted),
     }
 }
 
-fn string(text: &str, out: &mut String) {
+pub(super) fn object(object: &Object, out: &mut String) {
+    entries(object.iter(), out, false);
+}
+
+fn entries<'a>(entries: impl Iterator<Item = (&'a str, &'a Json)>, out: &mut String, sorted: bool) {
+    out.push('{');
+    for (i, (key, item)) in entries.enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        string(key, out);
+        out.push(':');
+        write(item, out, sorted);
+    }
+    out.push('}');
+}
+
+pub(super) fn string(text: &str, out: &mut String) {
     out.push('"');
     let mut plain = 0;
     for (at, byte) in text.bytes().enumerate() {

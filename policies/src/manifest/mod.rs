@@ -5,11 +5,19 @@
 //! policy needs to know: the access class and who said so, the compiled input schema, which
 //! arguments are paths and hosts, and a canonical hash.
 
+mod headers;
+mod map;
+mod offers;
 mod schema;
 mod touch;
+mod uris;
 
+pub use headers::ParamHeader;
+pub use map::{NameMap, OfferMap, Offering, RESERVED};
+pub use offers::{Offers, Prompt, Resource, offers};
 pub use schema::SchemaError;
-pub use touch::{RawTouch, RawTouched};
+pub use touch::{RawTouch, RawTouched, guess, of_uri};
+pub use uris::Uris;
 
 use crate::json::{Json, Object};
 use crate::names::Name;
@@ -19,7 +27,6 @@ use schema::Schema;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 
 /// Tools of one list beyond this are rejected.
 pub const MAX_TOOLS: usize = 10_000;
@@ -109,6 +116,8 @@ pub struct Tool {
     pub definition: Object,
     /// SHA-256 of the canonical definition, hexadecimal.
     pub hash: String,
+    /// Arguments to be mirrored as headers.
+    pub headers: Vec<ParamHeader>,
     schema: Schema,
     touches: touch::Pointers,
 }
@@ -183,6 +192,7 @@ impl Tool {
             access,
             access_from,
             hash: hash(definition),
+            headers: headers::read(input)?,
             schema,
             touches: touch::Pointers::new(own, words.builtin, input),
             definition: object.clone(),
@@ -265,56 +275,3 @@ fn classify(words: &ServerWords, own: Option<&ToolWords>, annotations: Option<&J
         None => (Access::Destructive, AccessFrom::Unclassified),
     }
 }
-
-/// Puts the tools of all servers under their outside names. A name two tools claim belongs to
-/// neither, except that `prefix = "auto"` falls back to the prefixed name.
-#[derive(Debug, Default)]
-pub struct NameMap {
-    /// Outside name to tool, in deterministic order.
-    pub tools: BTreeMap<String, Arc<Tool>>,
-    /// Names refused, with the reason.
-    pub refused: BTreeMap<String, String>,
-}
-
-impl NameMap {
-    /// Builds the map. `auto` lists the servers with `prefix = "auto"`.
-    pub fn build(tools: Vec<Arc<Tool>>, auto: &BTreeSet<Name>) -> Self {
-        let mut count: BTreeMap<String, usize> = BTreeMap::new();
-        for tool in &tools {
-            *count.entry(tool.name.clone()).or_default() += 1;
-        }
-        let tools: Vec<Arc<Tool>> = tools
-            .into_iter()
-            .map(|t| {
-                let collides = count[&t.name] > 1 && auto.contains(&t.server);
-                if collides { Arc::new(Arc::unwrap_or_clone(t).prefixed()) } else { t }
-            })
-            .collect();
-        let mut map = Self::default();
-        for tool in tools {
-            let name = tool.name.clone();
-            if map.refused.contains_key(&name) {
-                continue;
-            }
-            if RESERVED.contains(&name.as_str()) || name.starts_with("pleach__") {
-                map.refused
-                    .insert(name, format!("the name belongs to Pleach; rename the tool of server {}", tool.server));
-                continue;
-            }
-            if let Some(other) = map.tools.remove(&name) {
-                let why = format!(
-                    "servers {} and {} both offer it; set prefix = \"always\" or rename one",
-                    other.server, tool.server
-                );
-                map.refused.insert(name, why);
-                continue;
-            }
-            map.tools.insert(name, tool);
-        }
-        map
-    }
-}
-
-/// Names of the runtime's own tools, which no server may take.
-pub const RESERVED: [&str; 7] =
-    ["Agent", "Task", "ask_user", "emit_artifact", "send_message", "stop_agent", "list_agents"];

@@ -145,6 +145,18 @@ impl Pointers {
     }
 }
 
+/// The paths and hosts among arguments nobody described: whatever reads as one.
+pub fn guess(arguments: &Json) -> Vec<RawTouch> {
+    Pointers { paths: None, urls: None, formats: Vec::new() }.find(arguments)
+}
+
+/// What the address of a resource touches: a path or a host where its scheme says so, else
+/// nothing but the server itself.
+pub fn of_uri(uri: &str) -> Option<RawTouch> {
+    let path = looks_like_path(uri);
+    (path || is_network_url(uri)).then(|| declared_touch(uri, "/uri", path))
+}
+
 fn formats(schema: &Json) -> Vec<(String, bool)> {
     let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return Vec::new() };
     let of = |property: &Json| property.get("format").and_then(Json::as_str).map(str::to_owned);

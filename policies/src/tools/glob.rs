@@ -14,7 +14,7 @@ pub enum GlobError {
     #[error("a tool pattern has 1 to 96 characters")]
     Length,
     /// A character no tool name can hold.
-    #[error("tool names hold letters, digits, `_`, `-` and `.`; {0:?} can never match (patterns use `*` only)")]
+    #[error("names hold letters, digits, `_`, `-`, `.` and `/`; {0:?} can never match (patterns use `*` only)")]
     Character(char),
 }
 
@@ -24,7 +24,7 @@ impl TryFrom<&str> for Glob {
         if text.is_empty() || text.len() > 96 {
             return Err(GlobError::Length);
         }
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*');
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '*');
         if let Some(bad) = text.chars().find(|c| !fits(*c)) {
             return Err(GlobError::Character(bad));
         }

@@ -1,0 +1,68 @@
+//! Whoever a request is made for: hears what the server says of it, and answers what the
+//! server asks meanwhile.
+
+use super::wire::RpcError;
+use async_trait::async_trait;
+use policies::json::{Json, Object};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The other end of a request.
+#[async_trait]
+pub trait Party: Send + Sync {
+    /// A notification that belongs to the request: progress, a log line.
+    fn notify(&self, method: &str, params: Object);
+    /// The server asks something before it answers: elicitation, sampling, roots.
+    ///
+    /// # Errors
+    /// What the server is told instead of an answer.
+    async fn ask(&self, method: &str, params: Object) -> Result<Json, RpcError>;
+    /// What it can be asked, as MCP client capabilities.
+    fn capabilities(&self) -> Object;
+    /// Whether progress is wanted.
+    fn wants_progress(&self) -> bool;
+    /// The least severe log message wanted, if any is.
+    fn log_level(&self) -> Option<String>;
+}
+
+/// What happens to a modern server's `input_required`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rounds {
+    /// The caller gets it as it is, and comes again itself.
+    Relay,
+    /// The party is asked, and the request repeated with its answers.
+    #[default]
+    Drive,
+}
+
+/// What a request may take and who it is for.
+#[derive(Clone)]
+pub struct Exchange {
+    /// The time it may take, progress or not. The time a person takes to answer does not count.
+    pub limit: Duration,
+    /// Takes it back.
+    pub cancel: CancellationToken,
+    /// Who it is for; `None` for Pleach's own requests.
+    pub party: Option<Arc<dyn Party>>,
+    /// What happens to `input_required`.
+    pub rounds: Rounds,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self { limit: Duration::from_secs(60), cancel: CancellationToken::new(), party: None, rounds: Rounds::Drive }
+    }
+}
+
+/// What a server says unasked, to nobody in particular.
+pub trait Events: Send + Sync {
+    /// A notification.
+    fn notified(&self, method: &str, params: Object);
+    /// It was not heard for a while: lists may have changed, watched resources too.
+    fn resumed(&self);
+    /// A line of its standard error, or of noise.
+    fn log(&self, line: &str);
+    /// It is gone.
+    fn ended(&self);
+}

@@ -1,0 +1,241 @@
+//! Resources, prompts, completions and tasks: found by their outside name, judged, asked in
+//! the server's own names, answered in ours.
+
+use super::{Guard, touches};
+use crate::servers::{Abilities, Watch};
+use adapters::mcp::{Exchange, Kind, McpError, Reply, RpcError, Watched};
+use policies::action::Fetch;
+use policies::decide;
+use policies::json::{Json, Object};
+use policies::manifest::{self, Resource};
+use policies::names::Name;
+use policies::permit::{Denial, Permit, Verdict};
+use policies::tools::Mode;
+use std::sync::Arc;
+use subagents::run::Caller;
+
+/// Why something was not fetched.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Not there, or not for this caller: both look the same.
+    Unknown,
+    /// There, but not like this.
+    Denied(Denial),
+    /// Asked, and failed.
+    Failed(McpError),
+}
+
+impl Guard {
+    /// Whether a caller sees the resources of a server.
+    pub(crate) fn sees_resources(&self, caller: &Caller, server: &Name) -> bool {
+        caller.authority.grant().tools.mode(&Resource::rule(server)) != Mode::Deny
+    }
+    /// Whether a caller sees a prompt.
+    pub(crate) fn sees_prompt(&self, caller: &Caller, prompt: &manifest::Prompt) -> bool {
+        caller.authority.grant().tools.mode(&prompt.rule()) != Mode::Deny
+    }
+
+    /// Reads a resource (`resources/read`).
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(crate) async fn read(
+        &self,
+        caller: &Caller,
+        uri: &str,
+        rest: Object,
+        exchange: Exchange,
+    ) -> Result<Reply, Refused> {
+        let permit = self.resource(caller, uri, "resources/read").await?;
+        self.fetch(caller, permit, rest, exchange).await
+    }
+
+    /// Watches a resource for changes.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(crate) async fn watch(
+        &self,
+        caller: &Caller,
+        uri: &str,
+        abilities: Abilities,
+    ) -> Result<(Watch, Json), Refused> {
+        let permit = self.resource(caller, uri, "resources/subscribe").await?;
+        let server = permit.what().server.clone();
+        let watched = Watched::new(permit).ok_or(Refused::Unknown)?;
+        self.servers.watch(&server, caller, abilities, watched).await.map_err(|e| self.failed(&server, e))
+    }
+
+    async fn resource(&self, caller: &Caller, uri: &str, method: &'static str) -> Result<Permit<Fetch>, Refused> {
+        let found = || self.servers.manifests.offers().uris.inside(uri);
+        let (server, inner) = match found() {
+            Some(found) => found,
+            None => {
+                self.servers.ensure_listed(caller, std::time::Duration::from_secs(5)).await;
+                found().ok_or(Refused::Unknown)?
+            }
+        };
+        let rule = Resource::rule(&server);
+        let cwd = self.servers.spec(&server).map(|s| s.cwd.clone()).ok_or(Refused::Unknown)?;
+        let raw = manifest::of_uri(&inner).into_iter().collect();
+        let mut params = Object::new();
+        params.set("uri", inner);
+        let touches = touches::read(raw, &cwd);
+        self.judge(caller, Fetch { server, rule, method, params, touches })
+    }
+
+    /// Gets a prompt (`prompts/get`).
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(crate) async fn prompt(
+        &self,
+        caller: &Caller,
+        name: &str,
+        arguments: Option<Json>,
+        rest: Object,
+        exchange: Exchange,
+    ) -> Result<Reply, Refused> {
+        let prompt = self.find_prompt(caller, name).await?;
+        let cwd = self.servers.spec(&prompt.server).map(|s| s.cwd.clone()).ok_or(Refused::Unknown)?;
+        let raw = arguments.as_ref().map(manifest::guess).unwrap_or_default();
+        let mut params = Object::new();
+        params.set("name", prompt.upstream.as_str());
+        if let Some(arguments) = arguments {
+            params.set("arguments", arguments);
+        }
+        let touches = touches::read(raw, &cwd);
+        let fetch =
+            Fetch { server: prompt.server.clone(), rule: prompt.rule(), method: "prompts/get", params, touches };
+        let permit = self.judge(caller, fetch)?;
+        self.fetch(caller, permit, rest, exchange).await
+    }
+
+    async fn find_prompt(&self, caller: &Caller, name: &str) -> Result<Arc<manifest::Prompt>, Refused> {
+        let found = || self.servers.manifests.offers().prompts.get(name).cloned();
+        if let Some(prompt) = found() {
+            return Ok(prompt);
+        }
+        self.servers.ensure_listed_for(name, caller).await;
+        found().ok_or(Refused::Unknown)
+    }
+
+    /// Completes an argument (`completion/complete`); `params` hold `ref`, `argument`, `context`.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(crate) async fn complete(
+        &self,
+        caller: &Caller,
+        mut params: Object,
+        rest: Object,
+        exchange: Exchange,
+    ) -> Result<Reply, Refused> {
+        let Some(Json::Object(reference)) = params.get_mut("ref") else { return Err(Refused::Unknown) };
+        let text = |key: &str| reference.get(key).and_then(Json::as_str).unwrap_or("").to_owned();
+        let (server, rule) = match text("type").as_str() {
+            "ref/prompt" => {
+                let prompt = self.find_prompt(caller, &text("name")).await?;
+                reference.set("name", prompt.upstream.as_str());
+                (prompt.server.clone(), prompt.rule())
+            }
+            "ref/resource" => {
+                self.servers.ensure_listed(caller, std::time::Duration::from_secs(5)).await;
+                let offers = self.servers.manifests.offers();
+                let uri = text("uri");
+                let known = offers.templates.get(&uri).map(|t| (t.server.clone(), t.uri.clone()));
+                let (server, inner) = known.or_else(|| offers.uris.inside(&uri)).ok_or(Refused::Unknown)?;
+                reference.set("uri", inner);
+                let rule = Resource::rule(&server);
+                (server, rule)
+            }
+            _ => return Err(Refused::Unknown),
+        };
+        let fetch = Fetch { server, rule, method: "completion/complete", params, touches: Vec::new() };
+        let permit = self.judge(caller, fetch)?;
+        self.fetch(caller, permit, rest, exchange).await
+    }
+
+    /// Follows a task of the extension (`tasks/get`, `tasks/update`, `tasks/cancel`) that a call
+    /// of `tool` became. The call was judged when it was made; the tool must still be allowed.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(crate) async fn task(
+        &self,
+        caller: &Caller,
+        method: &'static str,
+        (server, tool, id): (Name, String, String),
+        rest: Object,
+        exchange: Exchange,
+    ) -> Result<Reply, Refused> {
+        let mut params = Object::new();
+        params.set("taskId", id);
+        let fetch = Fetch { server, rule: tool, method, params, touches: Vec::new() };
+        let permit = match decide::fetch(&caller.authority, fetch) {
+            Verdict::Allow(permit, _) => permit,
+            Verdict::Ask(question) => question.approve(),
+            Verdict::Deny(_) => return Err(Refused::Unknown),
+        };
+        self.fetch(caller, permit, rest, exchange).await
+    }
+
+    fn judge(&self, caller: &Caller, fetch: Fetch) -> Result<Permit<Fetch>, Refused> {
+        // What its tools show, its other offers show: a hidden server looks like none.
+        let hidden = caller.authority.grant().tools.mode(&fetch.rule) == Mode::Deny;
+        match decide::fetch(&caller.authority, fetch) {
+            Verdict::Allow(permit, rule) => {
+                tracing::info!(caller = %caller.who, what = permit.what().rule, "allowed by {rule}");
+                Ok(permit)
+            }
+            Verdict::Ask(question) => {
+                Self::answer(self.approve, question).map(|(permit, _)| permit).map_err(Refused::Denied)
+            }
+            Verdict::Deny(denial) => {
+                tracing::warn!(caller = %caller.who, "{}", denial.for_person());
+                Err(if hidden { Refused::Unknown } else { Refused::Denied(denial) })
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        caller: &Caller,
+        permit: Permit<Fetch>,
+        rest: Object,
+        exchange: Exchange,
+    ) -> Result<Reply, Refused> {
+        let server = permit.what().server.clone();
+        let send =
+            async |attachment: Arc<adapters::mcp::Attachment>, exchange| attachment.fetch(permit, rest, exchange).await;
+        let reply = self.relay(caller, &server, exchange, send).await;
+        reply.map_err(|e| self.failed(&server, e))
+    }
+
+    /// An error in the names of the outside.
+    pub(super) fn failed(&self, server: &Name, error: McpError) -> Refused {
+        let offers = self.servers.manifests.offers();
+        let outside = super::outside::Outside { uris: &offers.uris, server };
+        Refused::Failed(match error {
+            McpError::Rpc(mut error) => {
+                outside.error(&mut error);
+                McpError::Rpc(error)
+            }
+            other => other,
+        })
+    }
+}
+
+/// The questions of a reply, judged; others pass.
+pub(super) fn judged(guard: &Guard, caller: &Caller, server: &Name, reply: Reply) -> Result<Reply, McpError> {
+    if reply.kind != Kind::InputRequired {
+        return Ok(reply);
+    }
+    match super::inquiry::judge_all(caller, server, &reply.result, guard.approve) {
+        Ok(()) => Ok(reply),
+        Err(denial) => {
+            tracing::warn!(caller = %caller.who, %server, "{}", denial.for_person());
+            Err(McpError::Rpc(RpcError::new(-32602, denial.for_model())))
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a server asks of its caller passes the guard too: elicitation, sampling, roots. The
+//! policy may forbid it (`tools.deny = ["*__sampling/createMessage"]`); the server then gets
+//! the answer of a person who said no, and never waits.
+
+use super::outside::Outside;
+use super::{Approve, Guard};
+use crate::servers::Servers;
+use adapters::mcp::{Party, RpcError};
+use async_trait::async_trait;
+use policies::action::Inquiry;
+use policies::decide;
+use policies::json::{Json, Object};
+use policies::names::Name;
+use policies::permit::{Denial, Verdict};
+use std::sync::Arc;
+use subagents::run::Caller;
+
+/// A party behind the guard.
+pub(super) struct Guarded {
+    pub(super) inner: Arc<dyn Party>,
+    pub(super) servers: Arc<Servers>,
+    pub(super) approve: Approve,
+    pub(super) caller: Caller,
+    pub(super) server: Name,
+}
+
+/// The capability each question needs.
+const NEEDS: [(&str, &str); 3] =
+    [("elicitation/create", "elicitation"), ("sampling/createMessage", "sampling"), ("roots/list", "roots")];
+
+#[async_trait]
+impl Party for Guarded {
+    fn notify(&self, method: &str, params: Object) {
+        self.inner.notify(method, params);
+    }
+    async fn ask(&self, method: &str, params: Object) -> Result<Json, RpcError> {
+        let Some((_, needs)) = NEEDS.iter().find(|(known, _)| *known == method) else {
+            return Err(RpcError::new(-32601, format!("{method} is nothing a client is asked")));
+        };
+        if self.inner.capabilities().get(needs).is_none() {
+            return Err(RpcError::new(-32601, format!("{method}: this client cannot be asked")));
+        }
+        if let Err(denial) = judge(&self.caller, &self.server, method, self.approve) {
+            tracing::warn!(caller = %self.caller.who, server = %self.server, method, "{}", denial.for_person());
+            return refusal(method, &denial);
+        }
+        let mut params = Json::Object(params);
+        let offers = self.servers.manifests.offers();
+        Outside { uris: &offers.uris, server: &self.server }.result(&mut params);
+        let Json::Object(params) = params else { return Err(RpcError::new(-32603, "no params")) };
+        self.inner.ask(method, params).await
+    }
+    fn capabilities(&self) -> Object {
+        // What policy forbids is not offered to begin with.
+        let mut own = self.inner.capabilities();
+        for (method, capability) in NEEDS {
+            if judge(&self.caller, &self.server, method, self.approve).is_err() {
+                own.remove(capability);
+            }
+        }
+        own
+    }
+    fn wants_progress(&self) -> bool {
+        self.inner.wants_progress()
+    }
+    fn log_level(&self) -> Option<String> {
+        self.inner.log_level()
+    }
+}
+
+fn judge(caller: &Caller, server: &Name, method: &str, approve: Approve) -> Result<(), Denial> {
+    let rule = format!("{server}__{method}");
+    match decide::inquiry(&caller.authority, Inquiry { rule }) {
+        Verdict::Allow(..) => Ok(()),
+        Verdict::Ask(question) => Guard::answer(approve, question).map(drop),
+        Verdict::Deny(denial) => Err(denial),
+    }
+}
+
+/// The answer of a person who said no.
+fn refusal(method: &str, denial: &Denial) -> Result<Json, RpcError> {
+    match method {
+        "elicitation/create" => Ok(Json::object([("action", "decline".into())])),
+        // -1: rejected by the user (MCP 2025-11-25, sampling, error handling).
+        _ => Err(RpcError::new(-1, denial.for_model())),
+    }
+}
+
+/// Whether a modern server may put these questions.
+pub(super) fn judge_all(caller: &Caller, server: &Name, result: &Json, approve: Approve) -> Result<(), Denial> {
+    let asked = result.get("inputRequests").and_then(Json::as_object).into_iter().flat_map(Object::iter);
+    for (_, request) in asked {
+        let method = request.get("method").and_then(Json::as_str).unwrap_or("an unnamed method");
+        judge(caller, server, method, approve)?;
+    }
+    Ok(())
+}

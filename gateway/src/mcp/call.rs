@@ -1,0 +1,437 @@
+//! Requests that go on to a server: tool calls, prompts, resources, completions, tasks.
+//!
+//! A legacy client is asked what the server wants to know, on the stream of its request. A
+//! modern client gets questions as its answer and comes again, with a sealed `requestState`
+//! that is good for this request, this principal and some minutes.
+
+use super::conversation::{Conversation, QUESTION_LIMIT, Speaking};
+use super::parked::{Channel, Parked, Waited};
+use super::seal::expiry;
+use super::{Sink, Speaker, View};
+use crate::guard::{Decided, Refused, error_result};
+use crate::servers::Level;
+use adapters::mcp::{Exchange, Kind, McpError, Party, Reply, Rounds, RpcError, meta};
+use policies::json::{Json, Object};
+use policies::names::Name;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// No call is longer, whatever its server's own limit.
+const CALL_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// How long a modern server's own `requestState` may come back.
+const STATE_LIMIT: Duration = Duration::from_secs(3600);
+/// Questions a server asks at once are answered at once: so long is waited for the others.
+const GATHER: Duration = Duration::from_millis(30);
+/// The extension.
+pub(super) const TASKS: &str = "io.modelcontextprotocol/tasks";
+
+/// What became of a request.
+pub(super) enum Outcome {
+    /// The server's reply, or ours.
+    Reply(Reply),
+    /// An error.
+    Error(RpcError),
+    /// The caller took it back; nothing is to be sent.
+    Nothing,
+}
+
+impl Outcome {
+    fn own(result: Json) -> Self {
+        Outcome::Reply(Reply { kind: Kind::Complete, modern: false, result })
+    }
+    fn invalid(why: &str) -> Self {
+        Outcome::Error(RpcError::new(-32602, format!("Invalid params: {why}")))
+    }
+}
+
+/// A request with what belongs to it and no longer to the wire.
+pub(super) struct Asking {
+    pub(super) method: String,
+    pub(super) params: Object,
+    pub(super) sink: Sink,
+    pub(super) cancel: CancellationToken,
+}
+
+/// What of `_meta` stays here, and what goes on.
+pub(super) struct OwnMeta {
+    pub(super) token: Option<Json>,
+    level: Option<Level>,
+    capabilities: Object,
+}
+
+impl OwnMeta {
+    /// Takes what belongs to this connection out of `params`.
+    ///
+    /// # Errors
+    /// -32602 for an unknown log level.
+    pub(super) fn take(params: &mut Object) -> Result<Self, RpcError> {
+        let mut out = Self { token: None, level: None, capabilities: Object::new() };
+        let Some(Json::Object(own)) = params.get_mut("_meta") else { return Ok(out) };
+        own.remove(meta::PROTOCOL_VERSION);
+        own.remove(meta::CLIENT_INFO);
+        out.token = own.remove(meta::PROGRESS_TOKEN);
+        if let Some(Json::Object(capabilities)) = own.remove(meta::CLIENT_CAPABILITIES) {
+            out.capabilities = capabilities;
+        }
+        if let Some(level) = own.remove(meta::LOG_LEVEL) {
+            let level = level.as_str().and_then(Level::parse);
+            out.level = Some(level.ok_or_else(|| {
+                RpcError::new(-32602, format!("Invalid params: {} is no log level", meta::LOG_LEVEL))
+            })?);
+        }
+        if own.is_empty() {
+            params.remove("_meta");
+        }
+        Ok(out)
+    }
+    fn has_tasks(&self) -> bool {
+        self.capabilities.get("extensions").is_some_and(|e| e.get(TASKS).is_some())
+    }
+}
+
+/// Does what is asked, for whoever asks.
+pub(super) async fn ask(view: &View, speaker: &Speaker, mut asking: Asking) -> Outcome {
+    let own = match OwnMeta::take(&mut asking.params) {
+        Ok(own) => own,
+        Err(error) => return Outcome::Error(error),
+    };
+    let level = match speaker {
+        Speaker::Legacy(conversation) => conversation.level(),
+        Speaker::Modern => own.level,
+    };
+    if let Some(level) = level {
+        view.guard.servers.want_level(&view.caller, level).await;
+    }
+    match speaker {
+        Speaker::Legacy(conversation) => legacy(view, conversation, own, asking).await,
+        Speaker::Modern => modern(view, own, asking).await,
+    }
+}
+
+async fn legacy(view: &View, conversation: &Arc<Conversation>, own: OwnMeta, mut asking: Asking) -> Outcome {
+    // Tasks of 2025-11-25 are not offered; a request for one is a plain request.
+    asking.params.remove("task");
+    let (conversation, sink) = (conversation.clone(), asking.sink.clone());
+    let party: Arc<dyn Party> = Arc::new(Speaking { conversation, sink, token: own.token });
+    let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Drive };
+    run(view, &asking.method, asking.params, exchange).await
+}
+
+async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
+    let digest = digest(&asking.method, &asking.params);
+    match asking.params.get("inputResponses") {
+        None | Some(Json::Object(_)) => {}
+        Some(_) => return Outcome::invalid("inputResponses is not an object"),
+    }
+    let channel = Channel { sink: asking.sink.clone(), token: own.token.clone(), level: own.level };
+    let state = match asking.params.remove("requestState") {
+        None => None,
+        Some(state) => match open_state(view, &state, &digest) {
+            Some(state) => Some(state),
+            None => return Outcome::invalid("requestState is not of this request, or too old"),
+        },
+    };
+    let parked = match state {
+        Some(State::Parked(id)) => {
+            let Some(parked) = view.parking.find(id) else {
+                return Outcome::invalid("requestState is of a call that ended");
+            };
+            parked.speak_through(channel);
+            if let Some(answers) = asking.params.get("inputResponses").and_then(Json::as_object)
+                && let Err(error) = parked.answer(answers)
+            {
+                return Outcome::Error(error);
+            }
+            parked
+        }
+        other => {
+            match other {
+                Some(State::Theirs(state)) => asking.params.set("requestState", state),
+                Some(State::Again) => drop(asking.params.remove("inputResponses")),
+                _ => {}
+            }
+            let parked = Parked::new(view.caller.principal.clone(), own.capabilities.clone(), channel);
+            start(view, parked.clone(), asking.method.clone(), asking.params);
+            parked
+        }
+    };
+    let waited = match parked.wait(&asking.cancel).await {
+        Waited::Asked(_) => {
+            tokio::time::sleep(GATHER).await;
+            parked.wait(&asking.cancel).await
+        }
+        other => other,
+    };
+    match waited {
+        Waited::Gone => {
+            view.parking.leave(&parked);
+            Outcome::Nothing
+        }
+        Waited::Asked(questions) => match view.parking.park(&parked) {
+            Ok(id) => asked(view, questions, &digest, ("p", id.into()), QUESTION_LIMIT),
+            Err(error) => {
+                parked.cancel.cancel();
+                Outcome::Error(error)
+            }
+        },
+        Waited::Done(outcome) => {
+            view.parking.leave(&parked);
+            relayed(view, outcome, &own, &digest)
+        }
+    }
+}
+
+/// Runs the call; it may outlive the request that began it.
+fn start(view: &View, parked: Arc<Parked>, method: String, params: Object) {
+    let (view, tasks) = (view.clone(), view.guard.servers.tasks.clone());
+    let stop = view.guard.servers.stop.clone();
+    tasks.spawn(async move {
+        let exchange = Exchange {
+            limit: CALL_LIMIT,
+            cancel: parked.cancel.clone(),
+            party: Some(parked.clone()),
+            rounds: Rounds::Relay,
+        };
+        let work = async {
+            let outcome = run(&view, &method, params, exchange).await;
+            parked.finish(outcome).await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = stop.cancelled() => {}
+        }
+        view.parking.leave(&parked);
+    });
+}
+
+/// What a modern server answered, for the modern client.
+fn relayed(view: &View, outcome: Outcome, own: &OwnMeta, digest: &str) -> Outcome {
+    match outcome {
+        Outcome::Reply(mut reply) if reply.kind == Kind::InputRequired => {
+            if let Some(Json::String(theirs)) = reply.result.get("requestState") {
+                let value = ("s", Json::String(theirs.clone()));
+                let sealed = seal_state(view, digest, value, STATE_LIMIT);
+                if let Some(result) = reply.result.as_object_mut() {
+                    result.set("requestState", sealed);
+                }
+            }
+            Outcome::Reply(reply)
+        }
+        // A legacy server wants a page visited first; a modern client learns that as a question.
+        Outcome::Error(error) if error.code() == -32042 => {
+            let can = own.capabilities.get("elicitation").is_some_and(|e| e.get("url").is_some());
+            if !can {
+                let needs = Json::object([("elicitation", Json::object([("url", Json::Object(Object::new()))]))]);
+                let data = Json::object([("requiredCapabilities", needs)]);
+                return Outcome::Error(RpcError::new(-32021, error.message()).with_data(data));
+            }
+            let pages = error.data().and_then(|d| d.get("elicitations")).and_then(Json::as_array);
+            let mut questions = Object::new();
+            for (n, page) in pages.unwrap_or_default().iter().enumerate() {
+                let mut params = page.as_object().cloned().unwrap_or_default();
+                params.remove("elicitationId");
+                let question = Json::object([("method", "elicitation/create".into()), ("params", params.into())]);
+                questions.set(format!("page-{}", n + 1), question);
+            }
+            asked(view, questions, digest, ("a", true.into()), STATE_LIMIT)
+        }
+        other => other,
+    }
+}
+
+/// Questions as an answer.
+fn asked(view: &View, questions: Object, digest: &str, state: (&str, Json), limit: Duration) -> Outcome {
+    let mut result = Object::new();
+    result.set("resultType", "input_required");
+    result.set("inputRequests", questions);
+    result.set("requestState", seal_state(view, digest, state, limit));
+    Outcome::Reply(Reply { kind: Kind::InputRequired, modern: true, result: result.into() })
+}
+
+enum State {
+    Parked(u64),
+    Theirs(Json),
+    Again,
+}
+
+fn seal_state(view: &View, digest: &str, (key, value): (&str, Json), limit: Duration) -> String {
+    let mut state = Object::new();
+    state.set("d", digest);
+    state.set("e", expiry(limit));
+    state.set(key, value);
+    view.seal.seal("state", &view.caller.principal, &state.into())
+}
+
+fn open_state(view: &View, sealed: &Json, digest: &str) -> Option<State> {
+    let state = view.seal.open("state", &view.caller.principal, sealed.as_str()?)?;
+    let fresh = state.get("e").and_then(Json::as_u64)? > expiry(Duration::ZERO);
+    if !fresh || state.get("d").and_then(Json::as_str) != Some(digest) {
+        return None;
+    }
+    match (state.get("p").and_then(Json::as_u64), state.get("s"), state.get("a")) {
+        (Some(id), ..) => Some(State::Parked(id)),
+        (_, Some(theirs), _) => Some(State::Theirs(theirs.clone())),
+        (_, _, Some(_)) => Some(State::Again),
+        _ => None,
+    }
+}
+
+/// What a request is, besides its round: the same for a retry of it.
+fn digest(method: &str, params: &Object) -> String {
+    let kept = params.iter().filter(|(key, _)| !matches!(*key, "_meta" | "inputResponses" | "requestState"));
+    let kept: Object = kept.map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    let digest = Sha256::digest(format!("{method}\0{}", Json::Object(kept).to_canonical()));
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Through the guard to the server.
+async fn run(view: &View, method: &str, mut params: Object, exchange: Exchange) -> Outcome {
+    let (guard, caller) = (&view.guard, &view.caller);
+    let legacy = exchange.rounds == Rounds::Drive;
+    match method {
+        "tools/call" => call(view, params, exchange).await,
+        "resources/read" => {
+            let Some(Json::String(uri)) = params.remove("uri") else { return Outcome::invalid("uri is not a string") };
+            match guard.read(caller, &uri, params, exchange).await {
+                Ok(reply) => Outcome::Reply(reply),
+                Err(Refused::Unknown) => Outcome::Error(no_resource(&uri, legacy)),
+                Err(refused) => refusal(refused, Some(&uri)),
+            }
+        }
+        "prompts/get" => {
+            let Some(Json::String(name)) = params.remove("name") else {
+                return Outcome::invalid("name is not a string");
+            };
+            let arguments = params.remove("arguments");
+            match guard.prompt(caller, &name, arguments, params, exchange).await {
+                Ok(reply) => Outcome::Reply(reply),
+                Err(Refused::Unknown) => Outcome::Error(RpcError::new(-32602, format!("Unknown prompt: {name}"))),
+                Err(refused) => refusal(refused, None),
+            }
+        }
+        "completion/complete" => {
+            let mut judged = Object::new();
+            for key in ["ref", "argument", "context"] {
+                if let Some(value) = params.remove(key) {
+                    judged.set(key, value);
+                }
+            }
+            match guard.complete(caller, judged, params, exchange).await {
+                Ok(reply) => Outcome::Reply(reply),
+                Err(Refused::Unknown) => Outcome::invalid("ref names no prompt or resource"),
+                Err(refused) => refusal(refused, None),
+            }
+        }
+        other => Outcome::Error(RpcError::new(-32601, format!("Method not found: {other}"))),
+    }
+}
+
+/// Where no resource is found: -32002 until 2025-11-25, -32602 since.
+pub(super) fn no_resource(uri: &str, legacy: bool) -> RpcError {
+    let code = if legacy { -32002 } else { -32602 };
+    RpcError::new(code, format!("Resource not found: {uri}")).with_data(Json::object([("uri", uri.into())]))
+}
+
+pub(super) fn refusal(refused: Refused, uri: Option<&str>) -> Outcome {
+    let error = match refused {
+        Refused::Failed(McpError::Cancelled) => return Outcome::Nothing,
+        Refused::Failed(McpError::Rpc(error)) => return Outcome::Error(error),
+        Refused::Failed(other) => RpcError::new(-32603, other.to_string()),
+        Refused::Denied(denial) => RpcError::new(-32602, denial.for_model()),
+        Refused::Unknown => RpcError::new(-32602, "there is no such thing here"),
+    };
+    Outcome::Error(match uri {
+        Some(uri) => error.with_data(Json::object([("uri", uri.into())])),
+        None => error,
+    })
+}
+
+async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
+    let Some(Json::String(name)) = params.remove("name") else { return Outcome::invalid("name is not a string") };
+    let arguments = match params.remove("arguments") {
+        None => Json::Object(Object::new()),
+        Some(arguments @ Json::Object(_)) => arguments,
+        Some(_) => return Outcome::invalid("arguments is not an object"),
+    };
+    if let Some(framework) = view.framework.as_ref().filter(|_| name == super::framework::AGENT) {
+        return match framework.call(view, &arguments, exchange.party, exchange.cancel).await {
+            Some(result) => Outcome::own(result),
+            None => Outcome::Nothing,
+        };
+    }
+    let unknown = || Outcome::Error(RpcError::new(-32602, format!("Unknown tool: {name}")));
+    let (permit, rule) = match view.guard.decide(&view.caller, &name, arguments).await {
+        Decided::Allowed(permit, rule) => (permit, rule),
+        Decided::Unknown => return unknown(),
+        Decided::Denied(denial) => {
+            warn!(caller = %view.caller.who, tool = name, "{}", denial.for_person());
+            // A hidden and an unknown tool look the same.
+            let hidden = !view.guard.is_visible(&view.caller, &name);
+            return if hidden { unknown() } else { Outcome::own(error_result(&denial.for_model())) };
+        }
+    };
+    info!(caller = %view.caller.who, tool = name, "allowed by {rule}");
+    let server = permit.what().tool.server.clone();
+    match view.guard.perform(&view.caller, permit, params, exchange).await {
+        Ok(mut reply) => {
+            if reply.kind == Kind::Other {
+                seal_task(view, &server, &name, &mut reply.result);
+            }
+            Outcome::Reply(reply)
+        }
+        Err(McpError::Cancelled) => Outcome::Nothing,
+        Err(McpError::Rpc(error)) => Outcome::Error(error),
+        Err(other) => {
+            warn!(caller = %view.caller.who, tool = name, "{other}");
+            Outcome::own(error_result(&format!("{name}: {other}")))
+        }
+    }
+}
+
+/// A task's id, good for this principal only.
+fn seal_task(view: &View, server: &Name, tool: &str, result: &mut Json) {
+    let Some(task) = result.as_object_mut() else { return };
+    let Some(Json::String(id)) = task.get("taskId") else { return };
+    let value = Json::object([("s", server.as_str().into()), ("t", tool.into()), ("i", id.as_str().into())]);
+    let sealed = view.seal.seal("task", &view.caller.principal, &value);
+    task.set("taskId", sealed);
+}
+
+/// `tasks/get`, `tasks/update`, `tasks/cancel` of the extension.
+pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) -> Outcome {
+    let own = match OwnMeta::take(&mut asking.params) {
+        Ok(own) => own,
+        Err(error) => return Outcome::Error(error),
+    };
+    if !own.has_tasks() {
+        let needs = Json::object([("extensions", Json::object([(TASKS, Json::Object(Object::new()))]))]);
+        let data = Json::object([("requiredCapabilities", needs)]);
+        return Outcome::Error(RpcError::new(-32021, format!("{method} needs the extension {TASKS}")).with_data(data));
+    }
+    let Some(Json::String(sealed)) = asking.params.remove("taskId") else {
+        return Outcome::invalid("taskId is not a string");
+    };
+    let opened = view.seal.open("task", &view.caller.principal, &sealed);
+    let text = |key: &str| opened.as_ref().and_then(|o| o.get(key)).and_then(Json::as_str).map(str::to_owned);
+    let (Some(server), Some(tool), Some(id)) = (text("s"), text("t"), text("i")) else {
+        return Outcome::Error(RpcError::new(-32602, "Unknown task"));
+    };
+    let Ok(server) = Name::try_from(server.as_str()) else {
+        return Outcome::Error(RpcError::new(-32602, "Unknown task"));
+    };
+    let channel = Channel { sink: asking.sink.clone(), token: None, level: None };
+    let party = Parked::new(view.caller.principal.clone(), own.capabilities, channel);
+    let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Relay };
+    let place = (server.clone(), tool.clone(), id);
+    match view.guard.task(&view.caller, method, place, asking.params, exchange).await {
+        Ok(mut reply) => {
+            seal_task(view, &server, &tool, &mut reply.result);
+            Outcome::Reply(reply)
+        }
+        Err(Refused::Unknown) => Outcome::Error(RpcError::new(-32602, "Unknown task")),
+        Err(refused) => refusal(refused, None),
+    }
+}

@@ -1,0 +1,240 @@
+//! What a client is told unasked: changes of *its* lists, of resources it watches, and what
+//! servers log. Legacy clients hear it on their standing stream, modern ones on the streams of
+//! `subscriptions/listen`, which say what they want.
+
+use super::View;
+use super::conversation::Conversation;
+use crate::servers::{Said, Watch, What};
+use adapters::mcp::{Message, meta};
+use futures_util::Stream;
+use policies::json::{Json, Object};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+
+/// A storm of changes is one change.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// What the lists of a view look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint([u64; 3]);
+
+const LISTS: [(&str, &str); 3] = [
+    ("toolsListChanged", "notifications/tools/list_changed"),
+    ("promptsListChanged", "notifications/prompts/list_changed"),
+    ("resourcesListChanged", "notifications/resources/list_changed"),
+];
+
+impl Fingerprint {
+    pub(super) fn of(view: &View) -> Self {
+        let (guard, caller) = (&view.guard, &view.caller);
+        let offers = guard.servers.manifests.offers();
+        let mut hashers = [(); 3].map(|()| DefaultHasher::new());
+        for tool in guard.visible(caller) {
+            (&tool.name, &tool.hash).hash(&mut hashers[0]);
+        }
+        for (name, prompt) in offers.prompts.iter().filter(|(_, p)| guard.sees_prompt(caller, p)) {
+            (name, Json::Object(prompt.definition.clone()).to_text()).hash(&mut hashers[1]);
+        }
+        let resources = offers.resources.iter().chain(&offers.templates);
+        for (uri, resource) in resources.filter(|(_, r)| guard.sees_resources(caller, &r.server)) {
+            (uri, Json::Object(resource.definition.clone()).to_text()).hash(&mut hashers[2]);
+        }
+        Self(hashers.map(|h| h.finish()))
+    }
+}
+
+/// Who listens, and for what.
+enum Listener {
+    Legacy(Arc<Conversation>),
+    Modern { lists: [bool; 3], watches: BTreeMap<String, Watch>, id: Json },
+}
+
+/// Everything one stream needs.
+struct Feed {
+    view: View,
+    version: watch::Receiver<u64>,
+    said: broadcast::Receiver<Arc<Said>>,
+    seen: Fingerprint,
+    listener: Listener,
+    ready: VecDeque<Message>,
+}
+
+/// What a legacy client hears on its standing stream. A new one first hears what it missed
+/// since the last.
+pub(super) fn standing(view: View, conversation: Arc<Conversation>) -> impl Stream<Item = Message> + Send + 'static {
+    let mut missed = VecDeque::new();
+    let before = *conversation.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let again = before.is_some();
+    if again {
+        for uri in conversation.watched() {
+            missed.push_back(updated(uri, Object::new()));
+        }
+    }
+    let seen = before.unwrap_or_else(|| Fingerprint::of(&view));
+    *conversation.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    let mut feed = Feed::new(view, seen, Listener::Legacy(conversation));
+    feed.ready = missed;
+    feed.compare();
+    feed.stream()
+}
+
+/// `subscriptions/listen`: the acknowledgement first, then what was asked for, then, if the
+/// door closes, the answer. Resources this client may not read are left out, as unknown ones.
+pub(super) async fn listen(view: View, id: Json, params: &Object) -> impl Stream<Item = Message> + Send + use<> {
+    let wanted = params.get("notifications").and_then(Json::as_object).cloned().unwrap_or_default();
+    let lists = LISTS.map(|(key, _)| wanted.get(key).and_then(Json::as_bool) == Some(true));
+    let uris = wanted.get("resourceSubscriptions").and_then(Json::as_array).unwrap_or_default();
+    let uris: Vec<&str> = uris.iter().filter_map(Json::as_str).take(1_000).collect();
+    // Whoever is to hear of changes must have been listed before.
+    view.guard.servers.ensure_listed(&view.caller, super::lists::LIST_PATIENCE).await;
+    let watched = uris.into_iter().map(|uri| {
+        let watching = view.guard.watch(&view.caller, uri, crate::servers::Abilities::default());
+        async move { Some((uri.to_owned(), watching.await.ok()?.0)) }
+    });
+    let watched = futures_util::future::join_all(watched);
+    let watched = tokio::time::timeout(super::lists::LIST_PATIENCE, watched).await.unwrap_or_default();
+    let watches: BTreeMap<String, Watch> = watched.into_iter().flatten().collect();
+    let mut accepted = Object::new();
+    for ((key, _), on) in LISTS.iter().zip(lists) {
+        if on {
+            accepted.set(*key, true);
+        }
+    }
+    if wanted.get("resourceSubscriptions").is_some() {
+        accepted.set("resourceSubscriptions", watches.keys().map(|u| u.as_str().into()).collect::<Vec<Json>>());
+    }
+    let mut params = Object::new();
+    params.set("notifications", accepted);
+    let method = "notifications/subscriptions/acknowledged".to_owned();
+    let seen = Fingerprint::of(&view);
+    let mut feed = Feed::new(view, seen, Listener::Modern { lists, watches, id: id.clone() });
+    feed.push(Message::Notification { method, params });
+    feed.stream()
+}
+
+fn updated(uri: String, mut params: Object) -> Message {
+    params.set("uri", uri);
+    Message::Notification { method: "notifications/resources/updated".into(), params }
+}
+
+impl Feed {
+    fn new(view: View, seen: Fingerprint, listener: Listener) -> Self {
+        let version = view.guard.servers.manifests.version();
+        let said = view.guard.servers.listen();
+        Self { view, version, said, seen, listener, ready: VecDeque::new() }
+    }
+
+    fn stream(self) -> impl Stream<Item = Message> + Send + 'static {
+        let stop = self.view.guard.servers.stop.clone();
+        futures_util::stream::unfold((Some(self), stop), |(feed, stop)| async move {
+            let mut feed = feed?;
+            loop {
+                if let Some(message) = feed.ready.pop_front() {
+                    return Some((message, (Some(feed), stop)));
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return Some((feed.last()?, (None, stop))),
+                    () = feed.hear() => {}
+                }
+            }
+        })
+    }
+
+    /// The answer to `subscriptions/listen`, when the door closes.
+    fn last(&self) -> Option<Message> {
+        let Listener::Modern { id, .. } = &self.listener else { return None };
+        let own = Json::object([(meta::SUBSCRIPTION_ID, id.clone())]);
+        let result = Json::object([("resultType", "complete".into()), ("_meta", own)]);
+        Some(Message::Response { id: id.clone(), outcome: Ok(result) })
+    }
+
+    /// Waits for something that may concern this listener.
+    async fn hear(&mut self) {
+        tokio::select! {
+            changed = self.version.changed() => {
+                if changed.is_err() {
+                    return std::future::pending().await;
+                }
+                tokio::time::sleep(DEBOUNCE).await;
+                self.version.mark_unchanged();
+                self.compare();
+            }
+            said = self.said.recv() => match said {
+                Ok(said) => self.said(&said),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.missed(),
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Tells of lists that look different now.
+    fn compare(&mut self) {
+        let now = Fingerprint::of(&self.view);
+        let before = std::mem::replace(&mut self.seen, now);
+        if let Listener::Legacy(conversation) = &self.listener {
+            *conversation.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
+        for (at, (_, method)) in LISTS.iter().enumerate() {
+            let wanted = match &self.listener {
+                Listener::Legacy(_) => true,
+                Listener::Modern { lists, .. } => lists[at],
+            };
+            if wanted && now.0[at] != before.0[at] {
+                self.push(Message::Notification { method: (*method).to_owned(), params: Object::new() });
+            }
+        }
+    }
+
+    fn said(&mut self, said: &Said) {
+        if !said.is_for(&self.view.caller) {
+            return;
+        }
+        match &said.what {
+            What::Log(params) => {
+                // A modern client hears log lines on the stream of its own request only.
+                if let Listener::Legacy(conversation) = &self.listener
+                    && conversation.wants(params)
+                {
+                    let method = "notifications/message".to_owned();
+                    self.push(Message::Notification { method, params: params.clone() });
+                }
+            }
+            What::Updated(params) => {
+                let offers = self.view.guard.servers.manifests.offers();
+                let uri = params.get("uri").and_then(Json::as_str).unwrap_or("");
+                let Some(uri) = offers.uris.outside(&said.server, uri) else { return };
+                let wanted = match &self.listener {
+                    Listener::Legacy(conversation) => conversation.watches(&uri),
+                    Listener::Modern { watches, .. } => watches.contains_key(&uri),
+                };
+                if wanted {
+                    self.push(updated(uri, params.clone()));
+                }
+            }
+        }
+    }
+
+    /// Too much was said to follow: every watched resource may have changed.
+    fn missed(&mut self) {
+        let uris = match &self.listener {
+            Listener::Legacy(conversation) => conversation.watched(),
+            Listener::Modern { watches, .. } => watches.keys().cloned().collect(),
+        };
+        uris.into_iter().for_each(|uri| self.push(updated(uri, Object::new())));
+    }
+
+    fn push(&mut self, mut message: Message) {
+        if let (Listener::Modern { id, .. }, Message::Notification { params, .. }) = (&self.listener, &mut message) {
+            let mut own = match params.remove("_meta") {
+                Some(Json::Object(own)) => own,
+                _ => Object::new(),
+            };
+            own.set(meta::SUBSCRIPTION_ID, id.clone());
+            params.set("_meta", own);
+        }
+        self.ready.push_back(message);
+    }
+}

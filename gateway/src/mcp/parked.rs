@@ -1,0 +1,224 @@
+//! Calls of modern clients that a legacy server has questions about. A modern client cannot be
+//! asked; it gets the questions as the answer (`input_required`) and comes again. Meanwhile the
+//! call to the server stands, parked.
+//!
+//! ```text
+//!   running ──(result)──▶ done ──▶ answered, gone
+//!      │  ▲                 ▲
+//!      ▼  │ all answered    │
+//!   questions ─▶ input_required ─(10 min without the client)─▶ cancelled, gone
+//! ```
+
+use super::Sink;
+use super::call::Outcome;
+use super::conversation::{QUESTION_LIMIT, forward};
+use crate::servers::Level;
+use adapters::mcp::{Party, RpcError};
+use async_trait::async_trait;
+use policies::json::{Json, Object};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Parked calls of one principal, and of all.
+const MAX_OWN: usize = 64;
+const MAX_ALL: usize = 2_000;
+
+/// All parked calls of a door.
+#[derive(Default)]
+pub(crate) struct Parking {
+    calls: Mutex<HashMap<u64, Arc<Parked>>>,
+    next: AtomicU64,
+}
+
+/// A call that may be parked.
+pub(super) struct Parked {
+    principal: Arc<str>,
+    capabilities: Object,
+    /// Where the request that waits now hears of progress.
+    channel: Mutex<Channel>,
+    state: Mutex<State>,
+    changed: Notify,
+    /// Ends the call to the server.
+    pub(super) cancel: CancellationToken,
+}
+
+/// The request a parked call speaks through.
+pub(super) struct Channel {
+    pub(super) sink: Sink,
+    pub(super) token: Option<Json>,
+    pub(super) level: Option<Level>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    questions: BTreeMap<String, Question>,
+    outcome: Option<Outcome>,
+    taken: bool,
+}
+
+struct Question {
+    method: String,
+    params: Object,
+    answer: oneshot::Sender<Json>,
+}
+
+/// What came of waiting.
+pub(super) enum Waited {
+    /// The answer.
+    Done(Outcome),
+    /// Questions, as `inputRequests`.
+    Asked(Object),
+    /// The caller went away.
+    Gone,
+}
+
+impl Parking {
+    /// Gives a call a place to be found again.
+    pub(super) fn park(&self, call: &Arc<Parked>) -> Result<u64, RpcError> {
+        let mut calls = lock(&self.calls);
+        if let Some((id, _)) = calls.iter().find(|(_, other)| Arc::ptr_eq(other, call)) {
+            return Ok(*id);
+        }
+        let own = calls.values().filter(|c| c.principal == call.principal).count();
+        if own >= MAX_OWN || calls.len() >= MAX_ALL {
+            return Err(RpcError::new(-32603, "too many calls wait for answers; answer or drop some first"));
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        calls.insert(id, call.clone());
+        Ok(id)
+    }
+    pub(super) fn find(&self, id: u64) -> Option<Arc<Parked>> {
+        lock(&self.calls).get(&id).cloned()
+    }
+    pub(super) fn leave(&self, call: &Arc<Parked>) {
+        lock(&self.calls).retain(|_, other| !Arc::ptr_eq(other, call));
+    }
+}
+
+impl Parked {
+    pub(super) fn new(principal: Arc<str>, capabilities: Object, channel: Channel) -> Arc<Self> {
+        Arc::new(Self {
+            principal,
+            capabilities,
+            channel: Mutex::new(channel),
+            state: Mutex::default(),
+            changed: Notify::new(),
+            cancel: CancellationToken::new(),
+        })
+    }
+    /// From now on it speaks through another request.
+    pub(super) fn speak_through(&self, channel: Channel) {
+        *lock(&self.channel) = channel;
+    }
+    /// The call to the server ended; kept until it is picked up, or nobody comes.
+    pub(super) async fn finish(&self, outcome: Outcome) {
+        lock(&self.state).outcome = Some(outcome);
+        self.changed.notify_waiters();
+        let picked_up = async {
+            loop {
+                let changed = self.changed.notified();
+                if lock(&self.state).taken {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _ = tokio::time::timeout(QUESTION_LIMIT, picked_up).await;
+    }
+    /// Waits for the result or for questions.
+    pub(super) async fn wait(&self, cancel: &CancellationToken) -> Waited {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = lock(&self.state);
+                if let Some(outcome) = state.outcome.take() {
+                    state.taken = true;
+                    self.changed.notify_waiters();
+                    return Waited::Done(outcome);
+                }
+                if !state.questions.is_empty() {
+                    return Waited::Asked(state.questions.iter().map(|(k, q)| (k.clone(), q.to_json())).collect());
+                }
+            }
+            tokio::select! {
+                () = changed => {}
+                () = cancel.cancelled() => {
+                    self.cancel.cancel();
+                    return Waited::Gone;
+                }
+            }
+        }
+    }
+    /// Delivers the answers of a retry; what is not answered stays asked.
+    pub(super) fn answer(&self, answers: &Object) -> Result<(), RpcError> {
+        if let Some((key, _)) = answers.iter().find(|(_, a)| a.as_object().is_none()) {
+            return Err(RpcError::new(-32602, format!("Invalid params: inputResponses.{key} is not an object")));
+        }
+        let mut state = lock(&self.state);
+        for (key, answer) in answers.iter() {
+            if let Some(question) = state.questions.remove(key) {
+                let _ = question.answer.send(answer.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Question {
+    fn to_json(&self) -> Json {
+        let mut out = Object::new();
+        out.set("method", self.method.as_str());
+        if !self.params.is_empty() || self.method != "roots/list" {
+            out.set("params", self.params.clone());
+        }
+        out.into()
+    }
+}
+
+#[async_trait]
+impl Party for Parked {
+    fn notify(&self, method: &str, params: Object) {
+        let channel = lock(&self.channel);
+        let wants = |message: &Object| channel.level.is_some_and(|l| l.admits(message));
+        forward(&channel.sink, channel.token.as_ref(), method, params, wants);
+    }
+    async fn ask(&self, method: &str, mut params: Object) -> Result<Json, RpcError> {
+        // 2026-07-28 knows no id of an elicitation.
+        params.remove("elicitationId");
+        let (answer, answered) = oneshot::channel();
+        let key = {
+            let mut state = lock(&self.state);
+            state.next += 1;
+            let key = format!("question-{}", state.next);
+            state.questions.insert(key.clone(), Question { method: method.to_owned(), params, answer });
+            key
+        };
+        self.changed.notify_waiters();
+        let answer = tokio::time::timeout(QUESTION_LIMIT, answered).await;
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => {
+                lock(&self.state).questions.remove(&key);
+                self.cancel.cancel();
+                Err(RpcError::new(-32603, format!("no answer within {} s", QUESTION_LIMIT.as_secs())))
+            }
+        }
+    }
+    fn capabilities(&self) -> Object {
+        self.capabilities.clone()
+    }
+    fn wants_progress(&self) -> bool {
+        lock(&self.channel).token.is_some()
+    }
+    fn log_level(&self) -> Option<String> {
+        lock(&self.channel).level.map(|l| l.as_str().to_owned())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

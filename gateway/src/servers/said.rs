@@ -1,0 +1,134 @@
+//! What servers say unasked, for whoever of the doors has a listener: log lines and changes of
+//! watched resources. A listener hears only what instances of its own principal *and* sandbox
+//! say: what a process under a wider grant logs is not for a narrower view.
+
+use adapters::mcp::{Connection, McpError};
+use policies::json::{Json, Object};
+use policies::names::Name;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use subagents::run::Caller;
+use tokio::sync::broadcast;
+
+/// Things said before a slow listener misses some.
+const QUEUE: usize = 1024;
+
+/// Something a server said.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    pub(crate) server: Name,
+    principal: Arc<str>,
+    sandbox: Arc<str>,
+    pub(crate) what: What,
+}
+
+/// What it said.
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    /// `notifications/message`
+    Log(Object),
+    /// `notifications/resources/updated`; the server's own address, with what else it said.
+    Updated(Object),
+}
+
+impl Said {
+    /// Whether it is for this caller.
+    pub(crate) fn is_for(&self, caller: &Caller) -> bool {
+        *self.principal == *caller.principal && *self.sandbox == *caller.sandbox
+    }
+}
+
+/// Severities of log messages (RFC 5424), least severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Level(u8);
+
+const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+impl Level {
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        LEVELS.iter().position(|l| *l == word).map(|at| Self(at as u8))
+    }
+    pub(crate) fn as_str(self) -> &'static str {
+        LEVELS[usize::from(self.0)]
+    }
+    /// Whether a log message is at least this severe; one without a level is.
+    pub(crate) fn admits(self, message: &Object) -> bool {
+        let level = message.get("level").and_then(Json::as_str).and_then(Level::parse);
+        level.is_none_or(|l| l >= self)
+    }
+}
+
+pub(super) struct Board {
+    out: broadcast::Sender<Arc<Said>>,
+    /// The least severe level somebody wanted, by principal and sandbox.
+    levels: Mutex<HashMap<(Arc<str>, Arc<str>), Level>>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { out: broadcast::channel(QUEUE).0, levels: Mutex::default() }
+    }
+}
+
+impl Board {
+    pub(super) fn say(&self, server: &Name, caller: &Caller, what: What) {
+        let (principal, sandbox) = (caller.principal.clone(), caller.sandbox.clone());
+        // Nobody listening is no failure.
+        let _ = self.out.send(Arc::new(Said { server: server.clone(), principal, sandbox, what }));
+    }
+    pub(super) fn updated(&self, server: &Name, caller: &Caller, uri: &str) {
+        let mut params = Object::new();
+        params.set("uri", uri);
+        self.say(server, caller, What::Updated(params));
+    }
+    pub(super) fn level(&self, caller: &Caller) -> Option<Level> {
+        lock(&self.levels).get(&(caller.principal.clone(), caller.sandbox.clone())).copied()
+    }
+}
+
+pub(super) async fn set_level(connection: &Connection, level: Level) -> Result<Json, McpError> {
+    let mut params = Object::new();
+    params.set("level", level.as_str());
+    let limits =
+        adapters::mcp::Exchange { limit: std::time::Duration::from_secs(10), ..adapters::mcp::Exchange::default() };
+    connection.request("logging/setLevel", params, &[], limits).await.map(|reply| reply.result)
+}
+
+impl super::Servers {
+    /// Everything said from now on.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Arc<Said>> {
+        self.said.out.subscribe()
+    }
+    /// Has legacy servers log from `level` up for this caller; never less than somebody else
+    /// under the same grant wanted. Each listener filters for itself.
+    pub(crate) async fn want_level(&self, caller: &Caller, level: Level) {
+        let key = (caller.principal.clone(), caller.sandbox.clone());
+        {
+            let mut levels = lock(&self.said.levels);
+            match levels.get(&key) {
+                Some(known) if *known <= level => return,
+                _ => drop(levels.insert(key, level)),
+            }
+        }
+        let live = self.entries.values().flat_map(|e| e.live_for(caller)).collect::<Vec<_>>();
+        for attachment in live {
+            let connection = attachment.connection();
+            if connection.era() == adapters::mcp::Era::Legacy && connection.can("logging") {
+                let _ = set_level(connection, level).await;
+            }
+        }
+    }
+}
+
+impl super::Entry {
+    fn live_for(&self, caller: &Caller) -> Vec<Arc<adapters::mcp::Attachment>> {
+        let slots = lock(&self.slots);
+        let own =
+            slots.values().filter(|s| *s.caller.principal == *caller.principal && *s.caller.sandbox == *caller.sandbox);
+        own.filter_map(|s| s.live()).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

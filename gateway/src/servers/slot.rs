@@ -1,0 +1,145 @@
+//! The place of one instance: who it is for, whether it lives, and what it is watched for.
+
+use super::{Abilities, Servers};
+use adapters::mcp::{Attachment, Watched};
+use policies::names::Name;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use subagents::run::Caller;
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// A server that returns is found within this, so it is short; starts are made on demand only.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Which instance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) principal: Arc<str>,
+    pub(super) sandbox: Arc<str>,
+    pub(super) abilities: Abilities,
+}
+
+pub(super) struct Slot {
+    pub(super) caller: Caller,
+    pub(super) abilities: Abilities,
+    pub(super) state: tokio::sync::Mutex<Trying>,
+    live: Mutex<Option<Arc<Attachment>>>,
+    used: Mutex<Instant>,
+    /// What is watched, by how many.
+    watched: Mutex<BTreeMap<String, (Watched, usize)>>,
+}
+
+/// How starting went.
+#[derive(Default)]
+pub(super) struct Trying {
+    pub(super) failed: Option<(Instant, String)>,
+    failures: u32,
+}
+
+impl Trying {
+    /// Waits until it may be tried again.
+    pub(super) async fn wait_turn(&self) {
+        if let Some((at, _)) = &self.failed {
+            let wait = MAX_BACKOFF.min(FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)));
+            tokio::time::sleep_until((*at + wait).into()).await;
+        }
+    }
+    pub(super) fn worked(&mut self) {
+        *self = Self::default();
+    }
+    pub(super) fn did_not(&mut self, why: &str) {
+        self.failures += 1;
+        self.failed = Some((Instant::now(), why.to_owned()));
+    }
+}
+
+impl Slot {
+    pub(super) fn new(caller: Caller, abilities: Abilities) -> Self {
+        Self {
+            caller,
+            abilities,
+            state: tokio::sync::Mutex::default(),
+            live: Mutex::default(),
+            used: Mutex::new(Instant::now()),
+            watched: Mutex::default(),
+        }
+    }
+    pub(super) fn touch(&self) {
+        *lock(&self.used) = Instant::now();
+    }
+    pub(super) fn used(&self) -> Instant {
+        *lock(&self.used)
+    }
+    pub(super) fn live(&self) -> Option<Arc<Attachment>> {
+        lock(&self.live).clone().filter(|a| a.alive())
+    }
+    pub(super) fn set(&self, attachment: Arc<Attachment>) {
+        *lock(&self.live) = Some(attachment);
+    }
+    /// Lets go of an instance that ended; whether there was one.
+    pub(super) fn ended(&self) -> bool {
+        lock(&self.live).take().is_some()
+    }
+    /// Whether it is in use, was used within `idle`, or is watched.
+    pub(super) fn is_needed(&self, idle: Duration) -> bool {
+        let busy = lock(&self.live).as_ref().is_some_and(|a| Arc::strong_count(a) > 1);
+        busy || self.used().elapsed() < idle || !lock(&self.watched).is_empty() || self.state.try_lock().is_err()
+    }
+    pub(super) fn watched(&self) -> Vec<Watched> {
+        lock(&self.watched).values().map(|(w, _)| w.clone()).collect()
+    }
+}
+
+/// Somebody watches a resource; dropping it ends that.
+pub(crate) struct Watch {
+    servers: Arc<Servers>,
+    slot: Arc<Slot>,
+    watched: Watched,
+}
+
+impl Servers {
+    /// Watches a resource of a caller's instance.
+    ///
+    /// # Errors
+    /// Why it cannot be watched.
+    pub(crate) async fn watch(
+        self: &Arc<Self>,
+        server: &Name,
+        caller: &Caller,
+        abilities: Abilities,
+        watched: Watched,
+    ) -> Result<(Watch, policies::json::Json), adapters::mcp::McpError> {
+        use adapters::mcp::McpError;
+        let entry = self.entries.get(server).ok_or_else(|| McpError::Unreachable(format!("no server {server}")))?;
+        let slot = entry.slot(caller, abilities);
+        let attachment = self.live(entry, &slot).await.map_err(McpError::Unreachable)?;
+        let answer = attachment.watch(&watched).await?;
+        let mut all = lock(&slot.watched);
+        all.entry(watched.uri().to_owned()).or_insert_with(|| (watched.clone(), 0)).1 += 1;
+        drop(all);
+        Ok((Watch { servers: self.clone(), slot, watched }, answer))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut all = lock(&self.slot.watched);
+        let last = match all.get_mut(self.watched.uri()) {
+            Some((_, count)) if *count > 1 => {
+                *count -= 1;
+                false
+            }
+            _ => all.remove(self.watched.uri()).is_some(),
+        };
+        drop(all);
+        if let Some(attachment) = self.slot.live().filter(|_| last) {
+            let watched = self.watched.clone();
+            self.servers.tasks.spawn(async move { attachment.unwatch(&watched).await });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
