@@ -37,6 +37,17 @@ const STEPS: [Step; 7] = [
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, era, transport] = &wanted[..]
+        && word == "fixture"
+    {
+        return match conformance::fixture::run(era, transport) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("conformance: {e}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(unknown) = wanted.iter().find(|w| !STEPS.iter().any(|(name, ..)| name == w)) {
         let names: Vec<&str> = STEPS.iter().map(|(name, ..)| *name).collect();
         eprintln!("conformance: there is no step {unknown:?}; the steps are {}", names.join(", "));

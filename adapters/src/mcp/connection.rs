@@ -148,6 +148,9 @@ impl Connection {
     pub fn can(&self, capability: &str) -> bool {
         self.core.capability(capability).is_some()
     }
+    pub(super) fn occupied(&self) -> bool {
+        self.core.questions.occupied()
+    }
     /// Whether it still answers, in the era it did.
     pub fn alive(&self) -> bool {
         let up = match &self.core.link {

@@ -141,6 +141,11 @@ impl Attachment {
         }
         Err(McpError::Protocol(format!("{method} has more than {MAX_PAGES} pages")))
     }
+    /// Whether a call that may be asked something would have to wait for another's end, since
+    /// the server does not say whose call its questions are about.
+    pub fn occupied(&self) -> bool {
+        self.connection.occupied()
+    }
     /// Whether it still answers.
     pub fn alive(&self) -> bool {
         self.connection.alive()

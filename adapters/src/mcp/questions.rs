@@ -68,6 +68,10 @@ impl Questions {
         }
     }
 
+    /// Whether another call would have to wait for its turn.
+    pub(super) fn occupied(&self) -> bool {
+        self.asks.load(Ordering::Relaxed) && !lock(&self.owners).is_empty()
+    }
     /// The call of a number.
     pub(super) fn party(&self, number: u64) -> Option<Arc<dyn Party>> {
         lock(&self.owners).get(&number).map(|(party, _)| party.clone())

@@ -36,6 +36,8 @@ pub(crate) use slot::Watch;
 
 /// An instance unused for this long is ended.
 const IDLE: Duration = Duration::from_secs(300);
+/// Instances under one key, where a server's questions need a call to be alone.
+const MAX_LANES: u8 = 8;
 /// Instances of one server at a time; the one idle longest makes room.
 const MAX_INSTANCES: usize = 64;
 
@@ -223,7 +225,7 @@ impl Servers {
 
 impl Entry {
     fn slot(&self, caller: &Caller, abilities: Abilities) -> Arc<Slot> {
-        let key = Key {
+        let mut key = Key {
             principal: caller.principal.clone(),
             // An HTTP server is no process of ours, so its sandbox distinguishes nothing.
             sandbox: match self.spec.transport {
@@ -232,8 +234,16 @@ impl Entry {
             },
             // A modern server is told with each request.
             abilities: if *lock(&self.era) == Some(Era::Modern) { Abilities::default() } else { abilities },
+            lane: 0,
         };
         let mut slots = lock(&self.slots);
+        if key.abilities != Abilities::default() {
+            let free = |lane: u8| {
+                let slot = slots.get(&Key { lane, ..key.clone() });
+                slot.and_then(|s| s.live()).is_none_or(|live| !live.occupied())
+            };
+            key.lane = (0..MAX_LANES).find(|lane| free(*lane)).unwrap_or(0);
+        }
         if slots.len() >= MAX_INSTANCES && !slots.contains_key(&key) {
             let idle = slots.iter().filter(|(_, s)| Arc::strong_count(s) == 1);
             if let Some(oldest) = idle.min_by_key(|(_, s)| s.used()).map(|(k, _)| k.clone()) {

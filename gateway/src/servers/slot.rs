@@ -18,6 +18,9 @@ pub(super) struct Key {
     pub(super) principal: Arc<str>,
     pub(super) sandbox: Arc<str>,
     pub(super) abilities: Abilities,
+    /// More than one where the server asks questions without saying whose call they are about:
+    /// a call that waits for a person's answer holds up no other.
+    pub(super) lane: u8,
 }
 
 pub(super) struct Slot {
