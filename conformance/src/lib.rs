@@ -3,5 +3,6 @@
 
 pub mod fixture;
 pub mod ledger;
+pub mod official;
 pub mod pleach;
 pub mod served;

@@ -8,7 +8,7 @@ use std::time::Instant;
 /// The steps in order: a name, what it shows, what it runs.
 type Step = (&'static str, &'static str, fn(&Path) -> Result<(), String>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("fmt", "the code is formatted", |root| cargo(root, &["fmt", "--all", "--check"], &[])),
     ("build", "it builds", |root| cargo(root, &["build", "--workspace", "--all-targets"], &[])),
     ("clippy", "no lint, warnings denied", |root| {
@@ -26,6 +26,11 @@ const STEPS: [Step; 7] = [
         let kits = kits_folder(root);
         cargo(root, &["test", "--workspace", "--no-fail-fast"], &[("PLEACH_KITS", &kits.display().to_string())])
     }),
+    ("mcp", "the official MCP suite passes, through the gateway and against its connector", |root| {
+        let kits = kits_folder(root);
+        conformance::official::servers(&kits)?;
+        conformance::official::clients(&kits)
+    }),
     ("quickstart", "the README's first command does the main job", |root| {
         // The binary that was just tested: a build of its own would tell nothing more.
         let exe = std::env::current_exe().map_err(|e| e.to_string())?;
@@ -37,16 +42,10 @@ const STEPS: [Step; 7] = [
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, era, transport] = &wanted[..]
-        && word == "fixture"
-    {
-        return match conformance::fixture::run(era, transport) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(e) => {
-                eprintln!("conformance: {e}");
-                ExitCode::FAILURE
-            }
-        };
+    match &wanted[..] {
+        [word, era, transport] if word == "fixture" => return ended(conformance::fixture::run(era, transport)),
+        [word, url] if word == "drive" => return ended(conformance::official::drive(url)),
+        _ => {}
     }
     if let Some(unknown) = wanted.iter().find(|w| !STEPS.iter().any(|(name, ..)| name == w)) {
         let names: Vec<&str> = STEPS.iter().map(|(name, ..)| *name).collect();
@@ -74,6 +73,17 @@ fn main() -> ExitCode {
     }
     println!("== {passed} steps passed, {failed} failed, {} s", start.elapsed().as_secs());
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How a server or client of the suite's ends.
+fn ended(outcome: Result<(), impl std::fmt::Display>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("conformance: {e}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn cargo(root: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
@@ -109,6 +119,15 @@ fn kits(root: &Path) -> Result<(), String> {
             .args(["install", "--no-audit", "--no-fund", "--silent"])
             .args(NPM)
             .current_dir(&folder))?;
+    }
+    let suite = folder.join("suite");
+    if !suite.join("node_modules/@modelcontextprotocol/conformance").exists() {
+        std::fs::create_dir_all(&suite).map_err(|e| e.to_string())?;
+        std::fs::write(suite.join("package.json"), "{\"private\":true}\n").map_err(|e| e.to_string())?;
+        run(Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--silent"])
+            .args(conformance::official::PACKAGES)
+            .current_dir(&suite))?;
     }
     let venv = folder.join("venv");
     if !venv.join("bin/mcp-server-fetch").exists() {

@@ -112,10 +112,11 @@ impl Served {
     }
     /// A request of the modern era, with all it must carry.
     pub async fn modern(&self, path: &str, method: &str, params: Value, more: &[(&str, &str)]) -> Answer {
-        let name = params["name"].as_str().unwrap_or("").to_owned();
+        let key = if method == "resources/read" { "uri" } else { "name" };
+        let name = params[key].as_str().unwrap_or("").to_owned();
         let body = modern_body(method, params).to_string();
         let mut headers = vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
-        if method == "tools/call" {
+        if matches!(method, "tools/call" | "prompts/get" | "resources/read") {
             headers.push(("mcp-name", &name));
         }
         headers.extend(more);
@@ -155,7 +156,11 @@ pub fn modern_body(method: &str, mut params: Value) -> Value {
         "io.modelcontextprotocol/clientCapabilities": {},
     });
     match params.get_mut("_meta").and_then(Value::as_object_mut) {
-        Some(meta) => meta.extend(own.as_object().cloned().unwrap_or_default()),
+        Some(meta) => {
+            for (key, value) in own.as_object().cloned().unwrap_or_default() {
+                meta.entry(key).or_insert(value);
+            }
+        }
         None => params["_meta"] = own,
     }
     json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })

@@ -272,7 +272,7 @@ impl Connection {
                 other => other,
             };
             match discovered {
-                Ok(true) => return Ok(Self::stand(core, end)),
+                Ok(true) => return Ok(Self::stand(core, end).await),
                 // Gone, not merely ignorant: a server of the first era may end at an unknown
                 // first message. The caller starts it again and says what was learnt.
                 Err(gone @ (McpError::Gone(_) | McpError::Unreachable(_))) => return Err(gone),
@@ -281,12 +281,12 @@ impl Connection {
         }
         core.era = Era::Legacy;
         core.initialize().await?;
-        Ok(Self::stand(core, end))
+        Ok(Self::stand(core, end).await)
     }
 
-    fn stand(core: Core, end: CancellationToken) -> Self {
+    async fn stand(core: Core, end: CancellationToken) -> Self {
         let core = Arc::new(core);
-        standing::start(core.clone());
+        standing::start(core.clone()).await;
         Self { core, _end: end.drop_guard() }
     }
 }

@@ -23,11 +23,13 @@ pub fn name_of<'a>(method: &str, params: &'a Object) -> Option<&'a str> {
 pub fn encode(value: &str) -> String {
     let blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
     let bytes = value.as_bytes();
-    let plain = bytes.iter().all(|b| (0x20..=0x7e).contains(b))
-        && !blank(bytes.first())
-        && !blank(bytes.last())
-        && !(value.starts_with(START) && value.ends_with(END));
-    if plain { value.to_owned() } else { format!("{START}{}{END}", BASE64_STANDARD.encode(value)) }
+    let plain =
+        bytes.iter().all(|b| (0x20..=0x7e).contains(b)) && ![bytes.first(), bytes.last()].into_iter().any(blank);
+    if plain && !(value.starts_with(START) && value.ends_with(END)) {
+        value.to_owned()
+    } else {
+        format!("{START}{}{END}", BASE64_STANDARD.encode(value))
+    }
 }
 
 /// What a header value says; `None` when its base64 is none.

@@ -18,19 +18,25 @@ use policies::json::{Json, Object};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(2);
+/// How long a connection waits for its standing stream.
+const OPENING: Duration = Duration::from_millis(700);
 
 type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Message> + Send + 'a>>;
 
-/// Starts it; it ends with the connection.
-pub(super) fn start(core: Arc<Core>) {
+/// Starts it; it ends with the connection. Waits a moment for it to stand: some servers lose
+/// what they would say on it before.
+pub(super) async fn start(core: Arc<Core>) {
+    let waits = matches!((&core.link, core.era), (Link::Http(_), Era::Legacy));
+    let (stands, standing) = oneshot::channel();
     tokio::spawn(async move {
         let end = core.end.clone();
         tokio::select! {
             () = end.cancelled() => {}
-            () = run(&core) => {}
+            () = run(&core, stands) => {}
         }
         // What a legacy server keeps for us, it may let go.
         if end.is_cancelled()
@@ -40,13 +46,16 @@ pub(super) fn start(core: Arc<Core>) {
             http.leave().await;
         }
     });
+    if waits {
+        let _ = tokio::time::timeout(OPENING, standing).await;
+    }
 }
 
-async fn run(core: &Core) {
+async fn run(core: &Core, stands: oneshot::Sender<()>) {
     match (&core.link, core.era) {
         (Link::Stdio(_), Era::Legacy) => {}
         (Link::Stdio(_), Era::Modern) => over_stdio(core).await,
-        (Link::Http(http), _) => over_http(core, http).await,
+        (Link::Http(http), _) => over_http(core, http, stands).await,
     }
     // A server without a standing stream still has a session to leave.
     core.end.cancelled().await;
@@ -79,7 +88,8 @@ fn listen(core: &Core, wanted: Object) -> (u64, Message) {
     (number, Message::Request { id: number.into(), method: "subscriptions/listen".into(), params })
 }
 
-async fn over_http(core: &Core, http: &Http) {
+async fn over_http(core: &Core, http: &Http, stands: oneshot::Sender<()>) {
+    let mut stands = Some(stands);
     let mut watched = core.watched.subscribe();
     let (mut wait, mut heard_once, mut after) = (FIRST_WAIT, false, None::<String>);
     loop {
@@ -123,6 +133,7 @@ async fn over_http(core: &Core, http: &Http) {
                     match heard {
                         Some(Heard::Open) => {
                             wait = FIRST_WAIT;
+                            stands.take().map(|stands| stands.send(()));
                             if std::mem::replace(&mut heard_once, true) {
                                 core.events.resumed();
                             }

@@ -137,7 +137,8 @@ impl Door {
             return self.begin(id, &params).await;
         }
         let refuse = |error| self.send(Message::Response { id: id.clone(), outcome: Err(error) });
-        let speaker = match (modern, lock(&self.conversation).clone()) {
+        let begun = lock(&self.conversation).clone();
+        let speaker = match (modern, begun) {
             (true, _) => Speaker::Modern,
             (false, Some(conversation)) => Speaker::Legacy(conversation),
             (false, None) if method == "ping" => Speaker::Legacy(Arc::new(Conversation::new("", &params))),

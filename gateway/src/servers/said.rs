@@ -58,10 +58,13 @@ impl Level {
     }
 }
 
+/// A principal and a sandbox.
+type Who = (Arc<str>, Arc<str>);
+
 pub(super) struct Board {
     out: broadcast::Sender<Arc<Said>>,
     /// The least severe level somebody wanted, by principal and sandbox.
-    levels: Mutex<HashMap<(Arc<str>, Arc<str>), Level>>,
+    levels: Mutex<HashMap<Who, Level>>,
 }
 
 impl Default for Board {

@@ -203,7 +203,19 @@ impl Tool {
     /// # Errors
     /// What does not fit, for the caller to correct.
     pub fn check_arguments(&self, arguments: &Json) -> Result<(), String> {
-        self.schema.check(arguments)
+        let outcome = self.schema.check(arguments);
+        // Models write null for what they leave out, and servers take it so.
+        match (&outcome, arguments) {
+            (Err(_), Json::Object(given)) if given.iter().any(|(_, v)| *v == Json::Null) => {
+                let required = self.definition.get("inputSchema").and_then(|s| s.get("required"));
+                let required = required.and_then(Json::as_array).unwrap_or_default();
+                let left_out =
+                    |key: &str, value: &Json| *value == Json::Null && !required.iter().any(|r| r.as_str() == Some(key));
+                let kept = given.iter().filter(|(k, v)| !left_out(k, v)).map(|(k, v)| (k.to_owned(), v.clone()));
+                self.schema.check(&Json::Object(kept.collect())).or(outcome)
+            }
+            _ => outcome,
+        }
     }
     /// The paths and hosts among arguments, unresolved.
     pub fn touches(&self, arguments: &Json) -> Vec<RawTouch> {
