@@ -3,6 +3,8 @@
 
 pub mod fixture;
 pub mod ledger;
+pub mod mirror;
+pub mod mirror_server;
 pub mod official;
 pub mod pleach;
 pub mod served;

@@ -44,6 +44,10 @@ fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     match &wanted[..] {
         [word, era, transport] if word == "fixture" => return ended(conformance::fixture::run(era, transport)),
+        [word, era, transport, rest @ ..] if word == "mirror" => {
+            let address = rest.first().map_or("127.0.0.1:0", String::as_str);
+            return ended(conformance::mirror::run(era, transport, address));
+        }
         [word, url] if word == "drive" => return ended(conformance::official::drive(url)),
         _ => {}
     }

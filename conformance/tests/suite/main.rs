@@ -5,6 +5,7 @@ mod bad_servers;
 mod check_command;
 mod examples;
 mod from_nothing;
+mod lossless;
 mod mcp_door;
 mod neighbours;
 mod runs;
