@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 /// A running `pleach serve`, ended when dropped.
 pub struct Served {
     child: Child,
+    client: reqwest::Client,
     /// `http://127.0.0.1:PORT`
     pub base: String,
     /// What it logged so far, and will.
@@ -76,7 +77,7 @@ impl Served {
                 kept.lock().unwrap().push_str(&(line + "\n"));
             }
         });
-        Self { child, base, log }
+        Self { child, client: Self::client(), base, log }
     }
     /// The process.
     pub fn pid(&self) -> u32 {
@@ -88,6 +89,7 @@ impl Served {
     /// When none can be made.
     pub fn client() -> reqwest::Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        // Connections belong to a runtime, and every test has its own.
         reqwest::Client::builder().no_proxy().build().unwrap()
     }
     /// Posts bytes with headers.
@@ -95,7 +97,7 @@ impl Served {
     /// # Panics
     /// When nobody answers.
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Answer {
-        let mut request = Self::client().post(format!("{}{path}", self.base)).body(body);
+        let mut request = self.client.post(format!("{}{path}", self.base)).body(body);
         let given = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         if !given("content-type") {
             request = request.header("content-type", "application/json");

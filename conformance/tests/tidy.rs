@@ -140,6 +140,7 @@ fn files_are_small_and_unsafe_stays_in_its_room() {
 fn every_spawned_task_is_accounted_for() {
     let known = [
         ("adapters/src/mcp/stdio.rs", 4, "end with the process they serve, whose end they are told"),
+        ("adapters/src/mcp/connection.rs", 1, "tells a server of a cancellation, within some seconds"),
         ("adapters/src/mcp/standing.rs", 1, "ends with the connection it listens for"),
         ("adapters/src/store/writer.rs", 1, "awaited by close"),
         ("adapters/src/builtin/bash.rs", 2, "awaited by run"),

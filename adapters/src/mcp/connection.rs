@@ -11,10 +11,10 @@ use super::wire::{LEGACY, MODERN, Message, RpcError, meta};
 use crate::sandbox::Instance;
 use policies::json::{Json, Object};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -86,40 +86,75 @@ pub enum Kind {
     Other,
 }
 
-/// Stops the clock of a request while a person is asked.
+/// The clock of a request: it stands while a person is asked.
 #[derive(Default)]
-pub(super) struct Clock(AtomicUsize);
+pub(super) struct Clock {
+    stands: Mutex<Stands>,
+    resumed: Notify,
+}
+
+#[derive(Default)]
+struct Stands {
+    questions: usize,
+    since: Option<Instant>,
+    total: Duration,
+}
 
 pub(super) struct Paused<'a>(&'a Clock);
 
 impl Clock {
     pub(super) fn pause(&self) -> Paused<'_> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        let mut stands = lock(&self.stands);
+        stands.questions += 1;
+        stands.since.get_or_insert_with(Instant::now);
         Paused(self)
     }
-    fn stands(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+    /// Ends when `limit` has passed since `began`, the time it stood not counted.
+    async fn over(&self, began: Instant, limit: Duration) {
+        loop {
+            let resumed = self.resumed.notified();
+            let (standing, until) = {
+                let stands = lock(&self.stands);
+                (stands.since.is_some(), began + limit + stands.total)
+            };
+            if standing {
+                resumed.await;
+            } else if Instant::now() >= until {
+                return;
+            } else {
+                tokio::time::sleep_until(until).await;
+            }
+        }
     }
 }
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        let mut stands = lock(&self.0.stands);
+        stands.questions -= 1;
+        if stands.questions == 0
+            && let Some(since) = stands.since.take()
+        {
+            stands.total += since.elapsed();
+        }
+        drop(stands);
+        self.0.resumed.notify_waiters();
     }
 }
 
 impl Connection {
     /// Speaks to a sandboxed process on its standard streams. `known` is the era it spoke last
-    /// time, if any; `capabilities` is what callers of this connection can be asked.
+    /// time, if any; `capabilities` is what callers of this connection can be asked, and `asks`
+    /// whether it is known to ask without saying whose call it is about.
     ///
     /// # Errors
     /// When it ends, stays silent, or speaks no MCP.
     pub async fn stdio(
         instance: Instance,
-        known: Option<Era>,
+        (known, asks): (Option<Era>, bool),
         capabilities: Object,
         events: Arc<dyn Events>,
     ) -> Result<Self, McpError> {
-        let questions = Arc::new(Questions::default());
+        let questions = Questions::new(asks);
         let stdio = Stdio::start(instance, events.clone(), questions.clone())?;
         Self::handshake(Link::Stdio(stdio), known, capabilities, events, questions).await
     }
@@ -129,12 +164,12 @@ impl Connection {
     /// When it cannot be reached or speaks no MCP.
     pub async fn http(
         target: HttpTarget,
-        known: Option<Era>,
+        (known, asks): (Option<Era>, bool),
         capabilities: Object,
         events: Arc<dyn Events>,
     ) -> Result<Self, McpError> {
         let link = Link::Http(Box::new(Http::new(target)));
-        Self::handshake(link, known, capabilities, events, Arc::default()).await
+        Self::handshake(link, known, capabilities, events, Questions::new(asks)).await
     }
     /// The era it speaks.
     pub fn era(&self) -> Era {
@@ -157,7 +192,11 @@ impl Connection {
             Link::Stdio(stdio) => stdio.alive(),
             Link::Http(_) => true,
         };
-        up && !self.core.stale.load(Ordering::Relaxed)
+        up && !self.core.stale.load(Ordering::Relaxed) && !self.core.questions.retired()
+    }
+    /// Whether it asks without saying whose call it is about.
+    pub fn asks(&self) -> bool {
+        self.core.questions.asks()
     }
 
     /// Sends a request and waits for its result, within the limits of `exchange`. `mirrored`
@@ -172,7 +211,7 @@ impl Connection {
         mirrored: &[(String, String)],
         exchange: Exchange,
     ) -> Result<Reply, McpError> {
-        let core = &*self.core;
+        let core = &self.core;
         core.fill_meta(&mut params, exchange.party.as_deref());
         let mut message = Message::Request { id: Json::Null, method: method.to_owned(), params };
         for _ in 0..MAX_ROUNDS {
@@ -250,7 +289,7 @@ impl Connection {
         questions: Arc<Questions>,
     ) -> Result<Self, McpError> {
         let end = CancellationToken::new();
-        let mut core = Core {
+        let mut core = Arc::new(Core {
             link,
             era: Era::Modern,
             capabilities,
@@ -262,7 +301,7 @@ impl Connection {
             introduction: tokio::sync::Mutex::default(),
             stale: AtomicBool::new(false),
             end: end.clone(),
-        };
+        });
         if known != Some(Era::Legacy) {
             let discovered = match core.discover().await {
                 // It refuses the revision and names it among those it speaks: it is asked again.
@@ -279,13 +318,15 @@ impl Connection {
                 _ => {}
             }
         }
-        core.era = Era::Legacy;
+        match Arc::get_mut(&mut core) {
+            Some(core) => core.era = Era::Legacy,
+            None => return Err(McpError::Protocol("the probe has not ended".into())),
+        }
         core.initialize().await?;
         Ok(Self::stand(core, end).await)
     }
 
-    async fn stand(core: Core, end: CancellationToken) -> Self {
-        let core = Arc::new(core);
+    async fn stand(core: Arc<Core>, end: CancellationToken) -> Self {
         standing::start(core.clone()).await;
         Self { core, _end: end.drop_guard() }
     }
@@ -320,34 +361,48 @@ impl Core {
 
     /// One round, over a lost session if need be.
     async fn attempt(
-        &self,
+        self: &Arc<Self>,
         message: &mut Message,
         mirrored: &[(String, String)],
         exchange: &Exchange,
     ) -> Result<Json, McpError> {
         let before = self.session();
         let outcome = match self.once(message, mirrored, exchange).await {
-            Err(McpError::SessionLost) => {
-                // The server forgot us; it did not act on the request. Introduce ourselves again.
+            Err(McpError::SessionLost { refused }) => {
+                // The server forgot us. Introduce ourselves again; and repeat what it refused.
+                // Of what it may have begun, it is not known how far it came.
                 self.reintroduce(before).await?;
+                let call = matches!(&message, Message::Request { method, .. } if method == "tools/call");
+                if !refused && call {
+                    return Err(McpError::SessionLost { refused });
+                }
                 self.once(message, mirrored, exchange).await
             }
             other => other,
         };
-        if let Err(McpError::WrongEra(_)) = &outcome {
-            self.stale.store(true, Ordering::Relaxed);
-        }
-        if let Err(McpError::Rpc(error)) = &outcome
-            && error.code() == -32022
-            && self.era == Era::Modern
-        {
-            self.stale.store(true, Ordering::Relaxed);
+        let other_era = match (&outcome, self.era) {
+            (Err(McpError::WrongEra(_)), _) => true,
+            (Err(McpError::Rpc(e)), Era::Modern) => e.code() == -32022,
+            (Err(McpError::Rpc(e)), Era::Legacy) => {
+                matches!(e.code(), -32020 | -32022) || (e.code() == -32602 && e.message().contains("protocolVersion"))
+            }
+            _ => false,
+        };
+        if other_era {
+            self.retire();
         }
         outcome
     }
 
+    /// The server speaks otherwise now: who needs it next connects anew.
+    fn retire(&self) {
+        if !self.stale.swap(true, Ordering::Relaxed) {
+            self.events.ended();
+        }
+    }
+
     async fn once(
-        &self,
+        self: &Arc<Self>,
         message: &mut Message,
         mirrored: &[(String, String)],
         exchange: &Exchange,
@@ -363,15 +418,19 @@ impl Core {
         {
             own.set(meta::PROGRESS_TOKEN, number);
         }
+        let late = || McpError::Timeout { method: method.clone(), seconds: exchange.limit.as_secs() };
         let clock = Arc::new(Clock::default());
         let (message, party) = (&*message, exchange.party.clone());
+        // Its turn first: whoever waits for it has sent nothing, and suspects nobody.
+        let mut in_flight = None;
+        if let Some(party) = party.clone().filter(|_| self.era == Era::Legacy) {
+            tokio::select! {
+                entered = self.questions.enter(number, party, clock.clone()) => in_flight = Some(entered),
+                () = exchange.cancel.cancelled() => return Err(McpError::Cancelled),
+                () = tokio::time::sleep(exchange.limit) => return Err(late()),
+            }
+        }
         let work = async {
-            let _in_flight = match &party {
-                Some(party) if self.era == Era::Legacy => {
-                    Some(self.questions.enter(number, party.clone(), clock.clone()).await)
-                }
-                _ => None,
-            };
             match &self.link {
                 Link::Stdio(stdio) => stdio.request(number, message, party).await,
                 Link::Http(http) => {
@@ -380,34 +439,32 @@ impl Core {
                 }
             }
         };
-        tokio::pin!(work);
-        let mut until = Instant::now() + exchange.limit;
-        loop {
-            tokio::select! {
-                outcome = &mut work => return outcome,
-                () = exchange.cancel.cancelled() => {
-                    self.abandon(number, "the caller cancelled").await;
-                    return Err(McpError::Cancelled);
+        tokio::select! {
+            outcome = work => {
+                if let Some(in_flight) = &mut in_flight {
+                    in_flight.answered();
                 }
-                () = tokio::time::sleep_until(until) => {}
+                outcome
             }
-            if clock.stands() {
-                until = Instant::now() + exchange.limit;
-                continue;
+            () = exchange.cancel.cancelled() => {
+                self.abandon(number, "the caller cancelled");
+                Err(McpError::Cancelled)
             }
-            self.abandon(number, "time limit").await;
-            // A server that is merely slow to start is not hung.
-            if let Link::Stdio(stdio) = &self.link
-                && method != "server/discover"
-            {
-                stdio.suspect(exchange.limit);
+            () = clock.over(Instant::now(), exchange.limit) => {
+                self.abandon(number, "time limit");
+                // A server that is merely slow to start is not hung.
+                if let Link::Stdio(stdio) = &self.link
+                    && method != "server/discover"
+                {
+                    stdio.suspect(exchange.limit);
+                }
+                Err(late())
             }
-            return Err(McpError::Timeout { method, seconds: exchange.limit.as_secs() });
         }
     }
 
     /// Tells the server that nobody waits any more. Over modern HTTP the closed stream said so.
-    async fn abandon(&self, number: u64, why: &str) {
+    fn abandon(self: &Arc<Self>, number: u64, why: &str) {
         let mut params = Object::new();
         params.set("requestId", number);
         params.set("reason", why);
@@ -417,13 +474,21 @@ impl Core {
                 stdio.forget(number);
                 stdio.notify(&message);
             }
-            Link::Http(http) if self.era == Era::Legacy => http.notify(&message).await,
+            Link::Http(_) if self.era == Era::Legacy => {
+                // Nobody waits for a server that may be hung.
+                let core = self.clone();
+                tokio::spawn(async move {
+                    if let Link::Http(http) = &core.link {
+                        http.notify(&message).await;
+                    }
+                });
+            }
             Link::Http(_) => {}
         }
     }
 
     /// Whether the server speaks the modern era.
-    async fn discover(&self) -> Result<bool, McpError> {
+    async fn discover(self: &Arc<Self>) -> Result<bool, McpError> {
         let mut params = Object::new();
         self.fill_meta(&mut params, None);
         let mut message = Message::Request { id: Json::Null, method: "server/discover".into(), params };
@@ -503,7 +568,7 @@ impl Core {
         }
         if let Err(e) = self.initialize().await {
             if matches!(e, McpError::Rpc(_) | McpError::Protocol(_)) {
-                self.stale.store(true, Ordering::Relaxed);
+                self.retire();
             }
             return Err(e);
         }

@@ -54,8 +54,11 @@ pub enum McpError {
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
     /// The server forgot the session; the connection begins a new one by itself.
-    #[error("the server no longer knows the session")]
-    SessionLost,
+    #[error("the server no longer knows the session; whether it acted is not known")]
+    SessionLost {
+        /// It said so by refusing the request, so it did not act on it.
+        refused: bool,
+    },
     /// The server does not speak the era it spoke; the next call finds out which it does.
     #[error("the server no longer speaks 2026-07-28: {0}")]
     WrongEra(String),

@@ -4,17 +4,23 @@
 //!
 //! ```text
 //!   question ─▶ held ──(one call left)──▶ that call's party is asked ─▶ answer
-//!                 └──(every call left asks, or there is none)──▶ refused: whose it is cannot be known
+//!                 └──(every call left asks, or one left unanswered)──▶ refused: whose it is cannot be known
 //! ```
+//!
+//! A call that left before its answer may still be asked about. Then nobody else is: the
+//! connection is retired, calls in flight end on it, and the next ones get another.
 
 use super::connection::Clock;
 use super::party::Party;
 use super::wire::RpcError;
 use policies::json::{Json, Object};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
+
+/// Calls that left unanswered, beyond which a connection is retired.
+const MAX_LEFT: usize = 1_000;
 
 type Owner = (Arc<dyn Party>, Arc<Clock>);
 
@@ -23,8 +29,11 @@ type Owner = (Arc<dyn Party>, Arc<Clock>);
 pub(super) struct Questions {
     owners: Mutex<HashMap<u64, Owner>>,
     held: Mutex<Vec<oneshot::Sender<Option<Owner>>>>,
+    /// Calls whose answer nobody waits for any more, and which the server may still ask about.
+    left: Mutex<HashSet<u64>>,
     /// The server asks like that, so calls take turns.
     asks: AtomicBool,
+    retired: AtomicBool,
     turns: RwLock<()>,
 }
 
@@ -32,11 +41,23 @@ pub(super) struct Questions {
 pub(super) struct InFlight<'a> {
     questions: &'a Questions,
     number: u64,
+    answered: bool,
     _alone: Option<RwLockWriteGuard<'a, ()>>,
     _shared: Option<RwLockReadGuard<'a, ()>>,
 }
 
+impl InFlight<'_> {
+    /// The server answered.
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
+    }
+}
+
 impl Questions {
+    /// For a server that is known to ask, or not.
+    pub(super) fn new(asks: bool) -> Arc<Self> {
+        Arc::new(Self { asks: AtomicBool::new(asks), ..Self::default() })
+    }
     /// Waits for the call's turn, and counts it in.
     pub(super) async fn enter(&self, number: u64, party: Arc<dyn Party>, clock: Arc<Clock>) -> InFlight<'_> {
         let alone = self.asks.load(Ordering::Relaxed);
@@ -47,7 +68,7 @@ impl Questions {
             _shared = Some(self.turns.read().await);
         }
         lock(&self.owners).insert(number, (party, clock));
-        InFlight { questions: self, number, _alone, _shared }
+        InFlight { questions: self, number, answered: false, _alone, _shared }
     }
 
     /// Asks whomever it concerns.
@@ -57,8 +78,14 @@ impl Questions {
     pub(super) async fn ask(&self, method: &str, params: Object) -> Result<Json, RpcError> {
         let (assign, assigned) = oneshot::channel();
         self.asks.store(true, Ordering::Relaxed);
-        lock(&self.held).push(assign);
-        self.settle();
+        if lock(&self.left).is_empty() {
+            lock(&self.held).push(assign);
+            self.settle();
+        } else {
+            // It may be about one of those.
+            self.retired.store(true, Ordering::Relaxed);
+            drop(assign);
+        }
         match assigned.await {
             Ok(Some((party, clock))) => {
                 let _paused = clock.pause();
@@ -68,9 +95,21 @@ impl Questions {
         }
     }
 
+    /// Whether the server asks without saying whose call it is about.
+    pub(super) fn asks(&self) -> bool {
+        self.asks.load(Ordering::Relaxed)
+    }
     /// Whether another call would have to wait for its turn.
     pub(super) fn occupied(&self) -> bool {
-        self.asks.load(Ordering::Relaxed) && !lock(&self.owners).is_empty()
+        self.asks() && !lock(&self.owners).is_empty()
+    }
+    /// Whether no further call may use the connection.
+    pub(super) fn retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+    /// The server answered a call that nobody waited for.
+    pub(super) fn late(&self, number: u64) {
+        lock(&self.left).remove(&number);
     }
     /// The call of a number.
     pub(super) fn party(&self, number: u64) -> Option<Arc<dyn Party>> {
@@ -97,12 +136,26 @@ impl Questions {
             _ => {}
         }
     }
+
+    fn leaves(&self, number: u64) {
+        // Whoever is left is not known to be the one that was meant.
+        lock(&self.held).drain(..).for_each(|h| drop(h.send(None)));
+        let mut left = lock(&self.left);
+        left.insert(number);
+        if self.asks() || left.len() > MAX_LEFT {
+            self.retired.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         lock(&self.questions.owners).remove(&self.number);
-        self.questions.settle();
+        if self.answered {
+            self.questions.settle();
+        } else {
+            self.questions.leaves(self.number);
+        }
     }
 }
 

@@ -12,16 +12,20 @@ use super::McpError;
 use super::connection::{Core, Era, Link, answer, modern_meta};
 use super::http::{Heard, Http};
 use super::wire::Message;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt};
 use policies::json::{Json, Object};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::oneshot;
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// The same for a server that cannot be reached.
+const AWAY_WAIT: Duration = Duration::from_secs(2);
+/// A stream that stood so long was worth having.
+const STOOD: Duration = Duration::from_secs(5);
 /// How long a connection waits for its standing stream.
 const OPENING: Duration = Duration::from_millis(700);
 
@@ -51,7 +55,7 @@ pub(super) async fn start(core: Arc<Core>) {
     }
 }
 
-async fn run(core: &Core, stands: oneshot::Sender<()>) {
+async fn run(core: &Arc<Core>, stands: oneshot::Sender<()>) {
     match (&core.link, core.era) {
         (Link::Stdio(_), Era::Legacy) => {}
         (Link::Stdio(_), Era::Modern) => over_stdio(core).await,
@@ -88,10 +92,11 @@ fn listen(core: &Core, wanted: Object) -> (u64, Message) {
     (number, Message::Request { id: number.into(), method: "subscriptions/listen".into(), params })
 }
 
-async fn over_http(core: &Core, http: &Http, stands: oneshot::Sender<()>) {
+async fn over_http(core: &Arc<Core>, http: &Http, stands: oneshot::Sender<()>) {
     let mut stands = Some(stands);
     let mut watched = core.watched.subscribe();
-    let (mut wait, mut heard_once, mut after) = (FIRST_WAIT, false, None::<String>);
+    let (mut wait, mut missed, mut after) = (FIRST_WAIT, false, None::<String>);
+    let mut lost = None;
     loop {
         let message = match core.era {
             Era::Legacy => None,
@@ -109,57 +114,76 @@ async fn over_http(core: &Core, http: &Http, stands: oneshot::Sender<()>) {
         let before = core.session();
         match http.stand(message.as_ref(), after.take().as_deref()).await {
             Ok(stream) => {
-                let mut stream = std::pin::pin!(stream);
-                let mut retry = None;
-                let mut answers: FuturesUnordered<Answering<'_>> = FuturesUnordered::new();
-                loop {
-                    let heard = tokio::select! {
-                        heard = stream.next() => heard,
-                        Some(answer) = answers.next() => {
-                            http.notify(&answer).await;
-                            continue;
-                        }
-                        changed = watched.changed(), if core.era == Era::Modern => {
-                            if changed.is_err() { return }
-                            let Some(wanted) = filter(core, &watched.borrow_and_update()) else { break };
-                            // The new stream stands before the old one is let go.
-                            if let Ok(new) = http.stand(Some(&listen(core, wanted).1), None).await {
-                                stream.set(new);
-                                heard_once = false;
-                            }
-                            continue;
-                        }
-                    };
-                    match heard {
-                        Some(Heard::Open) => {
-                            wait = FIRST_WAIT;
-                            stands.take().map(|stands| stands.send(()));
-                            if std::mem::replace(&mut heard_once, true) {
-                                core.events.resumed();
-                            }
-                        }
-                        Some(Heard::Message(Message::Notification { method, params })) => {
-                            core.heard(&method, params);
-                        }
-                        Some(Heard::Message(Message::Request { id, method, params })) => {
-                            answers.push(Box::pin(answered(core, id, method, params)));
-                        }
-                        Some(Heard::Message(Message::Response { .. })) => {}
-                        Some(Heard::Ended { after: last, retry: asked }) => (after, retry) = (last, asked),
-                        None => break,
-                    }
+                stands.take().map(|stands| stands.send(()));
+                if std::mem::replace(&mut missed, true) {
+                    core.events.resumed();
                 }
-                if let Some(asked) = retry {
-                    tokio::time::sleep(asked).await;
+                let began = Instant::now();
+                let retry = listened(core, http, stream, &mut watched, &mut after).await;
+                // One that ends at once is not worth coming back to at once.
+                if began.elapsed() >= STOOD {
+                    wait = FIRST_WAIT;
                 }
+                tokio::time::sleep(retry.unwrap_or_default()).await;
             }
-            Err(McpError::SessionLost) => drop(core.reintroduce(before).await),
-            Err(McpError::Unreachable(_)) => heard_once = true,
+            // A session it does not know though it has just begun it: it has no such stream.
+            Err(McpError::SessionLost { .. }) if lost == Some(before.clone()) => return,
+            Err(McpError::SessionLost { .. }) => {
+                drop(core.reintroduce(before).await);
+                lost = Some(core.session());
+            }
+            Err(McpError::Unreachable(_)) => {
+                missed = true;
+                wait = wait.min(AWAY_WAIT);
+            }
             // It has none.
             Err(_) => return,
         }
         tokio::time::sleep(wait).await;
         wait = MAX_WAIT.min(wait * 2);
+    }
+}
+
+/// Listens until the stream ends, or what is listened for changes and cannot be had; gives how
+/// long the server wants to be left alone.
+async fn listened(
+    core: &Arc<Core>,
+    http: &Http,
+    stream: impl Stream<Item = Heard> + Send,
+    watched: &mut watch::Receiver<BTreeSet<String>>,
+    after: &mut Option<String>,
+) -> Option<Duration> {
+    let mut stream = std::pin::pin!(futures_util::StreamExt::boxed(stream));
+    let mut answers: FuturesUnordered<Answering<'_>> = FuturesUnordered::new();
+    loop {
+        let heard = tokio::select! {
+            heard = stream.next() => heard,
+            Some(answer) = answers.next() => {
+                http.notify(&answer).await;
+                continue;
+            }
+            changed = watched.changed(), if core.era == Era::Modern => {
+                changed.ok()?;
+                let wanted = filter(core, &watched.borrow_and_update())?;
+                // The new stream stands before the old one is let go.
+                let new = http.stand(Some(&listen(core, wanted).1), None).await.ok()?;
+                stream.set(new.boxed());
+                continue;
+            }
+        };
+        match heard {
+            Some(Heard::Open) => {}
+            Some(Heard::Message(Message::Notification { method, params })) => core.heard(&method, params),
+            Some(Heard::Message(Message::Request { id, method, params })) => {
+                answers.push(Box::pin(answered(core, id, method, params)));
+            }
+            Some(Heard::Message(Message::Response { .. })) => {}
+            Some(Heard::Ended { after: last, retry }) => {
+                *after = last;
+                return retry;
+            }
+            None => return None,
+        }
     }
 }
 

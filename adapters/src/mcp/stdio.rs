@@ -85,7 +85,7 @@ impl Stdio {
         Ok(Self { shared })
     }
     pub(super) fn alive(&self) -> bool {
-        self.shared.alive.load(Ordering::Acquire)
+        self.shared.alive.load(Ordering::Acquire) && !self.shared.end.is_cancelled()
     }
     /// Sends a request and waits for its answer.
     pub(super) async fn request(&self, number: u64, message: &Message, party: Option<Arc<dyn Party>>) -> Outcome {
@@ -217,8 +217,9 @@ fn sort(text: &[u8], shared: &Arc<Shared>) {
     match Message::read(text, limits) {
         Ok(Message::Response { id, outcome }) => {
             let waiting = id.as_u64().and_then(|id| shared.lock().remove(&id));
-            if let Some(waiting) = waiting {
-                let _ = waiting.done.send(outcome.map_err(McpError::Rpc));
+            match waiting {
+                Some(waiting) => drop(waiting.done.send(outcome.map_err(McpError::Rpc))),
+                None => drop(id.as_u64().map(|id| shared.questions.late(id))),
             }
         }
         Ok(Message::Notification { method, params }) => notification(&method, params, shared),

@@ -4,6 +4,7 @@
 mod bad_servers;
 mod check_command;
 mod examples;
+mod faults;
 mod from_nothing;
 mod lossless;
 mod mcp_door;

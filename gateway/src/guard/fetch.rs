@@ -3,7 +3,7 @@
 
 use super::{Guard, touches};
 use crate::servers::{Abilities, Watch};
-use adapters::mcp::{Exchange, Kind, McpError, Reply, RpcError, Watched};
+use adapters::mcp::{Exchange, McpError, Reply, RpcError, Watched};
 use policies::action::Fetch;
 use policies::decide;
 use policies::json::{Json, Object};
@@ -13,6 +13,9 @@ use policies::permit::{Denial, Permit, Verdict};
 use policies::tools::Mode;
 use std::sync::Arc;
 use subagents::run::Caller;
+
+/// How long a name nobody knows is looked for in servers that were not listed yet.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Why something was not fetched.
 #[derive(Debug)]
@@ -63,18 +66,11 @@ impl Guard {
         let permit = self.resource(caller, uri, "resources/subscribe").await?;
         let server = permit.what().server.clone();
         let watched = Watched::new(permit).ok_or(Refused::Unknown)?;
-        self.servers.watch(&server, caller, abilities, watched).await.map_err(|e| self.failed(&server, e))
+        self.servers.watch(&server, caller, abilities, watched).await.map_err(|e| self.failed(caller, &server, e))
     }
 
     async fn resource(&self, caller: &Caller, uri: &str, method: &'static str) -> Result<Permit<Fetch>, Refused> {
-        let found = || self.servers.manifests.offers().uris.inside(uri);
-        let (server, inner) = match found() {
-            Some(found) => found,
-            None => {
-                self.servers.ensure_listed(caller, std::time::Duration::from_secs(5)).await;
-                found().ok_or(Refused::Unknown)?
-            }
-        };
+        let (server, inner) = self.find_resource(caller, uri).await?;
         let rule = Resource::rule(&server);
         let cwd = self.servers.spec(&server).map(|s| s.cwd.clone()).ok_or(Refused::Unknown)?;
         let raw = manifest::of_uri(&inner).into_iter().collect();
@@ -82,6 +78,16 @@ impl Guard {
         params.set("uri", inner);
         let touches = touches::read(raw, &cwd);
         self.judge(caller, Fetch { server, rule, method, params, touches })
+    }
+
+    /// Whose a resource is, and what it is there.
+    async fn find_resource(&self, caller: &Caller, uri: &str) -> Result<(Name, String), Refused> {
+        let found = || self.servers.offered.of(caller).uris.inside(uri);
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        self.servers.ensure_offered(caller, PATIENCE).await;
+        found().ok_or(Refused::Unknown)
     }
 
     /// Gets a prompt (`prompts/get`).
@@ -112,11 +118,11 @@ impl Guard {
     }
 
     async fn find_prompt(&self, caller: &Caller, name: &str) -> Result<Arc<manifest::Prompt>, Refused> {
-        let found = || self.servers.manifests.offers().prompts.get(name).cloned();
+        let found = || self.servers.offered.of(caller).prompts.get(name).cloned();
         if let Some(prompt) = found() {
             return Ok(prompt);
         }
-        self.servers.ensure_listed_for(name, caller).await;
+        self.servers.ensure_offered(caller, PATIENCE).await;
         found().ok_or(Refused::Unknown)
     }
 
@@ -131,6 +137,8 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, Refused> {
+        let mut raw: Vec<_> =
+            ["argument", "context"].iter().filter_map(|k| params.get(k)).flat_map(manifest::guess).collect();
         let Some(Json::Object(reference)) = params.get_mut("ref") else { return Err(Refused::Unknown) };
         let text = |key: &str| reference.get(key).and_then(Json::as_str).unwrap_or("").to_owned();
         let (server, rule) = match text("type").as_str() {
@@ -140,18 +148,23 @@ impl Guard {
                 (prompt.server.clone(), prompt.rule())
             }
             "ref/resource" => {
-                self.servers.ensure_listed(caller, std::time::Duration::from_secs(5)).await;
-                let offers = self.servers.manifests.offers();
+                self.servers.ensure_offered(caller, PATIENCE).await;
                 let uri = text("uri");
-                let known = offers.templates.get(&uri).map(|t| (t.server.clone(), t.uri.clone()));
-                let (server, inner) = known.or_else(|| offers.uris.inside(&uri)).ok_or(Refused::Unknown)?;
+                let template = self.servers.offered.of(caller).templates.get(&uri).cloned();
+                let (server, inner) = match template {
+                    Some(template) => (template.server.clone(), template.uri.clone()),
+                    None => self.find_resource(caller, &uri).await?,
+                };
+                raw.extend(manifest::of_uri(&inner));
                 reference.set("uri", inner);
                 let rule = Resource::rule(&server);
                 (server, rule)
             }
             _ => return Err(Refused::Unknown),
         };
-        let fetch = Fetch { server, rule, method: "completion/complete", params, touches: Vec::new() };
+        let cwd = self.servers.spec(&server).map(|s| s.cwd.clone()).ok_or(Refused::Unknown)?;
+        let touches = touches::read(raw, &cwd);
+        let fetch = Fetch { server, rule, method: "completion/complete", params, touches };
         let permit = self.judge(caller, fetch)?;
         self.fetch(caller, permit, rest, exchange).await
     }
@@ -209,12 +222,12 @@ impl Guard {
         let send =
             async |attachment: Arc<adapters::mcp::Attachment>, exchange| attachment.fetch(permit, rest, exchange).await;
         let reply = self.relay(caller, &server, exchange, send).await;
-        reply.map_err(|e| self.failed(&server, e))
+        reply.map_err(|e| self.failed(caller, &server, e))
     }
 
     /// An error in the names of the outside.
-    pub(super) fn failed(&self, server: &Name, error: McpError) -> Refused {
-        let offers = self.servers.manifests.offers();
+    pub(super) fn failed(&self, caller: &Caller, server: &Name, error: McpError) -> Refused {
+        let offers = self.servers.offered.of(caller);
         let outside = super::outside::Outside { uris: &offers.uris, server };
         Refused::Failed(match error {
             McpError::Rpc(mut error) => {
@@ -226,11 +239,8 @@ impl Guard {
     }
 }
 
-/// The questions of a reply, judged; others pass.
+/// The questions of a reply, wherever it holds some, judged.
 pub(super) fn judged(guard: &Guard, caller: &Caller, server: &Name, reply: Reply) -> Result<Reply, McpError> {
-    if reply.kind != Kind::InputRequired {
-        return Ok(reply);
-    }
     match super::inquiry::judge_all(caller, server, &reply.result, guard.approve) {
         Ok(()) => Ok(reply),
         Err(denial) => {

@@ -4,8 +4,8 @@
 
 use super::outside::Outside;
 use super::{Approve, Guard};
-use crate::servers::Servers;
-use adapters::mcp::{Party, RpcError};
+use crate::servers::{Abilities, Servers};
+use adapters::mcp::{McpError, Party, RpcError};
 use async_trait::async_trait;
 use policies::action::Inquiry;
 use policies::decide;
@@ -40,12 +40,16 @@ impl Party for Guarded {
         if self.inner.capabilities().get(needs).is_none() {
             return Err(RpcError::new(-32601, format!("{method}: this client cannot be asked")));
         }
+        let can = Abilities::of(&self.inner.capabilities());
+        if needs == &"elicitation" && !can.elicits(params.get("mode").and_then(Json::as_str) == Some("url")) {
+            return Err(RpcError::new(-32602, "this client does not take elicitation in that mode"));
+        }
         if let Err(denial) = judge(&self.caller, &self.server, method, self.approve) {
             tracing::warn!(caller = %self.caller.who, server = %self.server, method, "{}", denial.for_person());
             return refusal(method, &denial);
         }
         let mut params = Json::Object(params);
-        let offers = self.servers.manifests.offers();
+        let offers = self.servers.offered.of(&self.caller);
         Outside { uris: &offers.uris, server: &self.server }.result(&mut params);
         let Json::Object(params) = params else { return Err(RpcError::new(-32603, "no params")) };
         self.inner.ask(method, params).await
@@ -83,6 +87,17 @@ fn refusal(method: &str, denial: &Denial) -> Result<Json, RpcError> {
         "elicitation/create" => Ok(Json::object([("action", "decline".into())])),
         // -1: rejected by the user (MCP 2025-11-25, sampling, error handling).
         _ => Err(RpcError::new(-1, denial.for_model())),
+    }
+}
+
+/// A legacy server that wants pages visited first (-32042) asks too.
+pub(super) fn judge_error(guard: &Guard, caller: &Caller, server: &Name, error: McpError) -> McpError {
+    match &error {
+        McpError::Rpc(e) if e.code() == -32042 => match judge(caller, server, "elicitation/create", guard.approve) {
+            Ok(()) => error,
+            Err(denial) => McpError::Rpc(RpcError::new(-32602, denial.for_model())),
+        },
+        _ => error,
     }
 }
 

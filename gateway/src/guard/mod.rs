@@ -134,7 +134,7 @@ impl Guard {
     ) -> Result<Reply, McpError> {
         let server = permit.what().tool.server.clone();
         let send = async |attachment: Arc<Attachment>, exchange| attachment.call(permit, rest, exchange).await;
-        self.relay(caller, &server, exchange, send).await.map_err(|e| match self.failed(&server, e) {
+        self.relay(caller, &server, exchange, send).await.map_err(|e| match self.failed(caller, &server, e) {
             Refused::Failed(e) => e,
             _ => McpError::Cancelled,
         })
@@ -166,8 +166,8 @@ impl Guard {
                 return Err(McpError::Timeout { method: format!("start of {server}"), seconds: exchange.limit.as_secs() });
             }
         };
-        let mut reply = send(attachment, exchange).await?;
-        let offers = self.servers.manifests.offers();
+        let mut reply = send(attachment, exchange).await.map_err(|e| inquiry::judge_error(self, caller, server, e))?;
+        let offers = self.servers.offered.of(caller);
         outside::Outside { uris: &offers.uris, server }.result(&mut reply.result);
         fetch::judged(self, caller, server, reply)
     }

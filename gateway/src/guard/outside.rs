@@ -28,6 +28,13 @@ impl Outside<'_> {
                 self.blocks(message.get_mut("content"));
             }
         }
+        for (_, question) in
+            result.get_mut("inputRequests").and_then(Json::as_object_mut).into_iter().flat_map(Object::iter_mut)
+        {
+            if let Some(params) = question.as_object_mut().and_then(|q| q.get_mut("params")) {
+                self.result(params);
+            }
+        }
         // A task carries its result within (tasks extension, DetailedTask).
         if let Some(inner) = result.get_mut("result") {
             self.result(inner);

@@ -112,8 +112,10 @@ pub(super) async fn ask(view: &View, speaker: &Speaker, mut asking: Asking) -> O
 }
 
 async fn legacy(view: &View, conversation: &Arc<Conversation>, own: OwnMeta, mut asking: Asking) -> Outcome {
-    // Tasks of 2025-11-25 are not offered; a request for one is a plain request.
-    asking.params.remove("task");
+    // Rounds are of 2026-07-28; Pleach drives them itself.
+    for key in ["task", "requestState", "inputResponses"] {
+        asking.params.remove(key);
+    }
     let (conversation, sink) = (conversation.clone(), asking.sink.clone());
     let party: Arc<dyn Party> = Arc::new(Speaking { conversation, sink, token: own.token });
     let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Drive };
@@ -121,6 +123,8 @@ async fn legacy(view: &View, conversation: &Arc<Conversation>, own: OwnMeta, mut
 }
 
 async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
+    // Tasks of 2025-11-25 are not offered; a request for one is a plain request.
+    asking.params.remove("task");
     let digest = digest(&asking.method, &asking.params);
     match asking.params.get("inputResponses") {
         None | Some(Json::Object(_)) => {}
@@ -136,7 +140,7 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
     };
     let parked = match state {
         Some(State::Parked(id)) => {
-            let Some(parked) = view.parking.find(id) else {
+            let Some(parked) = view.parking.find(&id, &view.place, &digest) else {
                 return Outcome::invalid("requestState is of a call that ended");
             };
             parked.speak_through(channel);
@@ -153,7 +157,7 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
                 Some(State::Again) => drop(asking.params.remove("inputResponses")),
                 _ => {}
             }
-            let parked = Parked::new(view.caller.principal.clone(), own.capabilities.clone(), channel);
+            let parked = Parked::new((view.place.clone(), digest.clone()), own.capabilities.clone(), channel);
             start(view, parked.clone(), asking.method.clone(), asking.params);
             parked
         }
@@ -252,7 +256,7 @@ fn asked(view: &View, questions: Object, digest: &str, state: (&str, Json), limi
 }
 
 enum State {
-    Parked(u64),
+    Parked(String),
     Theirs(Json),
     Again,
 }
@@ -262,17 +266,17 @@ fn seal_state(view: &View, digest: &str, (key, value): (&str, Json), limit: Dura
     state.set("d", digest);
     state.set("e", expiry(limit));
     state.set(key, value);
-    view.seal.seal("state", &view.caller.principal, &state.into())
+    view.seal.seal("state", &view.place, &state.into())
 }
 
 fn open_state(view: &View, sealed: &Json, digest: &str) -> Option<State> {
-    let state = view.seal.open("state", &view.caller.principal, sealed.as_str()?)?;
+    let state = view.seal.open("state", &view.place, sealed.as_str()?)?;
     let fresh = state.get("e").and_then(Json::as_u64)? > expiry(Duration::ZERO);
     if !fresh || state.get("d").and_then(Json::as_str) != Some(digest) {
         return None;
     }
-    match (state.get("p").and_then(Json::as_u64), state.get("s"), state.get("a")) {
-        (Some(id), ..) => Some(State::Parked(id)),
+    match (state.get("p").and_then(Json::as_str), state.get("s"), state.get("a")) {
+        (Some(id), ..) => Some(State::Parked(id.to_owned())),
         (_, Some(theirs), _) => Some(State::Theirs(theirs.clone())),
         (_, _, Some(_)) => Some(State::Again),
         _ => None,
@@ -396,7 +400,7 @@ fn seal_task(view: &View, server: &Name, tool: &str, result: &mut Json) {
     let Some(task) = result.as_object_mut() else { return };
     let Some(Json::String(id)) = task.get("taskId") else { return };
     let value = Json::object([("s", server.as_str().into()), ("t", tool.into()), ("i", id.as_str().into())]);
-    let sealed = view.seal.seal("task", &view.caller.principal, &value);
+    let sealed = view.seal.seal("task", &view.place, &value);
     task.set("taskId", sealed);
 }
 
@@ -414,7 +418,7 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
     let Some(Json::String(sealed)) = asking.params.remove("taskId") else {
         return Outcome::invalid("taskId is not a string");
     };
-    let opened = view.seal.open("task", &view.caller.principal, &sealed);
+    let opened = view.seal.open("task", &view.place, &sealed);
     let text = |key: &str| opened.as_ref().and_then(|o| o.get(key)).and_then(Json::as_str).map(str::to_owned);
     let (Some(server), Some(tool), Some(id)) = (text("s"), text("t"), text("i")) else {
         return Outcome::Error(RpcError::new(-32602, "Unknown task"));
@@ -423,7 +427,7 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
         return Outcome::Error(RpcError::new(-32602, "Unknown task"));
     };
     let channel = Channel { sink: asking.sink.clone(), token: None, level: None };
-    let party = Parked::new(view.caller.principal.clone(), own.capabilities, channel);
+    let party = Parked::new((view.place.clone(), String::new()), own.capabilities, channel);
     let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Relay };
     let place = (server.clone(), tool.clone(), id);
     match view.guard.task(&view.caller, method, place, asking.params, exchange).await {

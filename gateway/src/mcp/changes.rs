@@ -30,7 +30,7 @@ const LISTS: [(&str, &str); 3] = [
 impl Fingerprint {
     pub(super) fn of(view: &View) -> Self {
         let (guard, caller) = (&view.guard, &view.caller);
-        let offers = guard.servers.manifests.offers();
+        let offers = guard.servers.offered.of(caller);
         let mut hashers = [(); 3].map(|()| DefaultHasher::new());
         for tool in guard.visible(caller) {
             (&tool.name, &tool.hash).hash(&mut hashers[0]);
@@ -88,14 +88,19 @@ pub(super) async fn listen(view: View, id: Json, params: &Object) -> impl Stream
     let lists = LISTS.map(|(key, _)| wanted.get(key).and_then(Json::as_bool) == Some(true));
     let uris = wanted.get("resourceSubscriptions").and_then(Json::as_array).unwrap_or_default();
     let uris: Vec<&str> = uris.iter().filter_map(Json::as_str).take(1_000).collect();
+    let said = view.guard.servers.listen();
     // Whoever is to hear of changes must have been listed before.
-    view.guard.servers.ensure_listed(&view.caller, super::lists::LIST_PATIENCE).await;
+    match lists[1] || lists[2] {
+        true => view.guard.servers.ensure_offered(&view.caller, super::lists::LIST_PATIENCE).await,
+        false => view.guard.servers.ensure_listed(&view.caller, super::lists::LIST_PATIENCE).await,
+    }
     let watched = uris.into_iter().map(|uri| {
         let watching = view.guard.watch(&view.caller, uri, crate::servers::Abilities::default());
-        async move { Some((uri.to_owned(), watching.await.ok()?.0)) }
+        // One that cannot be had costs itself.
+        let watching = tokio::time::timeout(super::lists::LIST_PATIENCE, watching);
+        async move { Some((uri.to_owned(), watching.await.ok()?.ok()?.0)) }
     });
-    let watched = futures_util::future::join_all(watched);
-    let watched = tokio::time::timeout(super::lists::LIST_PATIENCE, watched).await.unwrap_or_default();
+    let watched = futures_util::future::join_all(watched).await;
     let watches: BTreeMap<String, Watch> = watched.into_iter().flatten().collect();
     let mut accepted = Object::new();
     for ((key, _), on) in LISTS.iter().zip(lists) {
@@ -111,6 +116,7 @@ pub(super) async fn listen(view: View, id: Json, params: &Object) -> impl Stream
     let method = "notifications/subscriptions/acknowledged".to_owned();
     let seen = Fingerprint::of(&view);
     let mut feed = Feed::new(view, seen, Listener::Modern { lists, watches, id: id.clone() });
+    feed.said = said;
     feed.push(Message::Notification { method, params });
     feed.stream()
 }
@@ -202,8 +208,13 @@ impl Feed {
                     self.push(Message::Notification { method, params: params.clone() });
                 }
             }
+            What::Other(method, params) => {
+                if let Listener::Legacy(_) = &self.listener {
+                    self.push(Message::Notification { method: method.clone(), params: params.clone() });
+                }
+            }
             What::Updated(params) => {
-                let offers = self.view.guard.servers.manifests.offers();
+                let offers = self.view.guard.servers.offered.of(&self.view.caller);
                 let uri = params.get("uri").and_then(Json::as_str).unwrap_or("");
                 let Some(uri) = offers.uris.outside(&said.server, uri) else { return };
                 let wanted = match &self.listener {

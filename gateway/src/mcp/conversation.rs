@@ -2,7 +2,7 @@
 //! questions put to it that wait for an answer. A session has one; so has standard input.
 
 use super::Sink;
-use crate::servers::{Level, Watch};
+use crate::servers::{Abilities, Level, Watch};
 use adapters::mcp::{Message, Party, RpcError, meta};
 use async_trait::async_trait;
 use policies::json::{Json, Object};
@@ -36,7 +36,9 @@ pub(super) struct Conversation {
 
 impl Conversation {
     pub(super) fn new(version: &str, params: &Object) -> Self {
-        let capabilities = params.get("capabilities").and_then(Json::as_object).cloned().unwrap_or_default();
+        // Only what servers are told: a client's own words may be long.
+        let capabilities = params.get("capabilities").and_then(Json::as_object);
+        let capabilities = capabilities.map(|c| Abilities::of(c).to_json()).unwrap_or_default();
         Self {
             version: version.to_owned(),
             capabilities,

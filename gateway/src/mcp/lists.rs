@@ -47,17 +47,21 @@ impl List {
 /// -32602 for a cursor that is not ours.
 pub(super) async fn page(view: &View, list: List, params: &Object) -> Result<Json, RpcError> {
     let purpose = format!("cursor {}", list.key());
+    let who = &*view.place;
     let after = match params.get("cursor") {
         None => None,
         Some(cursor) => {
-            let opened = cursor.as_str().and_then(|c| view.seal.open(&purpose, &view.caller.principal, c));
+            let opened = cursor.as_str().and_then(|c| view.seal.open(&purpose, who, c));
             let Some(Json::String(after)) = opened else {
                 return Err(RpcError::new(-32602, "Invalid params: no such cursor"));
             };
             Some(after)
         }
     };
-    view.guard.servers.ensure_listed(&view.caller, LIST_PATIENCE).await;
+    match list {
+        List::Tools => view.guard.servers.ensure_listed(&view.caller, LIST_PATIENCE).await,
+        _ => view.guard.servers.ensure_offered(&view.caller, LIST_PATIENCE).await,
+    }
     let mut entries = entries(view, list, after.as_deref());
     let more = entries.len() > PAGE;
     entries.truncate(PAGE);
@@ -66,7 +70,7 @@ pub(super) async fn page(view: &View, list: List, params: &Object) -> Result<Jso
     let mut result = Object::new();
     result.set(list.key(), items);
     if let Some(last) = last.filter(|_| more) {
-        result.set("nextCursor", view.seal.seal(&purpose, &view.caller.principal, &last.into()));
+        result.set("nextCursor", view.seal.seal(&purpose, who, &last.into()));
     }
     Ok(result.into())
 }
@@ -74,7 +78,7 @@ pub(super) async fn page(view: &View, list: List, params: &Object) -> Result<Jso
 /// The entries after a name, one page and one more.
 fn entries(view: &View, list: List, after: Option<&str>) -> Vec<(String, Json)> {
     let (guard, caller) = (&view.guard, &view.caller);
-    let offers = guard.servers.manifests.offers();
+    let offers = guard.servers.offered.of(caller);
     let later = |name: &str| after.is_none_or(|after| name > after);
     match list {
         List::Tools => {

@@ -73,6 +73,8 @@ pub(crate) struct View {
     pub(super) framework: Option<Framework>,
     seal: Arc<seal::Seal>,
     parking: Arc<parked::Parking>,
+    /// The principal and the door: what is handed out here is good here only.
+    place: Arc<str>,
 }
 
 impl View {
@@ -88,12 +90,13 @@ impl View {
         framework: Option<Framework>,
     ) -> Result<Self, String> {
         let (seal, parking) = (shared.seal.clone(), shared.parking.clone());
-        let Some(name) = agent else { return Ok(Self { guard, caller, framework, seal, parking }) };
+        let place = format!("{}\0{}", caller.principal, agent.unwrap_or_default()).into();
+        let Some(name) = agent else { return Ok(Self { guard, caller, framework, seal, parking, place }) };
         let spec = policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
         let who = format!("{} as agent {name}", caller.who);
         let caller = Caller::new(&caller.principal, &who, run.use_);
-        Ok(Self { guard, caller, framework: None, seal, parking })
+        Ok(Self { guard, caller, framework: None, seal, parking, place })
     }
 }
 

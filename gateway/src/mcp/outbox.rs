@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Events kept; beyond, notifications are left out and the oldest given up.
+/// Events kept. Beyond, those that were read go; of what nobody reads, progress is left out.
 const MAX_EVENTS: usize = 512;
 /// How long a finished stream can be taken up again.
 const KEEP: Duration = Duration::from_secs(60);
@@ -23,6 +23,7 @@ pub(super) struct Outbox {
 struct State {
     events: VecDeque<(u64, Message)>,
     next: u64,
+    read: u64,
     closed: Option<Instant>,
 }
 
@@ -37,8 +38,9 @@ impl Outbox {
             return false;
         }
         if state.events.len() >= MAX_EVENTS {
+            let was_read = state.events.front().is_some_and(|(n, _)| *n <= state.read);
             // Progress is a courtesy; answers and questions are not.
-            if matches!(message, Message::Notification { .. }) {
+            if !was_read && matches!(message, Message::Notification { .. }) {
                 return true;
             }
             state.events.pop_front();
@@ -64,8 +66,10 @@ impl Outbox {
         loop {
             let changed = self.changed.notified();
             {
-                let state = lock(&self.state);
-                if let Some((number, message)) = state.events.iter().find(|(n, _)| *n > seen) {
+                let mut state = lock(&self.state);
+                state.read = state.read.max(seen);
+                let from = state.events.partition_point(|(n, _)| *n <= seen);
+                if let Some((number, message)) = state.events.get(from) {
                     return Some((*number, self.event(*number, message)));
                 }
                 if state.closed.is_some() {

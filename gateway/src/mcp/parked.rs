@@ -17,7 +17,6 @@ use adapters::mcp::{Party, RpcError};
 use async_trait::async_trait;
 use policies::json::{Json, Object};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -29,13 +28,14 @@ const MAX_ALL: usize = 2_000;
 /// All parked calls of a door.
 #[derive(Default)]
 pub(crate) struct Parking {
-    calls: Mutex<HashMap<u64, Arc<Parked>>>,
-    next: AtomicU64,
+    calls: Mutex<HashMap<String, Arc<Parked>>>,
 }
 
 /// A call that may be parked.
 pub(super) struct Parked {
-    principal: Arc<str>,
+    /// Where it was asked and what: only the same request at the same place finds it.
+    place: Arc<str>,
+    digest: String,
     capabilities: Object,
     /// Where the request that waits now hears of progress.
     channel: Mutex<Channel>,
@@ -78,21 +78,22 @@ pub(super) enum Waited {
 
 impl Parking {
     /// Gives a call a place to be found again.
-    pub(super) fn park(&self, call: &Arc<Parked>) -> Result<u64, RpcError> {
+    pub(super) fn park(&self, call: &Arc<Parked>) -> Result<String, RpcError> {
         let mut calls = lock(&self.calls);
         if let Some((id, _)) = calls.iter().find(|(_, other)| Arc::ptr_eq(other, call)) {
-            return Ok(*id);
+            return Ok(id.clone());
         }
-        let own = calls.values().filter(|c| c.principal == call.principal).count();
+        let own = calls.values().filter(|c| c.place == call.place).count();
         if own >= MAX_OWN || calls.len() >= MAX_ALL {
             return Err(RpcError::new(-32603, "too many calls wait for answers; answer or drop some first"));
         }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        calls.insert(id, call.clone());
+        // Never the same twice, over restarts too: sealed states outlive the process.
+        let id = super::session::random_id();
+        calls.insert(id.clone(), call.clone());
         Ok(id)
     }
-    pub(super) fn find(&self, id: u64) -> Option<Arc<Parked>> {
-        lock(&self.calls).get(&id).cloned()
+    pub(super) fn find(&self, id: &str, place: &str, digest: &str) -> Option<Arc<Parked>> {
+        lock(&self.calls).get(id).filter(|c| *c.place == *place && c.digest == digest).cloned()
     }
     pub(super) fn leave(&self, call: &Arc<Parked>) {
         lock(&self.calls).retain(|_, other| !Arc::ptr_eq(other, call));
@@ -100,9 +101,10 @@ impl Parking {
 }
 
 impl Parked {
-    pub(super) fn new(principal: Arc<str>, capabilities: Object, channel: Channel) -> Arc<Self> {
+    pub(super) fn new((place, digest): (Arc<str>, String), capabilities: Object, channel: Channel) -> Arc<Self> {
         Arc::new(Self {
-            principal,
+            place,
+            digest,
             capabilities,
             channel: Mutex::new(channel),
             state: Mutex::default(),
@@ -139,6 +141,10 @@ impl Parked {
                     state.taken = true;
                     self.changed.notify_waiters();
                     return Waited::Done(outcome);
+                }
+                if state.taken {
+                    let why = "Invalid params: this call was answered already";
+                    return Waited::Done(Outcome::Error(RpcError::new(-32602, why)));
                 }
                 if !state.questions.is_empty() {
                     return Waited::Asked(state.questions.iter().map(|(k, q)| (k.clone(), q.to_json())).collect());

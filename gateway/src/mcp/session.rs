@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// Sessions at a time; the one idle longest makes room.
 const MAX_SESSIONS: usize = 10_000;
+/// The same for one principal.
+const MAX_OWN: usize = 5_000;
 
 /// One session.
 pub(super) struct Session {
@@ -26,6 +28,8 @@ pub(super) struct Session {
     /// Streams that can be taken up again, by their number.
     streams: Mutex<HashMap<u64, Arc<Outbox>>>,
     next: AtomicU64,
+    /// The standing stream: there is one, and a new one takes its place.
+    standing: Mutex<CancellationToken>,
     /// Ends with the session.
     pub(super) end: CancellationToken,
 }
@@ -44,6 +48,7 @@ impl Sessions {
             calls: Mutex::default(),
             streams: Mutex::default(),
             next: AtomicU64::new(1),
+            standing: Mutex::default(),
             end: CancellationToken::new(),
         });
         let mut all = lock(&self.0);
@@ -54,8 +59,12 @@ impl Sessions {
             }
             kept
         });
-        if all.len() >= MAX_SESSIONS {
-            let oldest = all.iter().min_by_key(|(_, s)| *lock(&s.used)).map(|(id, _)| id.clone());
+        // What can no longer be taken up goes, and whoever has too many loses their own first.
+        all.values().for_each(|s| lock(&s.streams).retain(|_, stream| !stream.is_over()));
+        let own = all.values().filter(|s| s.principal == *principal).count();
+        if all.len() >= MAX_SESSIONS || own >= MAX_OWN {
+            let candidates = all.iter().filter(|(_, s)| own < MAX_OWN || s.principal == *principal);
+            let oldest = candidates.min_by_key(|(_, s)| *lock(&s.used)).map(|(id, _)| id.clone());
             if let Some(session) = oldest.and_then(|id| all.remove(&id)) {
                 session.end.cancel();
             }
@@ -80,6 +89,12 @@ impl Sessions {
 }
 
 impl Session {
+    /// A standing stream begins, and ends the one before; gives what ends it.
+    pub(super) fn stand(&self) -> CancellationToken {
+        let new = self.end.child_token();
+        std::mem::replace(&mut *lock(&self.standing), new.clone()).cancel();
+        new
+    }
     /// A stream for a request; those nobody can want any more go.
     pub(super) fn stream(&self) -> Arc<Outbox> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +128,7 @@ impl Session {
 }
 
 /// 256 random bits, hexadecimal.
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     let mut bytes = [0u8; 32];
     // Without randomness from the system there is no safe id; ending is the honest answer.
     if getrandom::fill(&mut bytes).is_err() {

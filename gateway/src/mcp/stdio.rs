@@ -96,7 +96,7 @@ impl Door {
             Ok(Message::Request { id, method, params }) => self.request(id, method, params).await,
             Ok(Message::Notification { method, params }) if method == "notifications/cancelled" => {
                 if let Some(id) = params.get("requestId")
-                    && let Some(call) = lock(&self.calls).get(&id.to_text())
+                    && let Some(call) = lock(&self.calls).remove(&id.to_text())
                 {
                     call.cancel();
                 }
@@ -134,6 +134,10 @@ impl Door {
     async fn request(&self, id: Json, method: String, params: Object) {
         let modern = asked_version(&params).is_some() || method == "server/discover";
         if method == "initialize" && !modern {
+            if lock(&self.conversation).is_some() {
+                let error = RpcError::new(-32600, "initialize was called already");
+                return self.send(Message::Response { id, outcome: Err(error) }).await;
+            }
             return self.begin(id, &params).await;
         }
         let refuse = |error| self.send(Message::Response { id: id.clone(), outcome: Err(error) });
@@ -152,7 +156,11 @@ impl Door {
         let cancel = self.stop.child_token();
         let key = id.to_text();
         lock(&self.calls).insert(key.clone(), cancel.clone());
+        // A listener's entry goes when it is cancelled; there is one per client that listens.
         if method == "subscriptions/listen" {
+            if let Err(error) = super::http::check_listen(&params) {
+                return refuse(error).await;
+            }
             let view = self.view.clone();
             let messages = futures_util::stream::once(async move { changes::listen(view, id, &params).await });
             return self.tell(messages.flatten(), cancel);

@@ -31,6 +31,10 @@ impl Abilities {
             sampling_context: sampling_can("context"),
         }
     }
+    /// Whether it takes elicitation, by page or by form.
+    pub(crate) fn elicits(self, by_page: bool) -> bool {
+        if by_page { self.url } else { self.form }
+    }
     /// As client capabilities of 2025-11-25.
     pub(crate) fn to_json(self) -> Object {
         let empty = || Json::Object(Object::new());

@@ -1,7 +1,7 @@
 //! One instance of a server: from its registration and a caller's grant to a connection.
 
 use super::Servers;
-use super::said::What;
+use super::said::{What, Who};
 use super::slot::Slot;
 use crate::egress::{self, Owner};
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError};
@@ -32,7 +32,7 @@ pub(super) async fn start(
     servers: &Arc<Servers>,
     spec: &ServerSpec,
     slot: &Slot,
-    known: Option<Era>,
+    known: (Option<Era>, bool),
     events: Arc<dyn mcp::Events>,
 ) -> Result<Connection, StartError> {
     let (caller, capabilities) = (&slot.caller, slot.abilities.to_json());
@@ -117,13 +117,14 @@ impl Owner for Instance {
 pub(super) struct Events {
     server: Name,
     caller: Caller,
+    who: Who,
     slot: Weak<Slot>,
     servers: Weak<Servers>,
 }
 
 impl Events {
     pub(super) fn new(server: Name, slot: &Arc<Slot>, servers: Weak<Servers>) -> Self {
-        Self { server, caller: slot.caller.clone(), slot: Arc::downgrade(slot), servers }
+        Self { server, caller: slot.caller.clone(), who: slot.who.clone(), slot: Arc::downgrade(slot), servers }
     }
 }
 
@@ -133,13 +134,21 @@ impl mcp::Events for Events {
         match method {
             "notifications/tools/list_changed"
             | "notifications/prompts/list_changed"
-            | "notifications/resources/list_changed" => servers.list_changed(&self.server),
-            "notifications/resources/updated" => servers.said.say(&self.server, &self.caller, What::Updated(params)),
+            | "notifications/resources/list_changed" => {
+                let live = self.slot.upgrade().and_then(|s| s.live());
+                if let Some(entry) = servers.entries.get(&self.server) {
+                    servers.relist(entry, live.map(|live| (live, self.caller.clone())));
+                }
+            }
+            "notifications/resources/updated" => servers.said.say(&self.server, &self.who, What::Updated(params)),
             "notifications/message" => {
                 tracing::debug!(server = %self.server, "{}", policies::json::Json::Object(params.clone()));
-                servers.said.say(&self.server, &self.caller, What::Log(params));
+                servers.said.say(&self.server, &self.who, What::Log(params));
             }
-            _ => {}
+            // What belongs to a request or to a connection goes no further; the rest may concern
+            // whoever listens.
+            "notifications/progress" | "notifications/cancelled" | "notifications/initialized" => {}
+            _ => servers.said.say(&self.server, &self.who, What::Other(method.to_owned(), params)),
         }
     }
     fn resumed(&self) {

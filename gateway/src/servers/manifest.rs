@@ -1,7 +1,8 @@
-//! The manifests of all servers under one name map.
+//! The tools of all servers under one name map.
 //!
-//! A manifest is what a server listed last, whichever instance was asked. The maps are rebuilt
-//! when one changes; their version tells the doors to look whether *their* view did.
+//! A manifest is what a server listed last, whichever instance was asked: a tool's definition
+//! is the operator's business before it is the principal's. The map is rebuilt when one
+//! changes; its version tells the doors to look whether *their* view did.
 //!
 //! ```text
 //!   first need ─▶ listing ─▶ known ─(list_changed, restart, ttl over)─▶ listing again, the old one standing
@@ -11,7 +12,7 @@
 use super::{Abilities, Entry, Servers};
 use adapters::mcp::{Attachment, McpError};
 use policies::json::Json;
-use policies::manifest::{self, NameMap, OfferMap, Offering, Offers, Prefix, Tool, import};
+use policies::manifest::{NameMap, Prefix, Tool, import};
 use policies::names::Name;
 use policies::resolve::ServerSpec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,17 +24,17 @@ use tokio::sync::watch;
 
 /// How long a list stands that nobody says how long it stands, where the server does not
 /// announce changes; and the most any client is told to keep one.
-const MAX_TTL: Duration = Duration::from_secs(60);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const MAX_RETRY: Duration = Duration::from_secs(10);
+pub(super) const MAX_RETRY: Duration = Duration::from_secs(10);
 
 /// What is known of one server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Listing {
     /// `None` until it was listed once.
     pub(crate) tools: Option<Vec<Arc<Tool>>>,
-    /// Its prompts and resources.
-    pub(crate) offers: Arc<Offers>,
+    /// Whether it has prompts or resources.
+    offers: bool,
     /// What it says to whoever uses it.
     pub(crate) instructions: Option<String>,
     /// Tools that were refused, with the reason.
@@ -48,7 +49,7 @@ pub(crate) struct Listing {
 /// What a server listed just now.
 pub(super) struct Lists {
     tools: Vec<Json>,
-    offers: Offers,
+    offers: bool,
     instructions: Option<String>,
     announces: bool,
     ttl: Option<Duration>,
@@ -66,30 +67,28 @@ pub(super) struct Progress {
 pub(crate) struct Manifests {
     listings: Mutex<BTreeMap<Name, Listing>>,
     map: RwLock<Arc<NameMap>>,
-    offers: RwLock<Arc<OfferMap>>,
-    prefixes: BTreeMap<Name, Prefix>,
+    auto: BTreeSet<Name>,
     version: watch::Sender<u64>,
 }
 
 impl Manifests {
     pub(super) fn new(specs: &BTreeMap<Name, ServerSpec>) -> Self {
-        let prefixes: BTreeMap<Name, Prefix> = specs.iter().map(|(n, s)| (n.clone(), s.words.prefix)).collect();
+        let auto = specs.iter().filter(|(_, s)| s.words.prefix == Prefix::Auto).map(|(n, _)| n.clone()).collect();
         let listings = specs.keys().map(|n| (n.clone(), Listing::default())).collect();
-        Self {
-            listings: Mutex::new(listings),
-            map: RwLock::default(),
-            offers: RwLock::default(),
-            prefixes,
-            version: watch::channel(0).0,
-        }
+        Self { listings: Mutex::new(listings), map: RwLock::default(), auto, version: watch::channel(0).0 }
     }
     /// The tools as they are now.
     pub(crate) fn map(&self) -> Arc<NameMap> {
         self.map.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-    /// The prompts and resources as they are now.
-    pub(crate) fn offers(&self) -> Arc<OfferMap> {
-        self.offers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether a server has prompts or resources, as far as is known.
+    pub(super) fn may_offer(&self, name: &Name) -> bool {
+        let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        listings.get(name).is_some_and(|l| l.offers)
+    }
+    /// Something a view may show is different now.
+    pub(super) fn changed(&self) {
+        self.version.send_modify(|v| *v += 1);
     }
     /// How long a client may keep a list made of all of them.
     pub(crate) fn ttl(&self) -> Duration {
@@ -115,19 +114,18 @@ impl Manifests {
     /// Takes what a server listed.
     fn set(&self, spec: &ServerSpec, lists: Lists) {
         let imported = import(&spec.name, &spec.words, &lists.tools);
-        let rejected = imported.rejected.iter().chain(&lists.offers.rejected);
-        for (what, why) in rejected {
-            tracing::warn!(server = %spec.name, "{what:?} is not used: {why}");
+        for (what, why) in &imported.rejected {
+            tracing::warn!(server = %spec.name, "tool {what:?} is not used: {why}");
         }
         let tools: Vec<Arc<Tool>> = imported.tools.into_iter().map(Arc::new).collect();
         let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
         let hashes = |tools: &[Arc<Tool>]| tools.iter().map(|t| t.hash.clone()).collect::<Vec<_>>();
         let before = listings.remove(&spec.name).unwrap_or_default();
-        let same = before.tools.as_deref().map(hashes) == Some(hashes(&tools)) && *before.offers == lists.offers;
+        let same = before.tools.as_deref().map(hashes) == Some(hashes(&tools));
         let ttl = lists.ttl.or((!lists.announces).then_some(MAX_TTL));
         let listing = Listing {
             tools: Some(if same { before.tools.unwrap_or_default() } else { tools }),
-            offers: Arc::new(lists.offers),
+            offers: lists.offers,
             instructions: lists.instructions,
             rejected: imported.rejected,
             failed: None,
@@ -141,28 +139,16 @@ impl Manifests {
         }
         drop(listings);
         if !same {
-            self.version.send_modify(|v| *v += 1);
+            self.changed();
         }
     }
     fn rebuild(&self, listings: &BTreeMap<Name, Listing>) {
-        let auto: BTreeSet<Name> =
-            self.prefixes.iter().filter(|(_, p)| **p == Prefix::Auto).map(|(n, _)| n.clone()).collect();
         let all = listings.values().flat_map(|l| l.tools.iter().flatten().cloned()).collect();
-        let map = NameMap::build(all, &auto);
-        let offerings: Vec<Offering> = listings
-            .iter()
-            .map(|(server, l)| Offering {
-                server: server.clone(),
-                prefix: self.prefixes.get(server).copied().unwrap_or_default(),
-                offers: l.offers.clone(),
-            })
-            .collect();
-        let offers = OfferMap::build(&offerings);
-        for (name, why) in map.refused.iter().chain(&offers.refused) {
+        let map = NameMap::build(all, &self.auto);
+        for (name, why) in &map.refused {
             tracing::warn!("the name {name} is not used: {why}");
         }
         *self.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(map);
-        *self.offers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(offers);
     }
     fn fail(&self, name: &Name, why: String) {
         let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +202,7 @@ impl Servers {
         loop {
             let attempt = async {
                 let attachment = self.instance(&entry.spec.name, &caller, Abilities::default()).await?;
-                lists(&entry.spec.name, &attachment).await.map_err(|e| format!("server {}: {e}", entry.spec.name))
+                lists(&attachment).await.map_err(|e| format!("server {}: {e}", entry.spec.name))
             };
             let listed = tokio::select! {
                 listed = attempt => listed,
@@ -239,26 +225,27 @@ impl Servers {
         }
     }
 
-    /// A server says that a list changed: any live instance can tell how.
-    pub(super) fn list_changed(self: &Arc<Self>, name: &Name) {
-        if let Some(entry) = self.entries.get(name) {
-            self.relist(entry, None);
-        }
-    }
-
-    /// Reads the lists again in the background; a storm of wishes is one or two readings.
-    pub(super) fn relist(self: &Arc<Self>, entry: &Arc<Entry>, attachment: Option<Arc<Attachment>>) {
+    /// Reads the lists again in the background, from `own` or any live instance; a storm of
+    /// wishes is read at growing intervals.
+    pub(super) fn relist(self: &Arc<Self>, entry: &Arc<Entry>, own: Option<(Arc<Attachment>, Caller)>) {
         if !self.manifests.known(&entry.spec.name) || entry.progress.again.swap(2, Ordering::AcqRel) > 0 {
             return;
         }
         let (servers, entry) = (self.clone(), entry.clone());
         self.tasks.spawn(async move {
             let again = &entry.progress.again;
+            let mut wait = Duration::from_millis(20);
             loop {
                 again.store(1, Ordering::Release);
-                if let Some(attachment) = attachment.clone().filter(|a| a.alive()).or_else(|| entry.any_live()) {
+                let own = own.clone().filter(|(a, _)| a.alive()).or_else(|| entry.any_live());
+                if let Some((attachment, caller)) = own {
+                    let listed = async {
+                        let listed = lists(&attachment).await;
+                        servers.offers_again(&entry, &attachment, &caller).await;
+                        listed
+                    };
                     let listed = tokio::select! {
-                        listed = lists(&entry.spec.name, &attachment) => listed,
+                        listed = listed => listed,
                         () = servers.stop.cancelled() => return,
                     };
                     match listed {
@@ -269,46 +256,28 @@ impl Servers {
                 if again.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(wait).await;
+                wait = MAX_RETRY.min(wait * 2);
             }
         });
     }
 }
 
-/// Everything a server lists. Tools are asked of everybody, since not all who have some say so;
-/// the rest of those who claim it.
-async fn lists(server: &Name, attachment: &Attachment) -> Result<Lists, McpError> {
+/// The tools of a server, asked of everybody, since not all who have some say so; and what is
+/// known of the rest.
+async fn lists(attachment: &Attachment) -> Result<Lists, McpError> {
     let connection = attachment.connection();
-    let none = || (Vec::new(), None);
-    let get = async |method: &str, key: &str, claimed: bool, needed: bool| {
-        if !claimed && !needed {
-            return Ok(none());
-        }
-        match attachment.list_all(method, key).await {
-            Err(McpError::Rpc(e)) if e.code() == -32601 && !(claimed && needed) => Ok(none()),
-            // One bad list costs itself.
-            Err(e) if !needed => {
-                tracing::warn!(%server, "{method}: {e}");
-                Ok(none())
-            }
-            other => other,
-        }
+    let (tools, ttl) = match attachment.list_all("tools/list", "tools").await {
+        Err(McpError::Rpc(e)) if e.code() == -32601 && !connection.can("tools") => (Vec::new(), None),
+        other => other?,
     };
-    let (tools, ttl) = get("tools/list", "tools", connection.can("tools"), true).await?;
-    let (prompts, second) = get("prompts/list", "prompts", connection.can("prompts"), false).await?;
-    let has = connection.can("resources");
-    let (resources, third) = get("resources/list", "resources", has, false).await?;
-    let (templates, fourth) = get("resources/templates/list", "resourceTemplates", has, false).await?;
     let about = connection.server();
-    let announces = ["tools", "prompts", "resources"].into_iter().all(|kind| {
-        let claimed = about.get("capabilities").and_then(|c| c.get(kind));
-        claimed.is_none_or(|c| c.get("listChanged").and_then(Json::as_bool) == Some(true))
-    });
+    let claimed = about.get("capabilities").and_then(|c| c.get("tools"));
     Ok(Lists {
         tools,
-        offers: manifest::offers(server, &prompts, &resources, &templates),
+        offers: connection.can("prompts") || connection.can("resources"),
         instructions: about.get("instructions").and_then(Json::as_str).map(str::to_owned),
-        announces,
-        ttl: [ttl, second, third, fourth].into_iter().flatten().min(),
+        announces: claimed.is_none_or(|c| c.get("listChanged").and_then(Json::as_bool) == Some(true)),
+        ttl,
     })
 }

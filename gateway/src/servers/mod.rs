@@ -14,6 +14,7 @@
 mod abilities;
 mod instance;
 mod manifest;
+mod offered;
 mod said;
 mod slot;
 
@@ -24,6 +25,7 @@ use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
 use slot::{Key, Slot};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
@@ -46,6 +48,7 @@ pub(crate) struct Servers {
     pub(crate) loaded: Arc<Loaded>,
     entries: BTreeMap<Name, Arc<Entry>>,
     pub(crate) manifests: Manifests,
+    pub(crate) offered: offered::Offered,
     said: said::Board,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -55,6 +58,8 @@ struct Entry {
     spec: ServerSpec,
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
     era: Mutex<Option<Era>>,
+    /// It was seen to ask without saying whose call it is about.
+    asks: AtomicBool,
     progress: Progress,
 }
 
@@ -65,6 +70,7 @@ impl Servers {
                 spec: spec.clone(),
                 slots: Mutex::default(),
                 era: Mutex::default(),
+                asks: AtomicBool::new(false),
                 progress: Progress::default(),
             })
         };
@@ -72,6 +78,7 @@ impl Servers {
             loaded.policy.servers.iter().map(|(name, spec)| (name.clone(), entry(spec))).collect();
         let servers = Arc::new(Self {
             manifests: Manifests::new(&loaded.policy.servers),
+            offered: offered::Offered::new(&loaded.policy.servers),
             loaded,
             entries,
             said: said::Board::default(),
@@ -153,19 +160,20 @@ impl Servers {
 
     async fn start(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>) -> Result<Attachment, String> {
         let known = *lock(&entry.era);
+        let asks = entry.asks.load(Ordering::Relaxed);
         let events = || -> Arc<dyn adapters::mcp::Events> {
             Arc::new(instance::Events::new(entry.spec.name.clone(), slot, Arc::downgrade(self)))
         };
-        let first = instance::start(self, &entry.spec, slot, known, events()).await;
+        let first = instance::start(self, &entry.spec, slot, (known, asks), events()).await;
         let connection = match (first, known) {
             // A server of the first era may end at the probe it does not know.
             (Err(instance::StartError::EndedEarly(_)), None) => {
-                instance::start(self, &entry.spec, slot, Some(Era::Legacy), events()).await
+                instance::start(self, &entry.spec, slot, (Some(Era::Legacy), asks), events()).await
             }
             // It was replaced by one that speaks otherwise.
             (Err(instance::StartError::Failed(_)), Some(_)) => {
                 *lock(&entry.era) = None;
-                instance::start(self, &entry.spec, slot, None, events()).await
+                instance::start(self, &entry.spec, slot, (None, asks), events()).await
             }
             (other, _) => other,
         };
@@ -184,7 +192,7 @@ impl Servers {
     /// After a restart, or a while of deafness: the lists and the watched resources may have
     /// changed.
     fn look_again(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>, attachment: Arc<Attachment>) {
-        self.relist(entry, Some(attachment.clone()));
+        self.relist(entry, Some((attachment.clone(), slot.caller.clone())));
         let watched = slot.watched();
         if watched.is_empty() {
             return;
@@ -193,7 +201,7 @@ impl Servers {
         self.tasks.spawn(async move {
             for resource in watched {
                 match attachment.watch(&resource).await {
-                    Ok(_) => servers.said.updated(&name, &slot.caller, resource.uri()),
+                    Ok(_) => servers.said.updated(&name, &slot.who, resource.uri()),
                     Err(e) => tracing::warn!(server = %name, "resources/subscribe {}: {e}", resource.uri()),
                 }
             }
@@ -203,6 +211,9 @@ impl Servers {
     /// Brings back an instance that somebody watches resources of, as soon as it can be.
     fn revive(self: &Arc<Self>, name: &Name, slot: Arc<Slot>) {
         let Some(entry) = self.entries.get(name).cloned() else { return };
+        if slot.watched().is_empty() || slot.reviving.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let servers = self.clone();
         self.tasks.spawn(async move {
             while !servers.stop.is_cancelled() && !slot.watched().is_empty() && slot.live().is_none() {
@@ -211,6 +222,7 @@ impl Servers {
                     _ = servers.live(&entry, &slot) => {}
                 }
             }
+            slot.reviving.store(false, Ordering::Release);
         });
     }
 
@@ -239,8 +251,11 @@ impl Entry {
         let mut slots = lock(&self.slots);
         if key.abilities != Abilities::default() {
             let free = |lane: u8| {
-                let slot = slots.get(&Key { lane, ..key.clone() });
-                slot.and_then(|s| s.live()).is_none_or(|live| !live.occupied())
+                let live = slots.get(&Key { lane, ..key.clone() }).and_then(|s| s.live());
+                if live.as_ref().is_some_and(|live| live.connection().asks()) {
+                    self.asks.store(true, Ordering::Relaxed);
+                }
+                live.is_none_or(|live| !live.occupied())
             };
             key.lane = (0..MAX_LANES).find(|lane| free(*lane)).unwrap_or(0);
         }
@@ -250,14 +265,14 @@ impl Entry {
                 slots.remove(&oldest);
             }
         }
-        let new = || Arc::new(Slot::new(caller.clone(), key.abilities));
+        let new = || Arc::new(Slot::new(caller.clone(), &key));
         slots.entry(key.clone()).or_insert_with(new).clone()
     }
     fn end_idle(&self, idle: Duration) {
         lock(&self.slots).retain(|_, slot| idle > Duration::ZERO && slot.is_needed(idle));
     }
-    fn any_live(&self) -> Option<Arc<Attachment>> {
-        lock(&self.slots).values().find_map(|s| s.live())
+    fn any_live(&self) -> Option<(Arc<Attachment>, Caller)> {
+        lock(&self.slots).values().find_map(|s| Some((s.live()?, s.caller.clone())))
     }
 }
 

@@ -13,12 +13,14 @@ use tokio::sync::broadcast;
 /// Things said before a slow listener misses some.
 const QUEUE: usize = 1024;
 
+/// How long a request waits for servers to take its log level.
+const LEVEL_PATIENCE: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// Something a server said.
 #[derive(Debug, Clone)]
 pub(crate) struct Said {
     pub(crate) server: Name,
-    principal: Arc<str>,
-    sandbox: Arc<str>,
+    who: Who,
     pub(crate) what: What,
 }
 
@@ -29,12 +31,14 @@ pub(crate) enum What {
     Log(Object),
     /// `notifications/resources/updated`; the server's own address, with what else it said.
     Updated(Object),
+    /// Something Pleach has no part in.
+    Other(String, Object),
 }
 
 impl Said {
     /// Whether it is for this caller.
     pub(crate) fn is_for(&self, caller: &Caller) -> bool {
-        *self.principal == *caller.principal && *self.sandbox == *caller.sandbox
+        hears(&self.who, caller)
     }
 }
 
@@ -58,8 +62,12 @@ impl Level {
     }
 }
 
-/// A principal and a sandbox.
-type Who = (Arc<str>, Arc<str>);
+/// A principal and a sandbox; an HTTP server is no process of ours, so its sandbox is empty.
+pub(super) type Who = (Arc<str>, Arc<str>);
+
+fn hears(who: &Who, caller: &Caller) -> bool {
+    *who.0 == *caller.principal && (who.1.is_empty() || *who.1 == *caller.sandbox)
+}
 
 pub(super) struct Board {
     out: broadcast::Sender<Arc<Said>>,
@@ -74,15 +82,14 @@ impl Default for Board {
 }
 
 impl Board {
-    pub(super) fn say(&self, server: &Name, caller: &Caller, what: What) {
-        let (principal, sandbox) = (caller.principal.clone(), caller.sandbox.clone());
+    pub(super) fn say(&self, server: &Name, who: &Who, what: What) {
         // Nobody listening is no failure.
-        let _ = self.out.send(Arc::new(Said { server: server.clone(), principal, sandbox, what }));
+        let _ = self.out.send(Arc::new(Said { server: server.clone(), who: who.clone(), what }));
     }
-    pub(super) fn updated(&self, server: &Name, caller: &Caller, uri: &str) {
+    pub(super) fn updated(&self, server: &Name, who: &Who, uri: &str) {
         let mut params = Object::new();
         params.set("uri", uri);
-        self.say(server, caller, What::Updated(params));
+        self.say(server, who, What::Updated(params));
     }
     pub(super) fn level(&self, caller: &Caller) -> Option<Level> {
         lock(&self.levels).get(&(caller.principal.clone(), caller.sandbox.clone())).copied()
@@ -113,13 +120,17 @@ impl super::Servers {
                 _ => drop(levels.insert(key, level)),
             }
         }
-        let live = self.entries.values().flat_map(|e| e.live_for(caller)).collect::<Vec<_>>();
-        for attachment in live {
-            let connection = attachment.connection();
-            if connection.era() == adapters::mcp::Era::Legacy && connection.can("logging") {
-                let _ = set_level(connection, level).await;
-            }
-        }
+        let told = self.entries.values().flat_map(|e| e.live_for(caller)).map(|attachment| {
+            self.tasks.spawn(async move {
+                let connection = attachment.connection();
+                if connection.era() == adapters::mcp::Era::Legacy && connection.can("logging") {
+                    let _ = set_level(connection, level).await;
+                }
+            })
+        });
+        // One that does not answer holds up nobody.
+        let told: Vec<_> = told.collect();
+        let _ = tokio::time::timeout(LEVEL_PATIENCE, futures_util::future::join_all(told)).await;
     }
 }
 

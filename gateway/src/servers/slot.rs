@@ -4,6 +4,7 @@ use super::{Abilities, Servers};
 use adapters::mcp::{Attachment, Watched};
 use policies::names::Name;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
@@ -25,7 +26,11 @@ pub(super) struct Key {
 
 pub(super) struct Slot {
     pub(super) caller: Caller,
+    /// Who hears what it says.
+    pub(super) who: super::said::Who,
     pub(super) abilities: Abilities,
+    /// It is being brought back.
+    pub(super) reviving: AtomicBool,
     pub(super) state: tokio::sync::Mutex<Trying>,
     live: Mutex<Option<Arc<Attachment>>>,
     used: Mutex<Instant>,
@@ -58,10 +63,12 @@ impl Trying {
 }
 
 impl Slot {
-    pub(super) fn new(caller: Caller, abilities: Abilities) -> Self {
+    pub(super) fn new(caller: Caller, key: &Key) -> Self {
         Self {
             caller,
-            abilities,
+            who: (key.principal.clone(), key.sandbox.clone()),
+            abilities: key.abilities,
+            reviving: AtomicBool::new(false),
             state: tokio::sync::Mutex::default(),
             live: Mutex::default(),
             used: Mutex::new(Instant::now()),
@@ -117,11 +124,11 @@ impl Servers {
         let entry = self.entries.get(server).ok_or_else(|| McpError::Unreachable(format!("no server {server}")))?;
         let slot = entry.slot(caller, abilities);
         let attachment = self.live(entry, &slot).await.map_err(McpError::Unreachable)?;
-        let answer = attachment.watch(&watched).await?;
-        let mut all = lock(&slot.watched);
-        all.entry(watched.uri().to_owned()).or_insert_with(|| (watched.clone(), 0)).1 += 1;
-        drop(all);
-        Ok((Watch { servers: self.clone(), slot, watched }, answer))
+        // Counted in first: whoever leaves meanwhile is not the last.
+        lock(&slot.watched).entry(watched.uri().to_owned()).or_insert_with(|| (watched.clone(), 0)).1 += 1;
+        let watch = Watch { servers: self.clone(), slot, watched };
+        let answer = attachment.watch(&watch.watched).await?;
+        Ok((watch, answer))
     }
 }
 

@@ -112,6 +112,9 @@ impl OfferMap {
             }
             for resource in &offering.offers.resources {
                 match map.uris.outside(&offering.server, &resource.uri) {
+                    Some(uri) if map.uris.looks_prefixed(&offering.server, &uri) => {
+                        map.refused.insert(uri, "it looks like another server's address".into());
+                    }
                     Some(uri) => drop(map.resources.insert(uri, resource.clone())),
                     None => {
                         let why = "several servers offer it; set prefix = \"always\" on one";

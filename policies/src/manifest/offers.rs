@@ -89,6 +89,9 @@ fn entries<T>(
             (Json::Object(_), Some(name)) if name.chars().any(char::is_control) => {
                 format!("its {key} holds a control character")
             }
+            (Json::Object(_), Some(name)) if key != "name" && name.starts_with(super::uris::SCHEME) => {
+                format!("addresses that begin with {} are Pleach's own", super::uris::SCHEME)
+            }
             (Json::Object(_), Some(name)) if !seen.insert(name) => "listed twice; the first is used".into(),
             (Json::Object(definition), Some(name)) => {
                 out.push(make(name.to_owned(), definition.clone()));

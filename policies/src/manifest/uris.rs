@@ -13,7 +13,7 @@ use super::{Offering, Prefix};
 use crate::names::Name;
 use std::collections::{BTreeMap, BTreeSet};
 
-const SCHEME: &str = "pleach:";
+pub(super) const SCHEME: &str = "pleach:";
 const UI: &str = "ui://";
 
 /// Reads and writes addresses.
@@ -94,6 +94,11 @@ impl Uris {
             (Some(only), None) if matching.is_empty() => Some((only.clone(), outside.to_owned())),
             _ => None,
         }
+    }
+
+    /// Whether an address that is the same outside reads as another server's prefixed one.
+    pub(super) fn looks_prefixed(&self, server: &Name, outside: &str) -> bool {
+        self.prefixed(outside).is_some_and(|(owner, _)| owner != *server)
     }
 
     fn prefixed(&self, outside: &str) -> Option<(Name, String)> {

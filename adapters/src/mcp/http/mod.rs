@@ -17,6 +17,9 @@ pub(super) use stream::Heard;
 /// One result may have this many bytes.
 pub(super) const MAX_BODY: usize = 16 << 20;
 
+/// How long a server may take to take a notification.
+const NOTIFY_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Where to, and with what.
 pub struct HttpTarget {
     /// The endpoint.
@@ -64,8 +67,10 @@ impl Http {
         *lock(&self.version) = version.to_owned();
     }
     pub(super) async fn notify(&self, message: &Message) {
-        if let Err(e) = self.post(message, Era::Legacy, &[]).await {
-            tracing::debug!("notification to {}: {e}", self.target.origin());
+        match tokio::time::timeout(NOTIFY_LIMIT, self.post(message, Era::Legacy, &[])).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => tracing::debug!("notification to {}: {e}", self.target.origin()),
+            Err(_) => tracing::debug!("notification to {}: not taken", self.target.origin()),
         }
     }
     /// Ends the session, as a client that leaves should.
@@ -103,7 +108,7 @@ impl Http {
             _ => false,
         };
         if with_session && unknown {
-            return Err(McpError::SessionLost);
+            return Err(McpError::SessionLost { refused: status.is_client_error() });
         }
         match read {
             // An error body with an error status is the server's own answer.

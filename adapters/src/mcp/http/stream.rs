@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How long to wait before taking a stream up again, unless the server says.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a standing stream may take to open; some servers send its head with its first event.
+const STAND_LIMIT: Duration = Duration::from_secs(300);
 /// Times a stream is taken up again without anything new in it.
 const MAX_RESUMES: u32 = 8;
 
@@ -124,16 +126,20 @@ impl Http {
         listen: Option<&Message>,
         after: Option<&str>,
     ) -> Result<impl Stream<Item = Heard> + Send + use<>, McpError> {
-        let response = match listen {
-            Some(message) => self.post(message, Era::Modern, &[]).await?,
-            None => self.get(after).await?,
+        let opening = async {
+            match listen {
+                Some(message) => self.post(message, Era::Modern, &[]).await,
+                None => self.get(after).await,
+            }
         };
+        let opened = tokio::time::timeout(STAND_LIMIT, opening).await;
+        let response = opened.unwrap_or_else(|_| Err(McpError::Unreachable("its stream does not open".into())))?;
         let status = response.status();
         let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
         if !status.is_success() || !kind.starts_with("text/event-stream") {
             let lost = listen.is_none() && status.as_u16() == 404 && self.session().is_some();
             return Err(if lost {
-                McpError::SessionLost
+                McpError::SessionLost { refused: true }
             } else if status.is_server_error() {
                 McpError::Unreachable(format!("HTTP {status}"))
             } else {

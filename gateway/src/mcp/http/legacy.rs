@@ -116,8 +116,10 @@ pub(super) fn other(
     headers: &HeaderMap,
     message: Message,
 ) -> Result<Response, Refused> {
-    let session = text(headers, "mcp-session-id").and_then(|id| door.sessions.get(id, &view.caller.principal, agent));
-    let Some(session) = session else { return Ok(empty(StatusCode::ACCEPTED)) };
+    if text(headers, "mcp-protocol-version") == Some(MODERN) {
+        return Ok(empty(StatusCode::ACCEPTED));
+    }
+    let session = session_of(door, view, agent, headers)?;
     match message {
         Message::Notification { method, params } if method == "notifications/cancelled" => {
             if let Some(id) = params.get("requestId") {
@@ -188,6 +190,7 @@ pub(super) fn watch(door: &Door, agent: Option<&str>, headers: &HeaderMap) -> Re
     {
         return Ok(sse(follow(outbox, event).take_until(async move { end.cancelled().await })));
     }
+    let end = session.stand();
     let told = changes::standing(view, session.conversation.clone()).map(|m| event(&m));
     Ok(sse(told.take_until(async move { end.cancelled().await })))
 }

@@ -41,13 +41,24 @@ pub(crate) struct Door {
     host: Arc<Host>,
     sessions: Arc<Sessions>,
     shared: Shared,
+    /// Views made so far, by client and agent.
+    views: Arc<Views>,
 }
+
+type Views = std::sync::Mutex<std::collections::HashMap<(String, Option<String>), View>>;
 
 impl Door {
     pub(crate) fn new(app: &App) -> Self {
         let policy = Arc::new(app.loaded.policy.clone());
         let shared = app.shared.clone();
-        Self { guard: app.guard.clone(), policy, host: app.host.clone(), sessions: Arc::default(), shared }
+        Self {
+            guard: app.guard.clone(),
+            policy,
+            host: app.host.clone(),
+            sessions: Arc::default(),
+            shared,
+            views: Arc::default(),
+        }
     }
     pub(crate) fn router(self) -> Router {
         let all = post(on_post).get(on_get).delete(on_delete);
@@ -61,9 +72,17 @@ impl Door {
             id: Json::Null,
             error: RpcError::new(-32001, why),
         })?;
+        // The policy is fixed while the door is open, so what a client sees through it is too.
+        let mut views = self.views.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = (identity.principal().to_owned(), agent.map(str::to_owned));
+        if let Some(view) = views.get(&key) {
+            return Ok(view.clone());
+        }
         let framework = Framework::new(self.host.clone(), self.policy.clone(), identity.client);
-        View::new((self.guard.clone(), &self.shared), identity.caller(policy), policy, agent, framework)
-            .map_err(|why| Refused::at(StatusCode::NOT_FOUND, -32601, why))
+        let view = View::new((self.guard.clone(), &self.shared), identity.caller(policy), policy, agent, framework)
+            .map_err(|why| Refused::at(StatusCode::NOT_FOUND, -32601, why))?;
+        views.insert(key, view.clone());
+        Ok(view)
     }
 }
 
@@ -239,8 +258,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Rpc
 
 async fn modern_request(view: View, id: Json, method: String, params: Object) -> Response {
     if method == "subscriptions/listen" {
-        let tasks = params.get("notifications").is_some_and(|n| n.get("taskIds").is_some());
-        if let Err(error) = check_listen(&params, tasks) {
+        if let Err(error) = check_listen(&params) {
             return json(StatusCode::BAD_REQUEST, &Message::Response { id, outcome: Err(error) });
         }
         let messages = changes::listen(view, id, &params).await;
@@ -249,7 +267,7 @@ async fn modern_request(view: View, id: Json, method: String, params: Object) ->
     let cancel = CancellationToken::new();
     // The closed stream is the cancellation: whoever drops the response drops the guard.
     let guard = cancel.clone().drop_guard();
-    let (sender, mut receiver) = mpsc::channel::<Message>(64);
+    let (sender, mut receiver) = mpsc::channel::<Message>(1_024);
     let notify = sender.clone();
     // Progress is a courtesy: a client that reads too slowly misses some, the server never waits.
     let sink: Sink = Arc::new(move |message| notify.try_send(message).is_ok());
@@ -267,16 +285,21 @@ async fn modern_request(view: View, id: Json, method: String, params: Object) ->
         Ok(Some(message @ Message::Response { .. })) => json(status_of(&message), &message),
         other => {
             let start = futures_util::stream::iter(other.ok().flatten());
-            let rest = futures_util::stream::unfold((receiver, guard), |(mut receiver, guard)| async {
-                let message = receiver.recv().await?;
-                Some((message, (receiver, guard)))
+            let open = (receiver, guard, false);
+            let rest = futures_util::stream::unfold(open, |(mut receiver, guard, over)| async move {
+                // A call that was parked may still speak; this request is answered.
+                let message = if over { None } else { receiver.recv().await }?;
+                let over = matches!(message, Message::Response { .. });
+                Some((message, (receiver, guard, over)))
             });
             sse(start.chain(rest).map(|m| event(&m)))
         }
     }
 }
 
-fn check_listen(params: &Object, tasks: bool) -> Result<(), RpcError> {
+/// Checks what `subscriptions/listen` must carry, and may not ask for.
+pub(super) fn check_listen(params: &Object) -> Result<(), RpcError> {
+    let tasks = params.get("notifications").is_some_and(|n| n.get("taskIds").is_some());
     if params.get("notifications").and_then(Json::as_object).is_none() {
         return Err(RpcError::new(-32602, "Invalid params: notifications is not an object"));
     }
