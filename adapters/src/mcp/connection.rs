@@ -5,16 +5,15 @@ use super::McpError;
 use super::http::{Asking, Http, HttpTarget};
 use super::party::{Events, Exchange, Party, Rounds};
 use super::questions::Questions;
-use super::standing;
+use super::standing::{self, ACKNOWLEDGED, Watches};
 use super::stdio::Stdio;
 use super::wire::{LEGACY, MODERN, Message, RpcError, meta};
 use crate::sandbox::Instance;
 use policies::json::{Json, Object};
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -55,8 +54,7 @@ pub(super) struct Core {
     next: AtomicU64,
     pub(super) events: Arc<dyn Events>,
     pub(super) questions: Arc<Questions>,
-    /// Resources whose changes are wanted.
-    pub(super) watched: watch::Sender<BTreeSet<String>>,
+    pub(super) watches: Arc<Watches>,
     /// Held while the session is begun anew.
     introduction: tokio::sync::Mutex<()>,
     /// The server speaks another era than it did.
@@ -155,8 +153,9 @@ impl Connection {
         events: Arc<dyn Events>,
     ) -> Result<Self, McpError> {
         let questions = Questions::new(asks);
-        let stdio = Stdio::start(instance, events.clone(), questions.clone())?;
-        Self::handshake(Link::Stdio(stdio), known, capabilities, events, questions).await
+        let watches = Arc::new(Watches::default());
+        let stdio = Stdio::start(instance, events.clone(), (questions.clone(), watches.clone()))?;
+        Self::handshake(Link::Stdio(stdio), known, capabilities, events, (questions, watches)).await
     }
     /// Speaks to an HTTP endpoint.
     ///
@@ -169,7 +168,7 @@ impl Connection {
         events: Arc<dyn Events>,
     ) -> Result<Self, McpError> {
         let link = Link::Http(Box::new(Http::new(target)));
-        Self::handshake(link, known, capabilities, events, Questions::new(asks)).await
+        Self::handshake(link, known, capabilities, events, (Questions::new(asks), Arc::default())).await
     }
     /// The era it speaks.
     pub fn era(&self) -> Era {
@@ -262,17 +261,22 @@ impl Connection {
     /// See [`McpError`].
     pub async fn watch(&self, uri: &str) -> Result<Json, McpError> {
         let mut result = Json::Object(Object::new());
+        let watches = &self.core.watches;
         if self.core.era == Era::Legacy {
             let mut params = Object::new();
             params.set("uri", uri);
             result = self.request("resources/subscribe", params, &[], Exchange::default()).await?.result;
         }
-        self.core.watched.send_if_modified(|set| set.insert(uri.to_owned()));
+        watches.wanted.send_if_modified(|set| set.insert(uri.to_owned()));
+        if self.core.era == Era::Modern && !watches.is_reported(uri).await {
+            watches.wanted.send_if_modified(|set| set.remove(uri));
+            return Err(McpError::Protocol("it does not report changes of this resource".into()));
+        }
         Ok(result)
     }
     /// No longer.
     pub async fn unwatch(&self, uri: &str) {
-        self.core.watched.send_if_modified(|set| set.remove(uri));
+        self.core.watches.wanted.send_if_modified(|set| set.remove(uri));
         if self.core.era == Era::Legacy {
             let mut params = Object::new();
             params.set("uri", uri);
@@ -286,7 +290,7 @@ impl Connection {
         known: Option<Era>,
         capabilities: Object,
         events: Arc<dyn Events>,
-        questions: Arc<Questions>,
+        (questions, watches): (Arc<Questions>, Arc<Watches>),
     ) -> Result<Self, McpError> {
         let end = CancellationToken::new();
         let mut core = Arc::new(Core {
@@ -297,7 +301,7 @@ impl Connection {
             next: AtomicU64::new(1),
             events,
             questions,
-            watched: watch::channel(BTreeSet::new()).0,
+            watches,
             introduction: tokio::sync::Mutex::default(),
             stale: AtomicBool::new(false),
             end: end.clone(),
@@ -538,6 +542,7 @@ impl Core {
     /// belongs to one.
     pub(super) fn heard(&self, method: &str, params: Object) {
         let party = match method {
+            ACKNOWLEDGED => return self.watches.acknowledged(&params),
             "notifications/progress" => {
                 let token = params.get(meta::PROGRESS_TOKEN).and_then(Json::as_u64);
                 token.and_then(|number| self.questions.party(number))

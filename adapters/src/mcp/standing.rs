@@ -12,11 +12,11 @@ use super::McpError;
 use super::connection::{Core, Era, Link, answer, modern_meta};
 use super::http::{Heard, Http};
 use super::wire::Message;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{BoxStream, FuturesUnordered};
 use futures_util::{Stream, StreamExt};
 use policies::json::{Json, Object};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
@@ -26,8 +26,48 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 const AWAY_WAIT: Duration = Duration::from_secs(2);
 /// A stream that stood so long was worth having.
 const STOOD: Duration = Duration::from_secs(5);
+/// How long a server may take to say that it reports changes of a resource.
+const REPORTING: Duration = Duration::from_secs(5);
 /// How long a connection waits for its standing stream.
 const OPENING: Duration = Duration::from_millis(700);
+
+/// The resources whose changes are wanted, and those the server says it reports.
+pub(super) struct Watches {
+    pub(super) wanted: watch::Sender<BTreeSet<String>>,
+    /// What the newest stream was asked for, and what it said it reports.
+    asked: Mutex<BTreeSet<String>>,
+    reported: watch::Sender<(BTreeSet<String>, BTreeSet<String>)>,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self {
+            wanted: watch::channel(BTreeSet::new()).0,
+            asked: Mutex::default(),
+            reported: watch::channel(Default::default()).0,
+        }
+    }
+}
+
+impl Watches {
+    /// `notifications/subscriptions/acknowledged`: what the newest stream reports.
+    pub(super) fn acknowledged(&self, params: &Object) {
+        let uris = params.get("notifications").and_then(|n| n.get("resourceSubscriptions")).and_then(Json::as_array);
+        let uris = uris.unwrap_or_default().iter().filter_map(Json::as_str).map(str::to_owned);
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.reported.send_replace((asked, uris.collect()));
+    }
+    /// Waits until the server reports changes of a resource; `false` when it does not.
+    pub(super) async fn is_reported(&self, uri: &str) -> bool {
+        let mut reported = self.reported.subscribe();
+        let decided = reported.wait_for(|(asked, reported)| asked.contains(uri) || reported.contains(uri));
+        let decided = tokio::time::timeout(REPORTING, decided).await;
+        decided.is_ok_and(|r| r.is_ok_and(|sets| sets.1.contains(uri)))
+    }
+}
+
+/// What is said at the start of a stream.
+pub(super) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
 type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Message> + Send + 'a>>;
 
@@ -83,6 +123,9 @@ fn filter(core: &Core, watched: &BTreeSet<String>) -> Option<Object> {
 }
 
 fn listen(core: &Core, wanted: Object) -> (u64, Message) {
+    let uris = wanted.get("resourceSubscriptions").and_then(Json::as_array).unwrap_or_default();
+    let uris = uris.iter().filter_map(Json::as_str).map(str::to_owned).collect();
+    *core.watches.asked.lock().unwrap_or_else(PoisonError::into_inner) = uris;
     let number = core.number();
     let mut params = Object::new();
     params.set("notifications", wanted);
@@ -94,7 +137,7 @@ fn listen(core: &Core, wanted: Object) -> (u64, Message) {
 
 async fn over_http(core: &Arc<Core>, http: &Http, stands: oneshot::Sender<()>) {
     let mut stands = Some(stands);
-    let mut watched = core.watched.subscribe();
+    let mut watched = core.watches.wanted.subscribe();
     let (mut wait, mut missed, mut after) = (FIRST_WAIT, false, None::<String>);
     let mut lost = None;
     loop {
@@ -153,11 +196,17 @@ async fn listened(
     watched: &mut watch::Receiver<BTreeSet<String>>,
     after: &mut Option<String>,
 ) -> Option<Duration> {
-    let mut stream = std::pin::pin!(futures_util::StreamExt::boxed(stream));
+    let mut stream = stream.boxed();
+    // The stream before, until the new one is acknowledged: nothing falls between them.
+    let mut before: Option<BoxStream<'_, Heard>> = None;
     let mut answers: FuturesUnordered<Answering<'_>> = FuturesUnordered::new();
     loop {
         let heard = tokio::select! {
             heard = stream.next() => heard,
+            Some(heard) = async { before.as_mut()?.next().await }, if before.is_some() => match heard {
+                Heard::Message(message @ Message::Notification { .. }) => Some(Heard::Message(message)),
+                _ => continue,
+            },
             Some(answer) = answers.next() => {
                 http.notify(&answer).await;
                 continue;
@@ -165,15 +214,19 @@ async fn listened(
             changed = watched.changed(), if core.era == Era::Modern => {
                 changed.ok()?;
                 let wanted = filter(core, &watched.borrow_and_update())?;
-                // The new stream stands before the old one is let go.
                 let new = http.stand(Some(&listen(core, wanted).1), None).await.ok()?;
-                stream.set(new.boxed());
+                before = Some(std::mem::replace(&mut stream, new.boxed()));
                 continue;
             }
         };
         match heard {
             Some(Heard::Open) => {}
-            Some(Heard::Message(Message::Notification { method, params })) => core.heard(&method, params),
+            Some(Heard::Message(Message::Notification { method, params })) => {
+                if method == ACKNOWLEDGED {
+                    before = None;
+                }
+                core.heard(&method, params);
+            }
             Some(Heard::Message(Message::Request { id, method, params })) => {
                 answers.push(Box::pin(answered(core, id, method, params)));
             }
@@ -198,26 +251,38 @@ async fn answered(core: &Core, id: Json, method: String, params: Object) -> Mess
 
 async fn over_stdio(core: &Core) {
     let Link::Stdio(stdio) = &core.link else { return };
-    let mut watched = core.watched.subscribe();
+    let end = |number: u64| {
+        stdio.forget(number);
+        let mut params = Object::new();
+        params.set("requestId", number);
+        stdio.notify(&Message::Notification { method: "notifications/cancelled".into(), params });
+    };
+    let mut watched = core.watches.wanted.subscribe();
+    let mut before = None;
     loop {
         let wanted = filter(core, &watched.borrow_and_update());
         let Some(wanted) = wanted else {
+            before.take().into_iter().for_each(end);
             if watched.changed().await.is_err() {
                 return;
             }
             continue;
         };
         let (number, message) = listen(core, wanted);
-        tokio::select! {
-            // Answered: it does not listen, or no longer.
-            _ = stdio.request(number, &message, None) => return,
-            changed = watched.changed() => {
-                if changed.is_err() { return }
+        let mut acknowledged = core.watches.reported.subscribe();
+        let mut listening = std::pin::pin!(stdio.request(number, &message, None));
+        loop {
+            tokio::select! {
+                // Answered: it does not listen, or no longer.
+                _ = &mut listening => return,
+                // The new one stands before the old one is let go.
+                _ = acknowledged.changed(), if before.is_some() => before.take().into_iter().for_each(end),
+                changed = watched.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                }
             }
         }
-        stdio.forget(number);
-        let mut params = Object::new();
-        params.set("requestId", number);
-        stdio.notify(&Message::Notification { method: "notifications/cancelled".into(), params });
+        before.replace(number).into_iter().for_each(end);
     }
 }

@@ -7,6 +7,7 @@ use super::McpError;
 use super::connection::answer;
 use super::party::{Events, Party};
 use super::questions::Questions;
+use super::standing::{ACKNOWLEDGED, Watches};
 use super::wire::Message;
 use crate::sandbox::Instance;
 use policies::json::{Json, Limits, Object};
@@ -36,6 +37,7 @@ struct Waiting {
 struct Shared {
     waiting: Mutex<HashMap<u64, Waiting>>,
     questions: Arc<Questions>,
+    watches: Arc<Watches>,
     writer: mpsc::Sender<String>,
     alive: AtomicBool,
     stderr: Mutex<String>,
@@ -60,7 +62,7 @@ impl Stdio {
     pub(super) fn start(
         mut instance: Instance,
         events: Arc<dyn Events>,
-        questions: Arc<Questions>,
+        (questions, watches): (Arc<Questions>, Arc<Watches>),
     ) -> Result<Self, McpError> {
         let child = &mut instance.child;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -71,6 +73,7 @@ impl Stdio {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             questions,
+            watches,
             writer: writer.clone(),
             alive: AtomicBool::new(true),
             stderr: Mutex::default(),
@@ -254,6 +257,9 @@ fn notification(method: &str, params: Object, shared: &Shared) {
             Some(party) => party.notify(method, params),
             None => shared.events.notified(method, params),
         };
+    }
+    if method == ACKNOWLEDGED {
+        return shared.watches.acknowledged(&params);
     }
     if method != "notifications/progress" {
         return shared.events.notified(method, params);

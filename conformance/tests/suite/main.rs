@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_servers;
+mod bridge;
 mod check_command;
 mod examples;
 mod faults;
