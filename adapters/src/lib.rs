@@ -5,12 +5,16 @@
 //! |---|---|
 //! | [`sandbox`] | a grant to the kernel |
 //! | [`net`] | permits to sockets: the only dialler |
+//! | [`oauth`] | a server's authorization to tokens for it |
+//! | [`jwt`] | signed tokens to their claims |
 //! | [`paths`] | the filesystem to `policies` |
 
 pub mod builtin;
+pub mod jwt;
 pub mod mcp;
 pub mod model;
 pub mod net;
+pub mod oauth;
 pub mod paths;
 pub mod sandbox;
 pub mod store;

@@ -74,6 +74,7 @@ fn each_crate_names_only_what_is_its_business() {
         ("hyper", &["adapters", "gateway"][..]),
         ("clap", &["gateway"][..]),
         ("jsonschema", &["policies"][..]),
+        ("jsonwebtoken", &["adapters"][..]),
     ]);
     for krate in LINE {
         for dependency in dependencies(krate, false) {

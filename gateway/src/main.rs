@@ -8,6 +8,7 @@ mod egress;
 mod error;
 mod guard;
 mod mcp;
+mod oauth;
 mod serve;
 mod servers;
 mod settings;

@@ -23,12 +23,12 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 /// # Errors
 /// When the listener breaks.
 pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationToken) -> std::io::Result<()> {
-    let app_end = app.servers.stop.clone();
+    let (app_end, listens) = (app.servers.stop.clone(), listener.local_addr()?);
     let router = Router::new()
         // Alive, and ready once listening: neither waits for a server.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
-        .merge(Door::new(app).router())
+        .merge(Door::new(app, listens).router())
         .layer(middleware::from_fn_with_state(app.loaded.clone(), check_source));
     let (end, stopped) = (app_end, stop.clone());
     // Streams of changes end with the servers, or they would hold the door open for ever.

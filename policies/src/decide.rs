@@ -107,12 +107,36 @@ pub fn connect(authority: &Authority, host: Host, port: u16) -> Verdict<Connect>
 pub fn registered(host: Host, port: u16) -> Permit<Connect> {
     let networks = match &host {
         Host::Address(address) => Networks::new([(*address).into()]),
-        Host::Domain(name) if &**name == "localhost" || name.ends_with(".localhost") => {
-            Networks::new([crate::net("127.0.0.0/8"), crate::net("::1/128")])
-        }
+        Host::Domain(_) if host.is_loopback() => Networks::new([crate::net("127.0.0.0/8"), crate::net("::1/128")]),
         Host::Domain(_) => Networks::default(),
     };
     Permit::new(Connect { host, port, networks })
+}
+
+/// The permit for a host that a registered server or issuer names in its metadata (RFC 9728,
+/// RFC 8414). It was not the operator who wrote it, so only public addresses may be dialled, and
+/// loopback ones by their very name where `by` itself is there; `by`'s own host as it is
+/// registered.
+///
+/// # Errors
+/// When the host is a literal address that may not be dialled.
+pub fn named_by(by: &Host, host: Host, port: u16) -> Result<Permit<Connect>, Denial> {
+    if *by == host || (by.is_loopback() && host.is_loopback()) {
+        return Ok(registered(host, port));
+    }
+    let connect = Connect { host, port, networks: Networks::default() };
+    if connect.host.is_loopback() {
+        return Err(Denial::plain(
+            format!("{by} names {connect}, which is this machine"),
+            "only public hosts may be named",
+        ));
+    }
+    if let Host::Address(address) = connect.host
+        && let Err(why) = connect.judge(&[address])
+    {
+        return Err(Denial::plain(format!("{by} names {why}"), "only public hosts may be named"));
+    }
+    Ok(Permit::new(connect))
 }
 
 /// Judges a model call.

@@ -71,6 +71,22 @@ impl Host {
         }
     }
 }
+impl Host {
+    /// The host of an address.
+    ///
+    /// # Errors
+    /// When it has none that could be dialled.
+    pub fn of(url: &url::Url) -> Result<Host, DomainError> {
+        Self::parse(url.host_str().unwrap_or_default().trim_matches(['[', ']']))
+    }
+    /// Whether it is this machine by its very name: `localhost`, or a loopback address.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Host::Domain(name) => &**name == "localhost" || name.ends_with(".localhost"),
+            Host::Address(address) => address.is_loopback(),
+        }
+    }
+}
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

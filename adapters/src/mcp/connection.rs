@@ -5,7 +5,7 @@ use super::McpError;
 use super::http::{Asking, Http, HttpTarget};
 use super::party::{Events, Exchange, Party, Rounds};
 use super::questions::Questions;
-use super::standing::{self, ACKNOWLEDGED, Watches};
+use super::standing::{self, Watches};
 use super::stdio::Stdio;
 use super::wire::{LEGACY, MODERN, Message, RpcError, meta};
 use crate::sandbox::Instance;
@@ -318,7 +318,9 @@ impl Connection {
                 Ok(true) => return Ok(Self::stand(core, end).await),
                 // Gone, not merely ignorant: a server of the first era may end at an unknown
                 // first message. The caller starts it again and says what was learnt.
-                Err(gone @ (McpError::Gone(_) | McpError::Unreachable(_))) => return Err(gone),
+                Err(gone @ (McpError::Gone(_) | McpError::Unreachable(_) | McpError::Unauthorized(_))) => {
+                    return Err(gone);
+                }
                 _ => {}
             }
         }
@@ -542,7 +544,6 @@ impl Core {
     /// belongs to one.
     pub(super) fn heard(&self, method: &str, params: Object) {
         let party = match method {
-            ACKNOWLEDGED => return self.watches.acknowledged(&params),
             "notifications/progress" => {
                 let token = params.get(meta::PROGRESS_TOKEN).and_then(Json::as_u64);
                 token.and_then(|number| self.questions.party(number))

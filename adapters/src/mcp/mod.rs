@@ -18,11 +18,13 @@ mod questions;
 mod sse;
 mod standing;
 mod stdio;
+mod tokens;
 mod wire;
 
 pub use connection::{Connection, Era, Kind, Reply};
 pub use http::HttpTarget;
 pub use party::{Events, Exchange, Party, Rounds};
+pub use tokens::{Refusal, Retry, Tokens};
 pub use wire::{LEGACY, MODERN, Message, RpcError, meta};
 
 use policies::action::{Call, Fetch};
@@ -65,6 +67,9 @@ pub enum McpError {
     /// The server could not be reached or started.
     #[error("{0}")]
     Unreachable(String),
+    /// The server asks for authorization that there is none of; the cure is said.
+    #[error("{0}")]
+    Unauthorized(String),
 }
 
 /// A live MCP server.

@@ -11,8 +11,8 @@
 use super::McpError;
 use super::connection::{Core, Era, Link, answer, modern_meta};
 use super::http::{Heard, Http};
-use super::wire::Message;
-use futures_util::stream::{BoxStream, FuturesUnordered};
+use super::wire::{Message, meta};
+use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures_util::{Stream, StreamExt};
 use policies::json::{Json, Object};
 use std::collections::BTreeSet;
@@ -28,6 +28,8 @@ const AWAY_WAIT: Duration = Duration::from_secs(2);
 const STOOD: Duration = Duration::from_secs(5);
 /// How long a server may take to say that it reports changes of a resource.
 const REPORTING: Duration = Duration::from_secs(5);
+/// Servers acknowledge a stream before they say anything on it; so long the one before is kept.
+const OVERLAP: Duration = Duration::from_millis(500);
 /// How long a connection waits for its standing stream.
 const OPENING: Duration = Duration::from_millis(700);
 
@@ -35,7 +37,7 @@ const OPENING: Duration = Duration::from_millis(700);
 pub(super) struct Watches {
     pub(super) wanted: watch::Sender<BTreeSet<String>>,
     /// What the newest stream was asked for, and what it said it reports.
-    asked: Mutex<BTreeSet<String>>,
+    asked: Mutex<(u64, BTreeSet<String>)>,
     reported: watch::Sender<(BTreeSet<String>, BTreeSet<String>)>,
 }
 
@@ -50,12 +52,18 @@ impl Default for Watches {
 }
 
 impl Watches {
-    /// `notifications/subscriptions/acknowledged`: what the newest stream reports.
-    pub(super) fn acknowledged(&self, params: &Object) {
+    /// `notifications/subscriptions/acknowledged`: what the newest stream reports; whether it
+    /// was of that one.
+    pub(super) fn acknowledged(&self, params: &Object) -> bool {
+        let (number, asked) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let of = params.get("_meta").and_then(|m| m.get(meta::SUBSCRIPTION_ID)).and_then(Json::as_u64);
+        if of.is_some_and(|of| of != number) {
+            return false;
+        }
         let uris = params.get("notifications").and_then(|n| n.get("resourceSubscriptions")).and_then(Json::as_array);
         let uris = uris.unwrap_or_default().iter().filter_map(Json::as_str).map(str::to_owned);
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.reported.send_replace((asked, uris.collect()));
+        true
     }
     /// Waits until the server reports changes of a resource; `false` when it does not.
     pub(super) async fn is_reported(&self, uri: &str) -> bool {
@@ -125,8 +133,8 @@ fn filter(core: &Core, watched: &BTreeSet<String>) -> Option<Object> {
 fn listen(core: &Core, wanted: Object) -> (u64, Message) {
     let uris = wanted.get("resourceSubscriptions").and_then(Json::as_array).unwrap_or_default();
     let uris = uris.iter().filter_map(Json::as_str).map(str::to_owned).collect();
-    *core.watches.asked.lock().unwrap_or_else(PoisonError::into_inner) = uris;
     let number = core.number();
+    *core.watches.asked.lock().unwrap_or_else(PoisonError::into_inner) = (number, uris);
     let mut params = Object::new();
     params.set("notifications", wanted);
     let mut own = Object::new();
@@ -197,13 +205,20 @@ async fn listened(
     after: &mut Option<String>,
 ) -> Option<Duration> {
     let mut stream = stream.boxed();
-    // The stream before, until the new one is acknowledged: nothing falls between them.
-    let mut before: Option<BoxStream<'_, Heard>> = None;
+    // The streams before, until the new one has been acknowledged for a while: nothing falls
+    // between them.
+    let mut before: SelectAll<BoxStream<'_, Heard>> = SelectAll::new();
+    let mut overlap = None;
     let mut answers: FuturesUnordered<Answering<'_>> = FuturesUnordered::new();
     loop {
         let heard = tokio::select! {
             heard = stream.next() => heard,
-            Some(heard) = async { before.as_mut()?.next().await }, if before.is_some() => match heard {
+            () = over(overlap), if overlap.is_some() => {
+                before.clear();
+                overlap = None;
+                continue;
+            }
+            Some(heard) = before.next() => match heard {
                 Heard::Message(message @ Message::Notification { .. }) => Some(Heard::Message(message)),
                 _ => continue,
             },
@@ -215,17 +230,19 @@ async fn listened(
                 changed.ok()?;
                 let wanted = filter(core, &watched.borrow_and_update())?;
                 let new = http.stand(Some(&listen(core, wanted).1), None).await.ok()?;
-                before = Some(std::mem::replace(&mut stream, new.boxed()));
+                before.push(std::mem::replace(&mut stream, new.boxed()));
+                overlap = None;
                 continue;
             }
         };
         match heard {
             Some(Heard::Open) => {}
             Some(Heard::Message(Message::Notification { method, params })) => {
-                if method == ACKNOWLEDGED {
-                    before = None;
+                if method != ACKNOWLEDGED {
+                    core.heard(&method, params);
+                } else if core.watches.acknowledged(&params) {
+                    overlap = Some(Instant::now() + OVERLAP);
                 }
-                core.heard(&method, params);
             }
             Some(Heard::Message(Message::Request { id, method, params })) => {
                 answers.push(Box::pin(answered(core, id, method, params)));
@@ -237,6 +254,12 @@ async fn listened(
             }
             None => return None,
         }
+    }
+}
+
+async fn over(overlap: Option<Instant>) {
+    if let Some(at) = overlap {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 
@@ -270,13 +293,18 @@ async fn over_stdio(core: &Core) {
         };
         let (number, message) = listen(core, wanted);
         let mut acknowledged = core.watches.reported.subscribe();
+        let mut overlap = None;
         let mut listening = std::pin::pin!(stdio.request(number, &message, None));
         loop {
             tokio::select! {
                 // Answered: it does not listen, or no longer.
                 _ = &mut listening => return,
                 // The new one stands before the old one is let go.
-                _ = acknowledged.changed(), if before.is_some() => before.take().into_iter().for_each(end),
+                _ = acknowledged.changed() => overlap = before.map(|_| Instant::now() + OVERLAP),
+                () = over(overlap), if overlap.is_some() => {
+                    before.take().into_iter().for_each(end);
+                    overlap = None;
+                }
                 changed = watched.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,

@@ -259,7 +259,8 @@ fn notification(method: &str, params: Object, shared: &Shared) {
         };
     }
     if method == ACKNOWLEDGED {
-        return shared.watches.acknowledged(&params);
+        shared.watches.acknowledged(&params);
+        return;
     }
     if method != "notifications/progress" {
         return shared.events.notified(method, params);

@@ -2,8 +2,11 @@
 //! here, for a [`Permit`] and for nothing else: the name is resolved once, every answer is
 //! judged, and an address that was judged is the one dialled.
 
+mod fetch;
 mod http;
 
+pub(crate) use fetch::bounded;
+pub use fetch::{fetch, origin};
 pub use http::{client, install_tls};
 
 use policies::action::Connect;
@@ -50,6 +53,17 @@ pub async fn dial(permit: Permit<Connect>) -> Result<TcpStream, DialError> {
         }
     }
     Err(DialError::Unreachable(target.to_string(), last))
+}
+
+/// An error with all its causes.
+pub(crate) fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
 }
 
 /// Resolves once and judges every answer.

@@ -16,6 +16,9 @@ pub fn drive(url: &str) -> Result<(), String> {
         .and_then(|text| serde_json::from_str(&text).ok())
         .unwrap_or_default();
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
+    if scenario.starts_with("auth/") {
+        return runtime.block_on(super::authorized::run(&scenario, url, &context));
+    }
     runtime.block_on(async {
         let folder = Folder::new(&super::policy(&format!("url = {url:?}")));
         let served = Served::start(&folder);

@@ -10,6 +10,7 @@ mod from_nothing;
 mod lossless;
 mod mcp_door;
 mod neighbours;
+mod oauth_door;
 mod runs;
 mod sandbox_egress;
 mod sandbox_files;

@@ -12,6 +12,7 @@ mod exec;
 mod explain;
 mod init;
 mod install;
+mod login;
 mod run;
 mod runs;
 mod schema;
@@ -41,6 +42,7 @@ struct Cli {
 enum Command {
     Init(init::Args),
     Install(install::Args),
+    Login(login::Args),
     Connect(connect::Args),
     Check(check::Args),
     Schema(schema::Args),
@@ -68,6 +70,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Install(args) => block_on(install::run(&context, args)),
+        Command::Login(args) => block_on(login::run(&context, args)),
         Command::Connect(args) => connect::run(&context, args),
         Command::Allow(args) => block_on(allow::run(&context, args)),
         Command::Check(args) => check::run(&context, args),

@@ -33,6 +33,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     }
     let listen = args.listen.unwrap_or(policy.gateway.listen);
     policies::resolve::check_listen(listen, policy.clients.is_some()).map_err(Failure::usage)?;
+    policies::resolve::check_public(listen, policy).map_err(Failure::usage)?;
     let app = compose::app(loaded.clone(), Approve::Nobody).await?;
     let stop = CancellationToken::new();
     on_signal(stop.clone())?;

@@ -4,15 +4,16 @@ use super::Servers;
 use super::said::{What, Who};
 use super::slot::Slot;
 use crate::egress::{self, Owner};
-use adapters::mcp::{self, Connection, Era, HttpTarget, McpError};
+use crate::oauth::Account;
+use adapters::mcp::{self, Connection, Era, HttpTarget, McpError, Tokens};
 use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
 use adapters::{builtin, net};
 use policies::authority::Authority;
 use policies::decide;
-use policies::domain::Host;
 use policies::json::Object;
 use policies::names::Name;
-use policies::resolve::{ServerSpec, Transport};
+use policies::resolve::{Secret, ServerSpec, Transport};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use subagents::run::Caller;
@@ -37,13 +38,10 @@ pub(super) async fn start(
 ) -> Result<Connection, StartError> {
     let (caller, capabilities) = (&slot.caller, slot.abilities.to_json());
     let outcome = match &spec.transport {
-        Transport::Http { url, headers } => {
-            let failed = |why: String| StartError::Failed(why);
-            let host = url.host_str().unwrap_or_default();
-            let host = Host::parse(host.trim_matches(['[', ']'])).map_err(|e| failed(e.to_string()))?;
-            let port = url.port_or_known_default().unwrap_or(443);
-            let client = net::client(decide::registered(host, port)).map_err(|e| failed(e.to_string()))?;
-            let target = HttpTarget { url: url.clone(), headers: headers.clone(), client };
+        Transport::Http { url, headers, auth } => {
+            let account = |auth| Account::new(&servers.vault, &spec.name, url, auth, &caller.principal);
+            let tokens = auth.as_ref().map(|auth| -> Arc<dyn Tokens> { Arc::new(account(auth)) });
+            let target = target(url, headers, tokens).map_err(StartError::Failed)?;
             Connection::http(target, known, capabilities, events).await
         }
         _ => {
@@ -67,6 +65,20 @@ pub(super) async fn start(
         McpError::Gone(_) => StartError::EndedEarly(e.to_string()),
         other => StartError::Failed(other.to_string()),
     })
+}
+
+/// Where a server with a url is reached, and what it is shown.
+///
+/// # Errors
+/// When it cannot be dialled at all.
+pub(crate) fn target(
+    url: &url::Url,
+    headers: &BTreeMap<String, Secret>,
+    tokens: Option<Arc<dyn Tokens>>,
+) -> Result<HttpTarget, String> {
+    let (host, port) = net::origin(url)?;
+    let client = net::client(decide::registered(host, port)).map_err(|e| e.to_string())?;
+    Ok(HttpTarget { url: url.clone(), headers: headers.clone(), client, tokens })
 }
 
 /// What the process of a stdio server is told and given.

@@ -14,7 +14,7 @@ use adapters::mcp::{Attachment, McpError};
 use policies::json::Json;
 use policies::manifest::{NameMap, Prefix, Tool, import};
 use policies::names::Name;
-use policies::resolve::ServerSpec;
+use policies::resolve::{ServerSpec, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -186,6 +186,11 @@ impl Servers {
             return;
         }
         let mut done = entry.progress.done.subscribe();
+        // Where everybody has tokens of their own, another may be let in who was not the first.
+        if *done.borrow() > 0 && matches!(entry.spec.transport, Transport::Http { auth: Some(_), .. }) {
+            let _ = tokio::time::timeout(patience, self.list(entry, caller)).await;
+            return;
+        }
         let began = {
             let mut attempt = entry.progress.attempt.lock().unwrap_or_else(PoisonError::into_inner);
             *attempt.get_or_insert_with(|| {
@@ -199,22 +204,13 @@ impl Servers {
     /// Lists a server until it was listed once, or nobody serves any more.
     async fn first_list(self: Arc<Self>, entry: Arc<Entry>, caller: Caller) {
         let mut wait = FIRST_RETRY;
-        loop {
-            let attempt = async {
-                let attachment = self.instance(&entry.spec.name, &caller, Abilities::default()).await?;
-                lists(&attachment).await.map_err(|e| format!("server {}: {e}", entry.spec.name))
-            };
-            let listed = tokio::select! {
-                listed = attempt => listed,
+        while !self.manifests.known(&entry.spec.name) {
+            tokio::select! {
+                () = self.list(&entry, &caller) => {}
                 () = self.stop.cancelled() => return,
-            };
-            let success = listed.is_ok();
-            match listed {
-                Ok(lists) => self.manifests.set(&entry.spec, lists),
-                Err(why) => self.manifests.fail(&entry.spec.name, why),
             }
             entry.progress.done.send_modify(|n| *n += 1);
-            if success {
+            if self.manifests.known(&entry.spec.name) {
                 return;
             }
             tokio::select! {
@@ -222,6 +218,18 @@ impl Servers {
                 () = self.stop.cancelled() => return,
             }
             wait = MAX_RETRY.min(wait * 2);
+        }
+    }
+
+    async fn list(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller) {
+        let name = &entry.spec.name;
+        let listed = match self.instance(name, caller, Abilities::default()).await {
+            Ok(attachment) => lists(&attachment).await.map_err(|e| format!("server {name}: {e}")),
+            Err(why) => Err(why),
+        };
+        match listed {
+            Ok(lists) => self.manifests.set(&entry.spec, lists),
+            Err(why) => self.manifests.fail(name, why),
         }
     }
 

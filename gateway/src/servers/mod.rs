@@ -18,6 +18,7 @@ mod offered;
 mod said;
 mod slot;
 
+use crate::oauth::Vault;
 use crate::settings::Loaded;
 use adapters::mcp::{Attachment, Era};
 use manifest::{Manifests, Progress};
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use abilities::Abilities;
+pub(crate) use instance::target;
 pub(crate) use said::{Level, Said, What};
 pub(crate) use slot::Watch;
 
@@ -50,6 +52,8 @@ pub(crate) struct Servers {
     pub(crate) manifests: Manifests,
     pub(crate) offered: offered::Offered,
     said: said::Board,
+    /// Tokens towards servers.
+    vault: Arc<Vault>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -79,6 +83,7 @@ impl Servers {
         let servers = Arc::new(Self {
             manifests: Manifests::new(&loaded.policy.servers),
             offered: offered::Offered::new(&loaded.policy.servers),
+            vault: Vault::new(loaded.state.clone()),
             loaded,
             entries,
             said: said::Board::default(),

@@ -147,8 +147,8 @@ impl Servers {
         if !self.manifests.may_offer(name) {
             return;
         }
-        // A server that is no process of ours lists the same for all.
-        let everybody = matches!(entry.spec.transport, Transport::Http { .. });
+        // A server that is no process of ours, and is shown the same for everybody, lists the same.
+        let everybody = matches!(entry.spec.transport, Transport::Http { auth: None, .. });
         let who: Vec<Viewer> = match everybody {
             true => self.offered.shown(name),
             false => vec![viewer(caller)].into_iter().filter(|who| self.offered.is_known(who, name)).collect(),

@@ -53,6 +53,14 @@ const LISTEN: Shape = Shape::Text(|text| match text.parse::<std::net::SocketAddr
     Err(_) => Err(Flaw::Wrong(format!("{text:?} is no address and port, such as \"127.0.0.1:7420\""))),
 });
 const TIMEOUT_MS: Shape = Shape::Int(1, 86_400_000);
+/// RFC 6749, section 3.3.
+const SCOPE: Shape = Shape::Text(|text| {
+    let ok = |b: u8| (0x21..=0x7e).contains(&b) && b != b'"' && b != b'\\';
+    match !text.is_empty() && text.bytes().all(ok) {
+        true => Ok(()),
+        false => Err(Flaw::Wrong(format!("{text:?} is no scope; each is one word, several are a list"))),
+    }
+});
 
 /// `filesystem`, in every grant.
 const FILESYSTEM: Shape = Shape::Table(&[
@@ -123,6 +131,21 @@ const TOOL: Shape = Shape::Table(&[
     later("verify_with", "The tool that tells whether a lost call happened."),
     key("rename", "Its name outside, after the prefix.", GLOB),
 ]);
+/// Who Pleach is at a server; the tokens themselves come by `pleach login`.
+const AUTH: Shape = Shape::Table(&[
+    key(
+        "flow",
+        "A person consents once (code, the default), or Pleach acts for itself (client-credentials).",
+        Shape::Word(&["code", "client-credentials"], &[]),
+    ),
+    key("issuer", "The one authorization server that may be used; absent: the one the server names.", FILLED),
+    key("client_id", "The id Pleach was registered under there; absent: it registers itself.", FILLED),
+    key("client_secret", "The secret that belongs to it.", FILLED),
+    key("private_key_file", "The key, PKCS#8 in PEM, that signs in the secret's place.", PATH),
+    key("client_metadata_url", "An https document that says who Pleach is, and is its id (CIMD).", FILLED),
+    key("scopes", "What is asked for; absent: what the server says it needs.", Shape::List(&SCOPE)),
+    key("redirect_port", "The loopback port of `pleach login`; absent: a free one.", Shape::Int(1, 65_535)),
+]);
 const SERVER: Shape = Shape::Table(&[
     key("builtin", "A server that ships with Pleach.", Shape::Word(&["workspace"], &["web"])),
     key("type", "The transport, as .mcp.json names it.", Shape::Word(&["stdio", "http", "streamable-http"], &["sse"])),
@@ -132,7 +155,7 @@ const SERVER: Shape = Shape::Table(&[
     key("cwd", "Its working folder; default: the policy file's folder.", PATH),
     key("url", "The address of an HTTP server.", FILLED),
     key("headers", "Headers sent to it.", Shape::Texts),
-    later("auth", "How Pleach authorises itself there."),
+    key("auth", "Who Pleach is there, where the server asks for OAuth.", AUTH),
     key("timeout", "Milliseconds a call may take; default 60000.", TIMEOUT_MS),
     key(
         "default_access",
@@ -150,8 +173,17 @@ const SERVER: Shape = Shape::Table(&[
 ]);
 const CLIENT: Shape = Shape::Table(&[
     key("token", "The bearer token that names this client.", FILLED),
-    later("oauth", "The issuer whose tokens name this client."),
-    later("match", "Claims a token must carry."),
+    key(
+        "oauth",
+        "The issuer whose tokens name this client.",
+        Shape::Table(&[
+            key("issuer", "The issuer, exactly as its tokens write it.", FILLED),
+            key("audience", "What its tokens must be meant for: this gateway.", FILLED),
+            key("jwks_url", "Its keys; absent: where its metadata says.", FILLED),
+            key("scopes", "Scopes a token must carry.", Shape::List(&SCOPE)),
+        ]),
+    ),
+    key("match", "Claims a token must carry: a name, or a JSON pointer, and its value.", Shape::Texts),
     key("may_start", "Agents it may start; absent: those exposed.", Shape::List(&NAME)),
     later("can_approve", "Whether it may answer approvals."),
     key("policy", "Caps everything this client starts.", GRANT),
@@ -172,7 +204,7 @@ const AGENT: Shape = Shape::Table(&[
 ]);
 const GATEWAY: Shape = Shape::Table(&[
     key("listen", "The address and port of `pleach serve`.", LISTEN),
-    later("public_url", "What cards and metadata advertise."),
+    key("public_url", "What cards and metadata advertise.", FILLED),
     key("allowed_hosts", "Host headers accepted besides loopback.", Shape::List(&FILLED)),
     key("allowed_origins", "Origins accepted besides loopback.", Shape::List(&FILLED)),
     later("tls", "Certificate and key."),

@@ -1,6 +1,6 @@
 //! `[agents]`, `[models]` and `[clients]`.
 
-use super::{Limits, Resolver, Secret};
+use super::{Limits, Proof, Resolver};
 use crate::authority::{AgentPolicy, Sources};
 use crate::file::Node;
 use crate::grant::{Names, Narrowing};
@@ -52,8 +52,8 @@ pub struct AgentSpec {
 pub struct ClientSpec {
     /// Its name.
     pub name: Name,
-    /// The bearer token that names it.
-    pub token: Secret,
+    /// What names it.
+    pub proof: Proof,
     /// Agents it may start; `None`: those exposed.
     pub may_start: Option<BTreeSet<Name>>,
     /// Its table.
@@ -185,25 +185,16 @@ impl Resolver<'_> {
         let mut out: BTreeMap<Name, ClientSpec> = BTreeMap::new();
         for (key, place, node) in table.entries() {
             let Ok(name) = Name::try_from(key.as_str()) else { continue };
-            let Some(at) = node.get("token") else {
-                self.error(
-                    place,
-                    format!("client {name} needs a token, such as token = \"${{{}_TOKEN}}\"", key.to_uppercase()),
-                );
+            if key == "local" {
+                self.error(place, "the name \"local\" is the command line's own; choose another");
                 continue;
-            };
-            let Some(token) = self.expand(at) else { continue };
-            if token.len() < 16 {
-                self.error(&at.place, format!("the token of client {name} is shorter than 16 characters"));
             }
-            if out.values().any(|c| c.token.expose() == token) {
-                self.error(&at.place, format!("client {name} shares its token with another; a token names one client"));
-            }
+            let Some(proof) = self.proof(&name, place, node, &out) else { continue };
             let may_start = node.get("may_start").map(|list| self.names(list, "agents", "agent"));
             let (policy, sources, limits) = self.narrowing_at(node, "policy");
             let spec = ClientSpec {
                 name: name.clone(),
-                token: Secret::new(token),
+                proof,
                 may_start,
                 policy: Arc::new(policy),
                 sources: Arc::new(sources),

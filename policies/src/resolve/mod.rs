@@ -4,10 +4,12 @@
 //! [`Surroundings`], so that this stays pure and the same file means the same in a test.
 
 mod agents;
+mod auth;
 mod grants;
 mod servers;
 
 pub use agents::{AgentSpec, ClientSpec, ModelSpec};
+pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 
 use crate::authority::{AgentPolicy, Authority, Link, Sources};
@@ -70,6 +72,8 @@ impl Limits {
 pub struct GatewaySpec {
     /// `listen`
     pub listen: SocketAddr,
+    /// `public_url`, without a slash at its end.
+    pub public_url: Option<url::Url>,
     /// `allowed_hosts`
     pub allowed_hosts: Vec<String>,
     /// `allowed_origins`
@@ -136,6 +140,19 @@ pub fn check_listen(listen: SocketAddr, has_clients: bool) -> Result<(), String>
         "listening on {listen} lets other machines in without authentication; name callers in [clients], \
          or listen on 127.0.0.1:{}",
         listen.port()
+    ))
+}
+
+/// Whether clients that come with an issuer's tokens can be told what this gateway is called.
+///
+/// # Errors
+/// What to do about it.
+pub fn check_public(listen: SocketAddr, policy: &Policy) -> Result<(), String> {
+    if listen.ip().is_loopback() || policy.gateway.public_url.is_some() || crate::callers::issuers(policy).is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "clients with oauth are told where their tokens are good, and {listen} is no name for that; set [gateway] public_url"
     ))
 }
 
@@ -260,11 +277,15 @@ impl Resolver<'_> {
             let place = at("listen").map_or(&file.place, |n| &n.place).clone();
             self.error(&place, why);
         }
+        let public_url = self.public_url(at("public_url"));
         let default_agent = self.known(at("default_agent"), "agents", "agent");
         let has_agents = file.get("agents").is_some_and(|a| !a.entries().is_empty());
+        let mut allowed_hosts = texts("allowed_hosts");
+        allowed_hosts.extend(public_url.as_ref().and_then(|u| u.host_str()).map(str::to_owned));
         Some(GatewaySpec {
             listen,
-            allowed_hosts: texts("allowed_hosts"),
+            public_url,
+            allowed_hosts,
             allowed_origins: texts("allowed_origins"),
             default_agent,
             framework_tools: at("framework_tools").and_then(Node::bool).unwrap_or(has_agents),
@@ -350,6 +371,10 @@ impl Resolver<'_> {
 
     /// Checks that need everything resolved.
     fn cross_check(&mut self, policy: &Policy) {
+        if let Err(why) = check_public(policy.gateway.listen, policy) {
+            let place = self.root.key_place("clients").unwrap_or(&self.root.place).clone();
+            self.error(&place, why);
+        }
         for server in policy.servers.values() {
             let name = &server.name;
             if let Transport::Stdio { command, .. } = &server.transport

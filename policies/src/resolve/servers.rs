@@ -1,6 +1,7 @@
 //! `[servers]`: how each is reached and what the operator says about its tools.
 
 use super::Resolver;
+use super::auth::AuthSpec;
 use crate::file::Node;
 use crate::manifest::{Prefix, ServerWords, ToolWords};
 use crate::names::Name;
@@ -58,6 +59,8 @@ pub enum Transport {
         url: url::Url,
         /// Headers to send.
         headers: BTreeMap<String, Secret>,
+        /// Who Pleach is there, unless a header says so.
+        auth: Option<Box<AuthSpec>>,
     },
 }
 
@@ -145,10 +148,10 @@ impl Resolver<'_> {
         let fits: &[&str] = match given[0] {
             "builtin" => &["builtin"],
             "command" => &["command", "args", "env"],
-            _ => &["url", "headers"],
+            _ => &["url", "headers", "auth"],
         };
         for (key, place, _) in node.entries() {
-            if ["args", "env", "headers"].contains(&key.as_str()) && !fits.contains(&key.as_str()) {
+            if ["args", "env", "headers", "auth"].contains(&key.as_str()) && !fits.contains(&key.as_str()) {
                 self.error(place, format!("{key} does not belong to a server with {}", given[0]));
             }
         }
@@ -182,7 +185,9 @@ impl Resolver<'_> {
                     self.error(&at.place, "url holds a user or password; use headers = { Authorization = … }");
                     return None;
                 }
-                Some(Transport::Http { url, headers: self.secrets(node.get("headers"))? })
+                let headers = self.secrets(node.get("headers"))?;
+                let auth = self.server_auth(node, &url, &headers)?;
+                Some(Transport::Http { url, headers, auth: auth.map(Box::new) })
             }
         }
     }

@@ -177,3 +177,19 @@ fn runtime_tools_need_no_allow_but_obey_deny() {
     let policy = load("version = 1\n[policy.tools]\ndeny = [\"Agent\"]").unwrap();
     assert!(matches!(decide::runtime(&policy.door(None), "Agent"), Verdict::Deny(_)));
 }
+
+#[test]
+fn what_a_server_names_is_public_unless_it_is_loopback_itself() {
+    let judged = |by: &str, host: &str, address: &str| {
+        let (by, host) = (Host::parse(by).unwrap(), Host::parse(host).unwrap());
+        decide::named_by(&by, host, 443).is_ok_and(|p| p.what().judge(&[address.parse().unwrap()]).is_ok())
+    };
+    assert!(judged("mcp.example.com", "login.example.net", "93.184.215.14"));
+    assert!(!judged("mcp.example.com", "login.example.net", "10.0.0.5"), "a name may not lead inside");
+    assert!(!judged("mcp.example.com", "10.0.0.5", "10.0.0.5"));
+    assert!(!judged("mcp.example.com", "localhost", "127.0.0.1"));
+    assert!(judged("localhost", "127.0.0.1", "127.0.0.1") && judged("127.0.0.1", "localhost", "127.0.0.1"));
+    assert!(!judged("localhost", "login.example.net", "127.0.0.1"), "only by its very name");
+    assert!(judged("10.0.0.5", "10.0.0.5", "10.0.0.5"), "its own host, as it is registered");
+    assert!(!judged("10.0.0.5", "10.0.0.6", "10.0.0.6"));
+}

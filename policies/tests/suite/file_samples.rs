@@ -54,7 +54,6 @@ fn the_designs_example_lacks_only_what_is_not_served_yet() {
     let errors = load(&source).expect_err("some keys are not served yet").0;
     let unserved = [
         ("import = [", 1),
-        ("public_url", 1),
         ("[bus]", 2),
         ("provider = \"anthropic\"", 12),
         ("model = \"claude", 1),
@@ -86,17 +85,8 @@ fn the_designs_example_without_those_keys_resolves() {
             if line.starts_with('[') {
                 skip_table = line.starts_with("[bus]") || line.starts_with("[peers");
             }
-            let unserved = [
-                "import",
-                "public_url",
-                "model = \"claude",
-                "api_key",
-                "effect",
-                "can_approve",
-                "usd",
-                "tokens =",
-                "wall",
-            ];
+            let unserved =
+                ["import", "model = \"claude", "api_key", "effect", "can_approve", "usd", "tokens =", "wall"];
             !skip_table && !unserved.iter().any(|k| line.starts_with(k))
         })
         .map(|line| line.replace("provider = \"anthropic\"", "provider = \"scripted\"\nscript = \"r.toml\""))

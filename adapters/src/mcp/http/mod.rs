@@ -6,7 +6,9 @@ use super::McpError;
 use super::connection::{Clock, Era};
 use super::headers;
 use super::party::{Events, Party};
+use super::tokens::{Refusal, Retry, Tokens};
 use super::wire::{MODERN, Message};
+use crate::net::reasons;
 use futures_util::StreamExt;
 use policies::json::{Json, Limits};
 use policies::resolve::Secret;
@@ -16,6 +18,8 @@ pub(super) use stream::Heard;
 
 /// One result may have this many bytes.
 pub(super) const MAX_BODY: usize = 16 << 20;
+/// Tokens one request is tried with.
+const MAX_TRIES: u32 = 3;
 
 /// How long a server may take to take a notification.
 const NOTIFY_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -28,6 +32,8 @@ pub struct HttpTarget {
     pub headers: BTreeMap<String, Secret>,
     /// The client for its origin.
     pub client: reqwest::Client,
+    /// What it is shown, where it asks for tokens.
+    pub tokens: Option<Arc<dyn Tokens>>,
 }
 
 impl HttpTarget {
@@ -79,7 +85,7 @@ impl Http {
         let request = self.with_headers(self.target.client.delete(self.target.url.clone()));
         let version = lock(&self.version).clone();
         let request = request.header("mcp-session-id", session).header("mcp-protocol-version", version);
-        drop(tokio::time::timeout(std::time::Duration::from_secs(2), request.send()).await);
+        drop(tokio::time::timeout(std::time::Duration::from_secs(2), self.send(request)).await);
     }
 
     pub(super) async fn request(&self, asking: Asking<'_>) -> Result<Json, McpError> {
@@ -165,8 +171,37 @@ impl Http {
             }
             Era::Legacy => {}
         }
-        let sent = request.body(message.to_text()).send().await;
-        sent.map_err(|e| self.unreachable(e))
+        self.send(request.body(message.to_text())).await
+    }
+
+    /// Sends a request with the token of the moment, and again where the server refused that
+    /// one and there is another. Nothing was done that was refused so.
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, McpError> {
+        let Some(tokens) = &self.target.tokens else {
+            return request.send().await.map_err(|e| self.unreachable(e));
+        };
+        let mut tries = 0;
+        loop {
+            let shown = tokens.bearer().await.map_err(McpError::Unauthorized)?;
+            let Some(mut attempt) = request.try_clone() else {
+                return Err(McpError::Protocol("the request cannot be repeated".into()));
+            };
+            if let Some(token) = &shown {
+                attempt = attempt.bearer_auth(token.expose());
+            }
+            let response = attempt.send().await.map_err(|e| self.unreachable(e))?;
+            let Some(refusal) = Refusal::of(response.status(), response.headers(), shown) else {
+                return Ok(response);
+            };
+            tries += 1;
+            match tokens.refused(refusal).await {
+                Retry::Again if tries < MAX_TRIES => {}
+                Retry::Again => {
+                    return Err(McpError::Unauthorized(format!("{} refuses every token", self.target.origin())));
+                }
+                Retry::No(why) => return Err(McpError::Unauthorized(why)),
+            }
+        }
     }
 
     /// A GET of the session: its standing stream, or what followed an event.
@@ -181,7 +216,7 @@ impl Http {
         if let Some(after) = after {
             request = request.header("last-event-id", after);
         }
-        request.send().await.map_err(|e| self.unreachable(e))
+        self.send(request).await
     }
 
     /// Never the whole address: its query may hold a key.
@@ -205,16 +240,6 @@ async fn bounded(response: reqwest::Response) -> Result<Vec<u8>, McpError> {
 
 fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned()
-}
-
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -173,8 +173,8 @@ pub(super) async fn batch(
 
 /// The GET stream of a session: what is said unasked; or, after `Last-Event-ID`, the rest of a
 /// stream that broke.
-pub(super) fn watch(door: &Door, agent: Option<&str>, headers: &HeaderMap) -> Result<Response, Refused> {
-    let view = door.view(headers, agent)?;
+pub(super) async fn watch(door: &Door, agent: Option<&str>, headers: &HeaderMap) -> Result<Response, Refused> {
+    let view = door.view(headers, agent).await?;
     if text(headers, "mcp-protocol-version") == Some(MODERN)
         || !text(headers, "accept").unwrap_or("").contains("text/event-stream")
     {
@@ -195,8 +195,8 @@ pub(super) fn watch(door: &Door, agent: Option<&str>, headers: &HeaderMap) -> Re
     Ok(sse(told.take_until(async move { end.cancelled().await })))
 }
 
-pub(super) fn close(door: &Door, agent: Option<&str>, headers: &HeaderMap) -> Result<Response, Refused> {
-    let view = door.view(headers, agent)?;
+pub(super) async fn close(door: &Door, agent: Option<&str>, headers: &HeaderMap) -> Result<Response, Refused> {
+    let view = door.view(headers, agent).await?;
     if text(headers, "mcp-protocol-version") == Some(MODERN) {
         return Err(Refused::at(StatusCode::METHOD_NOT_ALLOWED, -32600, "there are no sessions in 2026-07-28"));
     }

@@ -7,7 +7,7 @@ use super::dispatch::dispatch;
 use super::framework::Framework;
 use super::session::Sessions;
 use super::{Shared, Sink, Speaker, View, asked_version, changes, check_modern, check_present};
-use crate::auth;
+use crate::auth::{self, Doorman};
 use crate::compose::App;
 use crate::guard::Guard;
 use adapters::mcp::headers::{decode, name_of};
@@ -16,11 +16,13 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode};
 use policies::json::{Json, Limits, Object};
+use policies::names::Name;
 use policies::resolve::Policy;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::host::Host;
@@ -38,6 +40,7 @@ const STREAM_AFTER: Duration = Duration::from_secs(5);
 pub(crate) struct Door {
     guard: Arc<Guard>,
     policy: Arc<Policy>,
+    doorman: Arc<Doorman>,
     host: Arc<Host>,
     sessions: Arc<Sessions>,
     shared: Shared,
@@ -48,12 +51,14 @@ pub(crate) struct Door {
 type Views = std::sync::Mutex<std::collections::HashMap<(String, Option<String>), View>>;
 
 impl Door {
-    pub(crate) fn new(app: &App) -> Self {
+    pub(crate) fn new(app: &App, listens: SocketAddr) -> Self {
         let policy = Arc::new(app.loaded.policy.clone());
+        let doorman = Arc::new(Doorman::new(policy.clone(), listens));
         let shared = app.shared.clone();
         Self {
             guard: app.guard.clone(),
             policy,
+            doorman,
             host: app.host.clone(),
             sessions: Arc::default(),
             shared,
@@ -63,14 +68,21 @@ impl Door {
     pub(crate) fn router(self) -> Router {
         let all = post(on_post).get(on_get).delete(on_delete);
         let agent = post(on_agent_post).get(on_agent_get).delete(on_agent_delete);
-        Router::new().route("/mcp", all).route("/mcp/agents/{agent}", agent).with_state(self)
+        let metadata = auth::METADATA;
+        Router::new()
+            .route("/mcp", all)
+            .route("/mcp/agents/{agent}", agent)
+            .route(metadata, get(metadata_of_root))
+            .route(&format!("{metadata}/{{*path}}"), get(metadata_of))
+            .with_state(self)
     }
-    fn view(&self, headers: &HeaderMap, agent: Option<&str>) -> Result<View, Refused> {
+    async fn view(&self, headers: &HeaderMap, agent: Option<&str>) -> Result<View, Refused> {
         let policy = &*self.policy;
-        let identity = auth::identify(policy, auth::bearer(headers)).map_err(|why| Refused {
-            status: StatusCode::UNAUTHORIZED,
+        let identity = self.doorman.identify(auth::bearer(headers)).await.map_err(|stranger| Refused {
+            status: stranger.status(),
             id: Json::Null,
-            error: RpcError::new(-32001, why),
+            error: RpcError::new(-32001, stranger.message()),
+            challenge: self.doorman.challenge(&stranger, agent),
         })?;
         // The policy is fixed while the door is open, so what a client sees through it is too.
         let mut views = self.views.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -91,22 +103,22 @@ struct Refused {
     status: StatusCode,
     id: Json,
     error: RpcError,
+    /// What a stranger has to show.
+    challenge: Option<String>,
 }
 
 impl Refused {
     fn at(status: StatusCode, code: i64, why: impl Into<String>) -> Self {
-        Self { status, id: Json::Null, error: RpcError::new(code, why) }
+        Self { status, id: Json::Null, error: RpcError::new(code, why), challenge: None }
     }
     fn of(status: StatusCode, id: &Json, error: RpcError) -> Self {
-        Self { status, id: id.clone(), error }
+        Self { status, id: id.clone(), error, challenge: None }
     }
     fn response(self) -> Response {
         let message = Message::Response { id: self.id, outcome: Err(self.error) };
         let mut response = json(self.status, &message);
-        if self.status == StatusCode::UNAUTHORIZED {
-            response
-                .headers_mut()
-                .insert("www-authenticate", http::HeaderValue::from_static("Bearer realm=\"pleach\""));
+        if let Some(challenge) = self.challenge.and_then(|c| http::HeaderValue::try_from(c).ok()) {
+            response.headers_mut().insert("www-authenticate", challenge);
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert("allow", http::HeaderValue::from_static("POST"));
@@ -127,16 +139,36 @@ async fn on_agent_post(
     answer(door, Some(&agent), headers, body).await.unwrap_or_else(Refused::response)
 }
 async fn on_get(State(door): State<Door>, headers: HeaderMap) -> Response {
-    legacy::watch(&door, None, &headers).unwrap_or_else(Refused::response)
+    legacy::watch(&door, None, &headers).await.unwrap_or_else(Refused::response)
 }
 async fn on_agent_get(State(door): State<Door>, Path(agent): Path<String>, headers: HeaderMap) -> Response {
-    legacy::watch(&door, Some(&agent), &headers).unwrap_or_else(Refused::response)
+    legacy::watch(&door, Some(&agent), &headers).await.unwrap_or_else(Refused::response)
 }
 async fn on_delete(State(door): State<Door>, headers: HeaderMap) -> Response {
-    legacy::close(&door, None, &headers).unwrap_or_else(Refused::response)
+    legacy::close(&door, None, &headers).await.unwrap_or_else(Refused::response)
 }
 async fn on_agent_delete(State(door): State<Door>, Path(agent): Path<String>, headers: HeaderMap) -> Response {
-    legacy::close(&door, Some(&agent), &headers).unwrap_or_else(Refused::response)
+    legacy::close(&door, Some(&agent), &headers).await.unwrap_or_else(Refused::response)
+}
+
+/// Where tokens can be had (RFC 9728): asked before anybody has one.
+async fn metadata_of_root(State(door): State<Door>) -> Response {
+    metadata(&door, "")
+}
+async fn metadata_of(State(door): State<Door>, Path(path): Path<String>) -> Response {
+    let agent = path.strip_prefix("mcp/agents/").is_some_and(|name| Name::try_from(name).is_ok());
+    match agent || path == "mcp" {
+        true => metadata(&door, &format!("/{path}")),
+        false => empty(StatusCode::NOT_FOUND),
+    }
+}
+fn metadata(door: &Door, path: &str) -> Response {
+    let Some(metadata) = door.doorman.metadata(path) else { return empty(StatusCode::NOT_FOUND) };
+    let mut response = Response::new(Body::from(metadata.to_text()));
+    let headers = response.headers_mut();
+    headers.insert("content-type", http::HeaderValue::from_static("application/json"));
+    headers.insert("cache-control", http::HeaderValue::from_static("max-age=300"));
+    response
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -144,7 +176,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body) -> Result<Response, Refused> {
-    let view = door.view(&headers, agent)?;
+    let view = door.view(&headers, agent).await?;
     if !text(&headers, "content-type").unwrap_or("").starts_with("application/json") {
         return Err(Refused::at(StatusCode::UNSUPPORTED_MEDIA_TYPE, -32600, "Content-Type must be application/json"));
     }

@@ -1,8 +1,14 @@
 //! Who a request comes from, and whether it may come from there at all: bearer tokens to
-//! clients, and the Host and Origin checks that keep web pages and rebound names out.
+//! clients, those of the policy file ([`identify`]) and those of issuers ([`Doorman`]); and the
+//! Host and Origin checks that keep web pages and rebound names out.
+
+mod doorman;
+mod issuers;
+
+pub(crate) use doorman::{Doorman, METADATA};
 
 use http::{HeaderMap, StatusCode};
-use policies::resolve::{ClientSpec, GatewaySpec, Policy};
+use policies::resolve::{ClientSpec, GatewaySpec, Policy, Proof};
 use subagents::run::Caller;
 use subtle::ConstantTimeEq;
 
@@ -25,17 +31,18 @@ impl Identity<'_> {
     }
 }
 
-/// Names the caller by its bearer token.
+/// Names the caller by a token of the policy file.
 ///
 /// # Errors
-/// 401 for whoever is unknown, where clients are named.
+/// For whoever is unknown, where clients are named.
 pub(crate) fn identify<'a>(policy: &'a Policy, token: Option<&str>) -> Result<Identity<'a>, &'static str> {
     let Some(clients) = &policy.clients else { return Ok(Identity { client: None }) };
     let Some(token) = token else { return Err("a bearer token is needed: Authorization: Bearer …") };
     // Every token is compared, in constant time each, so that timing tells nothing.
     let mut found = None;
     for client in clients.values() {
-        if bool::from(client.token.expose().as_bytes().ct_eq(token.as_bytes())) {
+        let Proof::Token(known) = &client.proof else { continue };
+        if bool::from(known.expose().as_bytes().ct_eq(token.as_bytes())) {
             found = Some(client);
         }
     }
@@ -44,7 +51,10 @@ pub(crate) fn identify<'a>(policy: &'a Policy, token: Option<&str>) -> Result<Id
 
 /// The bearer token of a request (RFC 6750 section 2.1; never from the query).
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get("authorization")?.to_str().ok()?;
+    let mut values = headers.get_all("authorization").iter();
+    // Of two, none is believed.
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let value = value.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -99,6 +109,7 @@ mod tests {
     fn hosts_and_origins() {
         let gateway = GatewaySpec {
             listen: "127.0.0.1:0".parse().unwrap(),
+            public_url: None,
             allowed_hosts: vec!["pleach.internal".into()],
             allowed_origins: vec!["https://app.example.com".into()],
             default_agent: None,

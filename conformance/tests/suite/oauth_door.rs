@@ -1,0 +1,184 @@
+//! The door as an OAuth resource server: an issuer of the test's own, tokens good and bad.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use conformance::pleach::Folder;
+use conformance::served::{Answer, Served};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// An issuer on loopback: metadata and keys, nothing else.
+struct Issuer {
+    url: String,
+    pair: EcdsaKeyPair,
+    keys: Arc<Mutex<Value>>,
+}
+
+fn part(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+fn pair() -> EcdsaKeyPair {
+    let random = SystemRandom::new();
+    let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.as_ref(), &random).unwrap()
+}
+fn jwk(pair: &EcdsaKeyPair, kid: &str) -> Value {
+    let point = pair.public_key().as_ref();
+    json!({ "kty": "EC", "crv": "P-256", "kid": kid, "x": part(&point[1..33]), "y": part(&point[33..]) })
+}
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+impl Issuer {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/tenant", listener.local_addr().unwrap());
+        let pair = pair();
+        let keys = Arc::new(Mutex::new(json!({ "keys": [jwk(&pair, "one")] })));
+        let (shown, issuer) = (keys.clone(), url.clone());
+        // Ends with the test process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let mut head = [0u8; 8192];
+                let n = stream.read(&mut head).unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..n]).into_owned();
+                let (status, body) = match head.split(' ').nth(1).unwrap_or("") {
+                    "/tenant/.well-known/openid-configuration" => {
+                        ("200 OK", json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }).to_string())
+                    }
+                    "/tenant/keys" => ("200 OK", shown.lock().unwrap().to_string()),
+                    _ => ("404 Not Found", String::new()),
+                };
+                let length = body.len();
+                let _ = stream.write_all(
+                    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+                        .as_bytes(),
+                );
+            }
+        });
+        Self { url, pair, keys }
+    }
+    fn claims(&self, more: Value) -> Value {
+        let mut claims = json!({
+            "iss": self.url, "aud": "us", "sub": "ada", "groups": ["agents-prod"], "scope": "mcp:read",
+            "iat": now(), "exp": now() + 300,
+        });
+        for (key, value) in more.as_object().cloned().unwrap_or_default() {
+            claims[key] = value;
+        }
+        claims
+    }
+    fn sign(&self, pair: &EcdsaKeyPair, kid: &str, claims: &Value) -> String {
+        let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": kid });
+        let message = format!("{}.{}", part(header.to_string().as_bytes()), part(claims.to_string().as_bytes()));
+        let signature = pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+        format!("{message}.{}", part(signature.as_ref()))
+    }
+    fn token(&self, more: Value) -> String {
+        self.sign(&self.pair, "one", &self.claims(more))
+    }
+}
+
+fn served(issuer: &Issuer) -> (Folder, Served) {
+    let url = &issuer.url;
+    let folder = Folder::new(&format!(
+        "version = 1\n[servers.files]\nbuiltin = \"workspace\"\n\
+         [clients.reader]\noauth = {{ issuer = \"{url}\", audience = \"us\", scopes = [\"mcp:read\"] }}\n\
+         match = {{ groups = \"agents-prod\" }}\npolicy.max_access = \"read-only\"\n\
+         [clients.writer]\noauth = {{ issuer = \"{url}\", audience = \"us\", scopes = [\"mcp:read\", \"mcp:write\"] }}\n\
+         match = {{ groups = \"agents-prod\" }}\n[policy]\nmax_access = \"read-write\"\ntools.allow = [\"*\"]\n"
+    ));
+    let served = Served::start(&folder);
+    (folder, served)
+}
+
+async fn list(served: &Served, token: Option<&str>) -> Answer {
+    let value = token.map(|t| format!("Bearer {t}"));
+    let headers: Vec<(&str, &str)> = value.iter().map(|v| ("authorization", v.as_str())).collect();
+    served.modern("/mcp", "tools/list", json!({}), &headers).await
+}
+
+fn challenge(answer: &Answer) -> String {
+    answer.headers.get("www-authenticate").map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_where_tokens_are_had() {
+    let issuer = Issuer::start();
+    let (_folder, served) = served(&issuer);
+    let refused = list(&served, None).await;
+    assert_eq!(refused.status, 401);
+    let metadata = format!("{}/.well-known/oauth-protected-resource/mcp", served.base);
+    let said = challenge(&refused);
+    assert!(said.starts_with("Bearer ") && said.contains(&format!("resource_metadata=\"{metadata}\"")), "{said}");
+    assert!(said.contains("scope=\"mcp:read\"") && !said.contains("error="), "{said}");
+
+    for (path, resource) in [("", ""), ("/mcp", "/mcp"), ("/mcp/agents/a", "/mcp/agents/a")] {
+        let url = format!("{}/.well-known/oauth-protected-resource{path}", served.base);
+        let found: Value =
+            serde_json::from_str(&Served::client().get(url).send().await.unwrap().text().await.unwrap()).unwrap();
+        assert_eq!(found["resource"], format!("{}{resource}", served.base));
+        assert_eq!(found["authorization_servers"], json!([issuer.url]));
+        assert_eq!(found["scopes_supported"], json!(["mcp:read", "mcp:write"]));
+    }
+    let nothing = format!("{}/.well-known/oauth-protected-resource/else", served.base);
+    assert_eq!(Served::client().get(nothing).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn good_tokens_name_clients_and_bad_ones_nobody() {
+    let issuer = Issuer::start();
+    let (_folder, served) = served(&issuer);
+    let names = |answer: &Answer| answer.json()["result"]["tools"].to_string();
+    let reader = list(&served, Some(&issuer.token(json!({})))).await;
+    assert_eq!(reader.status, 200, "{reader:?}");
+    assert!(names(&reader).contains("files__Read") && !names(&reader).contains("files__Write"), "{}", names(&reader));
+    let writer = list(&served, Some(&issuer.token(json!({ "scope": "mcp:write mcp:read" })))).await;
+    assert!(names(&writer).contains("files__Write"), "{}", names(&writer));
+
+    for more in [
+        json!({ "aud": "them" }),
+        json!({ "iss": "https://login.example" }),
+        json!({ "exp": now() - 600 }),
+        json!({ "nbf": now() + 600 }),
+        json!({ "cnf": { "jkt": "x" } }),
+    ] {
+        let refused = list(&served, Some(&issuer.token(more.clone()))).await;
+        assert_eq!(refused.status, 401, "{more}");
+        assert!(challenge(&refused).contains("error=\"invalid_token\""), "{more}");
+    }
+    let stolen = issuer.sign(&pair(), "one", &issuer.claims(json!({})));
+    assert_eq!(list(&served, Some(&stolen)).await.status, 401);
+    assert_eq!(list(&served, Some("not.a.token")).await.status, 401);
+}
+
+#[tokio::test]
+async fn scopes_can_be_asked_for_and_claims_cannot() {
+    let issuer = Issuer::start();
+    let (_folder, served) = served(&issuer);
+    let lacking = list(&served, Some(&issuer.token(json!({ "scope": "openid" })))).await;
+    assert_eq!(lacking.status, 403);
+    let said = challenge(&lacking);
+    assert!(said.contains("error=\"insufficient_scope\"") && said.contains("scope=\"mcp:read\""), "{said}");
+    let other = list(&served, Some(&issuer.token(json!({ "groups": ["sales"] })))).await;
+    assert_eq!((other.status, challenge(&other)), (403, String::new()));
+}
+
+#[tokio::test]
+async fn keys_are_fetched_again_when_a_token_names_a_new_one() {
+    let issuer = Issuer::start();
+    let (_folder, served) = served(&issuer);
+    assert_eq!(list(&served, Some(&issuer.token(json!({})))).await.status, 200);
+    let next = pair();
+    let token = issuer.sign(&next, "two", &issuer.claims(json!({})));
+    *issuer.keys.lock().unwrap() = json!({ "keys": [jwk(&next, "two")] });
+    assert_eq!(list(&served, Some(&token)).await.status, 200);
+    assert_eq!(list(&served, Some(&issuer.token(json!({})))).await.status, 401, "the old key is no longer published");
+}

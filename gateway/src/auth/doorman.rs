@@ -1,0 +1,158 @@
+//! Who calls over HTTP, and what a stranger is told: RFC 6750 on the refusal, RFC 9728 on where
+//! a token can be had.
+
+use super::issuers::{Doubt, Issuers};
+use super::{Identity, identify};
+use http::StatusCode;
+use policies::callers::{self, Named};
+use policies::json::Json;
+use policies::resolve::Policy;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Why somebody may not come in.
+#[derive(Debug)]
+pub(crate) enum Stranger {
+    /// No token.
+    Unknown,
+    /// One that names no client.
+    Bad,
+    /// One that would, with these scopes.
+    Lacks(BTreeSet<String>),
+    /// A good one of somebody who is no client.
+    Nobody,
+    /// One that cannot be checked now.
+    Later,
+}
+
+impl Stranger {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Stranger::Unknown | Stranger::Bad => StatusCode::UNAUTHORIZED,
+            Stranger::Lacks(_) | Stranger::Nobody => StatusCode::FORBIDDEN,
+            Stranger::Later => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+    /// What it is told: never which of a token's claims was wrong.
+    pub(crate) fn message(&self) -> &'static str {
+        match self {
+            Stranger::Unknown => "a bearer token is needed: Authorization: Bearer …",
+            Stranger::Bad => "the token names no client",
+            Stranger::Lacks(_) => "the token lacks scopes",
+            Stranger::Nobody => "the token is good and names no client",
+            Stranger::Later => "the token cannot be checked now; try again",
+        }
+    }
+}
+
+/// Knows the clients of a policy.
+pub(crate) struct Doorman {
+    policy: Arc<Policy>,
+    issuers: Issuers,
+    /// `https://host[:port]`, as clients write it.
+    base: String,
+}
+
+fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> Json {
+    Json::from(items.into_iter().map(Json::from).collect::<Vec<Json>>())
+}
+
+/// The MCP endpoint, and that of an agent.
+fn endpoint(agent: Option<&str>) -> String {
+    agent.map_or_else(|| "/mcp".to_owned(), |agent| format!("/mcp/agents/{agent}"))
+}
+
+/// The path of the metadata (RFC 9728, section 3.1).
+pub(crate) const METADATA: &str = "/.well-known/oauth-protected-resource";
+
+impl Doorman {
+    /// `listens` is where the door is, for policies that do not say what it is called.
+    pub(crate) fn new(policy: Arc<Policy>, listens: std::net::SocketAddr) -> Self {
+        let base = match &policy.gateway.public_url {
+            Some(url) => url.origin().ascii_serialization(),
+            None => format!("http://{listens}"),
+        };
+        Self { issuers: Issuers::new(&policy), policy, base }
+    }
+
+    /// Names the caller by its bearer token.
+    ///
+    /// # Errors
+    /// For whoever is no client, where clients are named.
+    pub(crate) async fn identify(&self, token: Option<&str>) -> Result<Identity<'_>, Stranger> {
+        if let Ok(identity) = identify(&self.policy, token) {
+            return Ok(identity);
+        }
+        let Some(token) = token else { return Err(Stranger::Unknown) };
+        let (issuer, claims) = match self.issuers.claims(token).await {
+            Ok(found) => found,
+            Err(Doubt::Bad(why)) => {
+                tracing::debug!("a token was refused: {why}");
+                return Err(Stranger::Bad);
+            }
+            Err(Doubt::Later(why)) => {
+                tracing::warn!("a token could not be checked: {why}");
+                return Err(Stranger::Later);
+            }
+        };
+        let subject = claims.get("sub").and_then(Json::as_str).unwrap_or("nobody in particular");
+        match callers::named(&self.policy, issuer, &claims) {
+            Named::Client(client) => Ok(Identity { client: Some(client) }),
+            Named::Lacks(scopes) => Err(Stranger::Lacks(scopes)),
+            Named::Both(one, other) => {
+                let (one, other) = (&one.name, &other.name);
+                tracing::warn!("{subject} of {issuer} is client {one} and client {other}: match other claims");
+                Err(Stranger::Nobody)
+            }
+            Named::Nobody => {
+                tracing::info!("{subject} of {issuer} is no client");
+                Err(Stranger::Nobody)
+            }
+        }
+    }
+
+    /// The `WWW-Authenticate` of a refusal at the endpoint of `agent`, or at the main one.
+    pub(crate) fn challenge(&self, stranger: &Stranger, agent: Option<&str>) -> Option<String> {
+        let (error, scopes) = match stranger {
+            Stranger::Unknown => (None, callers::scopes_needed(&self.policy)),
+            Stranger::Bad => (Some("invalid_token"), callers::scopes_needed(&self.policy)),
+            Stranger::Lacks(scopes) => (Some("insufficient_scope"), scopes.clone()),
+            Stranger::Nobody | Stranger::Later => return None,
+        };
+        let mut parts = Vec::new();
+        if let Some(error) = error {
+            parts.push(format!("error=\"{error}\", error_description=\"{}\"", stranger.message()));
+        }
+        if self.has_issuers() {
+            parts.push(format!("resource_metadata=\"{}{METADATA}{}\"", self.base, endpoint(agent)));
+        } else {
+            parts.push("realm=\"pleach\"".into());
+        }
+        if !scopes.is_empty() {
+            parts.push(format!("scope=\"{}\"", scopes.into_iter().collect::<Vec<_>>().join(" ")));
+        }
+        Some(format!("Bearer {}", parts.join(", ")))
+    }
+
+    /// The metadata of the resource at a path below ours; `None` where no issuer gives tokens.
+    pub(crate) fn metadata(&self, path: &str) -> Option<Json> {
+        if !self.has_issuers() {
+            return None;
+        }
+        let mut metadata = Json::object([
+            ("resource", format!("{}{path}", self.base).into()),
+            ("authorization_servers", list(callers::issuers(&self.policy))),
+            ("bearer_methods_supported", list(["header"])),
+            ("resource_name", "Pleach".into()),
+        ]);
+        let scopes = callers::scopes_supported(&self.policy);
+        if let Some(object) = metadata.as_object_mut().filter(|_| !scopes.is_empty()) {
+            object.set("scopes_supported", list(scopes.iter().map(String::as_str)));
+        }
+        Some(metadata)
+    }
+
+    fn has_issuers(&self) -> bool {
+        callers::specs(&self.policy).next().is_some()
+    }
+}
