@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use crate::guard::{Approve, Guard};
+use crate::mcp::framework::Ground;
 use crate::servers::Servers;
 use crate::settings::Loaded;
 use adapters::model::Scripted;
@@ -36,8 +37,9 @@ pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Fa
     let servers = Servers::new(loaded.clone());
     let guard = Arc::new(Guard::new(servers.clone(), approve));
     let policy = Arc::new(loaded.policy.clone());
-    let host = Host::new(policy, guard.clone(), guard.clone(), Arc::new(ByName(models)), Arc::new(store.clone()));
-    let shared = crate::mcp::Shared::new(&loaded.state)
+    let host =
+        Host::new(policy.clone(), guard.clone(), guard.clone(), Arc::new(ByName(models)), Arc::new(store.clone()));
+    let shared = crate::mcp::Shared::new(&loaded.state, Ground::new(host.clone(), policy, store.clone()))
         .map_err(|e| Failure::new(crate::error::Exit::Failed, format!("{}: {e}", loaded.state.display())))?;
     Ok(App { loaded, servers, guard, host, shared, store })
 }

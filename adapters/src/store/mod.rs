@@ -125,6 +125,38 @@ impl Store {
             .map_err(|e| self.failed(e))?;
         rows.iter().map(|row| self.listed(row)).collect()
     }
+    /// The runs that act for a principal, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn runs_of(&self, principal: &str, limit: u32) -> Result<Vec<Listed>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT runs.* FROM runs JOIN events ON events.run = runs.run AND events.type = 'run.started' ",
+            "WHERE json_extract(events.body, '$.principal') = ? ORDER BY started DESC, depth, runs.run LIMIT ?"
+        ))
+        .bind(principal)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| self.failed(e))?;
+        rows.iter().map(|row| self.listed(row)).collect()
+    }
+    /// One of them, by its whole id.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn run_of(&self, principal: &str, run: &str) -> Result<Option<Listed>, StoreError> {
+        let row = sqlx::query(concat!(
+            "SELECT runs.* FROM runs JOIN events ON events.run = runs.run AND events.type = 'run.started' ",
+            "WHERE runs.run = ? AND json_extract(events.body, '$.principal') = ?"
+        ))
+        .bind(run)
+        .bind(principal)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|e| self.failed(e))?;
+        row.as_ref().map(|row| self.listed(row)).transpose()
+    }
     /// All events of a run, in order.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod bridge;
 mod check_command;
 mod examples;
 mod faults;
+mod framework_tools;
 mod from_nothing;
 mod lossless;
 mod mcp_door;

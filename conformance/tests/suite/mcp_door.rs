@@ -43,7 +43,17 @@ fn names(list: &Value) -> Vec<String> {
 async fn both_eras_list_and_call() {
     let folder = folder();
     let served = Served::start(&folder);
-    let visible = ["files__Glob", "files__Grep", "files__Read", "files__Write", "pleach__Agent"];
+    let visible = [
+        "files__Glob",
+        "files__Grep",
+        "files__Read",
+        "files__Write",
+        "pleach__Agent",
+        "pleach__cancel",
+        "pleach__explain",
+        "pleach__run",
+        "pleach__runs",
+    ];
 
     let discover = served.modern("/mcp", "server/discover", json!({}), &[]).await.json();
     assert!(discover["result"]["supportedVersions"].as_array().unwrap().contains(&"2026-07-28".into()));

@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         let token = std::env::var("PLEACH_TOKEN").ok();
         let identity = auth::identify(policy, token.as_deref())
             .map_err(|why| Failure::usage(format!("{why}; with --stdio set PLEACH_TOKEN")))?;
-        let framework = Framework::new(app.host.clone(), Arc::new(policy.clone()), identity.client);
+        let framework = Framework::new(&app.shared.ground, identity.client);
         let caller = identity.caller(policy);
         let view =
             View::new((app.guard.clone(), &app.shared), caller, policy, None, framework).map_err(Failure::usage)?;

@@ -5,6 +5,7 @@
 //! that is good for this request, this principal and some minutes.
 
 use super::conversation::{Conversation, QUESTION_LIMIT, Speaking};
+use super::framework::Framework;
 use super::parked::{Channel, Parked, Waited};
 use super::seal::expiry;
 use super::{Sink, Speaker, View};
@@ -87,9 +88,11 @@ impl OwnMeta {
         }
         Ok(out)
     }
-    fn has_tasks(&self) -> bool {
-        self.capabilities.get("extensions").is_some_and(|e| e.get(TASKS).is_some())
-    }
+}
+
+/// Whether a client follows tasks.
+pub(super) fn has_tasks(capabilities: &Object) -> bool {
+    capabilities.get("extensions").is_some_and(|e| e.get(TASKS).is_some())
 }
 
 /// Does what is asked, for whoever asks.
@@ -360,11 +363,9 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
         Some(arguments @ Json::Object(_)) => arguments,
         Some(_) => return Outcome::invalid("arguments is not an object"),
     };
-    if let Some(framework) = view.framework.as_ref().filter(|_| name == super::framework::AGENT) {
-        return match framework.call(view, &arguments, exchange.party, exchange.cancel).await {
-            Some(result) => Outcome::own(result),
-            None => Outcome::Nothing,
-        };
+    if let Some(framework) = view.framework.as_ref().filter(|_| Framework::has(&name)) {
+        let called = framework.call(view, &name, &arguments, exchange.party, exchange.cancel).await;
+        return called.map_or(Outcome::Nothing, Outcome::Reply);
     }
     let unknown = || Outcome::Error(RpcError::new(-32602, format!("Unknown tool: {name}")));
     let (permit, rule) = match view.guard.decide(&view.caller, &name, arguments).await {
@@ -410,7 +411,7 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
         Ok(own) => own,
         Err(error) => return Outcome::Error(error),
     };
-    if !own.has_tasks() {
+    if !has_tasks(&own.capabilities) {
         let needs = Json::object([("extensions", Json::object([(TASKS, Json::Object(Object::new()))]))]);
         let data = Json::object([("requiredCapabilities", needs)]);
         return Outcome::Error(RpcError::new(-32021, format!("{method} needs the extension {TASKS}")).with_data(data));
@@ -420,6 +421,12 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
     };
     let opened = view.seal.open("task", &view.place, &sealed);
     let text = |key: &str| opened.as_ref().and_then(|o| o.get(key)).and_then(Json::as_str).map(str::to_owned);
+    if let (Some(run), Some(framework)) = (text("r"), &view.framework) {
+        return match framework.follow(method, &run, &sealed).await {
+            Ok(result) => Outcome::own(result),
+            Err(error) => Outcome::Error(error),
+        };
+    }
     let (Some(server), Some(tool), Some(id)) = (text("s"), text("t"), text("i")) else {
         return Outcome::Error(RpcError::new(-32602, "Unknown task"));
     };

@@ -52,6 +52,7 @@ enum Speaker {
 pub(crate) struct Shared {
     seal: Arc<seal::Seal>,
     parking: Arc<parked::Parking>,
+    pub(crate) ground: framework::Ground,
 }
 
 impl Shared {
@@ -59,8 +60,8 @@ impl Shared {
     ///
     /// # Errors
     /// When the key in the state folder can be neither read nor written.
-    pub(crate) fn new(state: &std::path::Path) -> std::io::Result<Self> {
-        Ok(Self { seal: Arc::new(seal::Seal::load(state)?), parking: Arc::default() })
+    pub(crate) fn new(state: &std::path::Path, ground: framework::Ground) -> std::io::Result<Self> {
+        Ok(Self { seal: Arc::new(seal::Seal::load(state)?), parking: Arc::default(), ground })
     }
 }
 

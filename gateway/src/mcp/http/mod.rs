@@ -25,7 +25,6 @@ use policies::resolve::Policy;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use subagents::host::Host;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +40,6 @@ pub(crate) struct Door {
     guard: Arc<Guard>,
     policy: Arc<Policy>,
     doorman: Arc<Doorman>,
-    host: Arc<Host>,
     sessions: Arc<Sessions>,
     shared: Shared,
     /// Views made so far, by client and agent.
@@ -55,15 +53,7 @@ impl Door {
         let policy = Arc::new(app.loaded.policy.clone());
         let doorman = Arc::new(Doorman::new(policy.clone(), listens));
         let shared = app.shared.clone();
-        Self {
-            guard: app.guard.clone(),
-            policy,
-            doorman,
-            host: app.host.clone(),
-            sessions: Arc::default(),
-            shared,
-            views: Arc::default(),
-        }
+        Self { guard: app.guard.clone(), policy, doorman, sessions: Arc::default(), shared, views: Arc::default() }
     }
     pub(crate) fn router(self) -> Router {
         let all = post(on_post).get(on_get).delete(on_delete);
@@ -90,7 +80,7 @@ impl Door {
         if let Some(view) = views.get(&key) {
             return Ok(view.clone());
         }
-        let framework = Framework::new(self.host.clone(), self.policy.clone(), identity.client);
+        let framework = Framework::new(&self.shared.ground, identity.client);
         let view = View::new((self.guard.clone(), &self.shared), identity.caller(policy), policy, agent, framework)
             .map_err(|why| Refused::at(StatusCode::NOT_FOUND, -32601, why))?;
         views.insert(key, view.clone());
