@@ -112,7 +112,7 @@ const NPM: [&str; 5] = [
     "@modelcontextprotocol/server-sequential-thinking",
     "@modelcontextprotocol/sdk",
 ];
-const PIP: [&str; 5] = ["mcp", "mcp-server-git", "mcp-server-fetch", "mcp-server-time", "mcp-server-sqlite"];
+const PIP: [&str; 6] = ["mcp", "fastmcp", "mcp-server-git", "mcp-server-fetch", "mcp-server-time", "mcp-server-sqlite"];
 
 fn kits(root: &Path) -> Result<(), String> {
     let folder = kits_folder(root);
@@ -125,7 +125,7 @@ fn kits(root: &Path) -> Result<(), String> {
             .current_dir(&folder))?;
     }
     let suite = folder.join("suite");
-    if !suite.join("node_modules/@modelcontextprotocol/conformance").exists() {
+    if !suite.join("node_modules/@modelcontextprotocol/client").exists() {
         std::fs::create_dir_all(&suite).map_err(|e| e.to_string())?;
         std::fs::write(suite.join("package.json"), "{\"private\":true}\n").map_err(|e| e.to_string())?;
         run(Command::new("npm")
@@ -134,7 +134,7 @@ fn kits(root: &Path) -> Result<(), String> {
             .current_dir(&suite))?;
     }
     let venv = folder.join("venv");
-    if !venv.join("bin/mcp-server-fetch").exists() {
+    if !venv.join("bin/fastmcp").exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
         run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(PIP))?;
         // What mcp-server-fetch's reader would fetch at its first use, which a sandbox forbids.

@@ -9,6 +9,7 @@ mod faults;
 mod framework_tools;
 mod from_nothing;
 mod lossless;
+mod matrix;
 mod mcp_door;
 mod neighbours;
 mod oauth_door;
