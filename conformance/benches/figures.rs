@@ -15,11 +15,16 @@ const CALLS: u32 = 5_000;
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("echo") => echo_stdio(),
+        Some("many") => many_stdio(),
         _ => {
             println!("binary: {:.1} MB", std::fs::metadata(binary()).unwrap().len() as f64 / 1e6);
             starts();
             ready();
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(relayed());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(relayed());
+            runtime.block_on(loads());
+            runtime.block_on(lists());
+            runtime.block_on(idle());
         }
     }
 }
@@ -88,6 +93,144 @@ fn echo_http() -> String {
         }
     });
     url
+}
+
+/// A server of five hundred tools.
+fn many_stdio() {
+    let (stdin, mut stdout) = (std::io::stdin(), std::io::stdout().lock());
+    let schema =
+        json!({ "type": "object", "properties": { "a": { "type": "string", "description": "x".repeat(80) } } });
+    let tool = |i: u32| json!({ "name": format!("tool{i}"), "description": "y".repeat(120), "inputSchema": schema });
+    let tools: Vec<_> = (0..500).map(tool).collect();
+    for line in stdin.lock().lines() {
+        let line = line.unwrap();
+        let text = match line.contains("tools/list") {
+            true => {
+                let id = serde_json::from_str::<serde_json::Value>(&line).unwrap()["id"].clone();
+                let result =
+                    json!({ "resultType": "complete", "ttlMs": 60000, "cacheScope": "private", "tools": tools });
+                Some(json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string())
+            }
+            false => answer(&line),
+        };
+        if let Some(text) = text {
+            writeln!(stdout, "{text}").unwrap();
+            stdout.flush().unwrap();
+        }
+    }
+}
+
+/// A client of its own connection that calls a tool.
+async fn one_call(client: &reqwest::Client, url: &str, tool: &str, body: &str) -> usize {
+    let response = client
+        .post(url)
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", tool)
+        .body(body.to_owned())
+        .send()
+        .await
+        .unwrap();
+    response.bytes().await.unwrap().len()
+}
+
+/// Calls over some connections at once: calls a second, and the 99th percentile in ms.
+async fn load(url: &str, tool: &str, connections: usize, calls: usize, payload: usize) -> (f64, f64) {
+    let text = "x".repeat(payload);
+    let body = modern_body("tools/call", json!({ "name": tool, "arguments": { "text": text } })).to_string();
+    let start = Instant::now();
+    let work = (0..connections).map(|_| {
+        let (client, url, tool, body) = (Served::client(), url.to_owned(), tool.to_owned(), body.clone());
+        async move {
+            let mut times = Vec::new();
+            for _ in 0..calls.div_ceil(connections) {
+                let start = Instant::now();
+                assert!(one_call(&client, &url, &tool, &body).await > payload);
+                times.push(start.elapsed());
+            }
+            times
+        }
+    });
+    let mut times: Vec<Duration> = futures_util::future::join_all(work).await.concat();
+    (times.len() as f64 / start.elapsed().as_secs_f64(), percentile(&mut times, 0.99))
+}
+
+/// Throughput and tail through Pleach and direct, in the same run.
+async fn loads() {
+    let url = echo_http();
+    let folder = Folder::new(&format!(
+        "version = 1\n[servers.http]\nurl = \"{url}\"\ndefault_access = \"read-only\"\n[policy]\ntools = {{ allow = [\"*\"] }}\n"
+    ));
+    let served = Served::start(&folder);
+    let door = format!("{}/mcp", served.base);
+    load(&door, "http__echo", 16, 500, 5).await;
+    for (payload, calls) in [(5, 4_000), (1 << 20, 100)] {
+        for connections in [1, 16, 64, 256] {
+            let calls = calls.max(connections);
+            let (direct, direct_tail) = load(&url, "echo", connections, calls, payload).await;
+            let (through, tail) = load(&door, "http__echo", connections, calls, payload).await;
+            println!(
+                "{payload} bytes over {connections} connections: {through:.0} calls/s ({:.2} x direct {direct:.0}), p99 {tail:.1} ms (direct {direct_tail:.1})",
+                through / direct
+            );
+        }
+    }
+}
+
+/// The list of ten servers with five hundred tools each.
+async fn lists() {
+    let me = std::env::current_exe().unwrap().display().to_string();
+    let server =
+        |i: u32| format!("[servers.s{i}]\ncommand = \"{me}\"\nargs = [\"many\"]\ndefault_access = \"read-only\"\n");
+    let servers: String = (0..10).map(server).collect();
+    let folder = Folder::new(&format!("version = 1\n{servers}[policy]\ntools = {{ allow = [\"*\"] }}\n"));
+    let served = Served::start(&folder);
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let (start, mut cursor, mut count) = (Instant::now(), None::<serde_json::Value>, 0);
+        loop {
+            let params = cursor.take().map_or(json!({}), |c| json!({ "cursor": c }));
+            let page = served.modern("/mcp", "tools/list", params, &[]).await.json()["result"].clone();
+            count += page["tools"].as_array().unwrap().len();
+            match &page["nextCursor"] {
+                serde_json::Value::Null => break,
+                next => cursor = Some(next.clone()),
+            }
+        }
+        assert_eq!(count, 5_000);
+        times.push(start.elapsed());
+    }
+    let first = times.remove(0).as_secs_f64() * 1e3;
+    println!(
+        "5,000 tools of ten servers: first {first:.0} ms (with their start), then p50 {:.1} ms",
+        percentile(&mut times, 0.5)
+    );
+}
+
+/// What a thousand legacy clients cost that do nothing but listen.
+async fn idle() {
+    let folder = Folder::new("version = 1\n");
+    let served = Served::start(&folder);
+    let rss = || -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", served.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let mut kept = Vec::new();
+    for round in 0..1_010 {
+        if round == 10 {
+            kept.push((None, rss()));
+        }
+        let session = served.initialize("/mcp", &[]).await;
+        let request = Served::client().get(format!("{}/mcp", served.base)).header("accept", "text/event-stream");
+        let stream = request.header("mcp-session-id", session).send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        kept.push((Some(stream), 0.0));
+    }
+    let before = kept[10].1;
+    println!("an idle client with its stream: {:.1} KiB", (rss() - before) / 1_000.0);
 }
 
 fn percentile(times: &mut [Duration], p: f64) -> f64 {

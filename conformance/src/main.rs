@@ -125,7 +125,7 @@ fn kits(root: &Path) -> Result<(), String> {
             .current_dir(&folder))?;
     }
     let suite = folder.join("suite");
-    if !suite.join("node_modules/@modelcontextprotocol/client").exists() {
+    if !suite.join("node_modules/@modelcontextprotocol/inspector").exists() {
         std::fs::create_dir_all(&suite).map_err(|e| e.to_string())?;
         std::fs::write(suite.join("package.json"), "{\"private\":true}\n").map_err(|e| e.to_string())?;
         run(Command::new("npm")

@@ -18,9 +18,13 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The suite, what runs it, and a client that needs as much, by package name.
-pub const PACKAGES: [&str; 3] =
-    ["@modelcontextprotocol/conformance@0.2.0-alpha.12", "@modelcontextprotocol/client", "node@22"];
+/// The suite, what runs it, and clients that need as much, by package name.
+pub const PACKAGES: [&str; 4] = [
+    "@modelcontextprotocol/conformance@0.2.0-alpha.12",
+    "@modelcontextprotocol/client",
+    "@modelcontextprotocol/inspector@2.12.0",
+    "node@22",
+];
 
 const LEGACY: &str = "2025-11-25";
 const MODERN: &str = "2026-07-28";

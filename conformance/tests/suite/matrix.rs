@@ -184,6 +184,25 @@ async fn every_client_reaches_every_server() {
     client(&folder, &served, "sdk", node, kits(), NODE_SDK, "legacy");
 }
 
+/// The inspector's command line, which asks nobody and so is asked nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_inspectors_command_line_reaches_every_server() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let modules = kits().join("suite/node_modules/.bin");
+    for (tool, arguments, words) in calls(&folder).into_iter().filter(|(tool, ..)| !tool.contains("elicitation")) {
+        let mut command = Command::new(modules.join("node"));
+        command.arg(modules.join("mcp-inspector")).args(["--cli", &format!("{}/mcp", served.base)]);
+        command.args(["--transport", "http", "--method", "tools/call", "--tool-name", tool]);
+        for (key, value) in arguments.as_object().unwrap() {
+            command.args(["--tool-arg", &format!("{key}={}", value.as_str().unwrap())]);
+        }
+        let output = command.output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(out.contains(words), "{tool}: {out}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// server-everything alone is legacy-only and answers a foreign Host; behind Pleach it is reached
 /// in the modern era, and a rebound name is refused before anything runs.
 #[tokio::test]
