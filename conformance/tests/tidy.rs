@@ -145,8 +145,9 @@ fn every_spawned_task_is_accounted_for() {
         ("adapters/src/mcp/standing.rs", 1, "ends with the connection it listens for"),
         ("adapters/src/store/writer.rs", 1, "awaited by close"),
         ("adapters/src/builtin/bash.rs", 2, "awaited by run"),
+        ("gateway/src/oauth/mod.rs", 1, "finishes what an issuer may have done already; whoever needs it waits"),
         ("gateway/src/mcp/stdio.rs", 1, "awaited when input closes"),
-        ("gateway/src/mcp/framework.rs", 1, "aborted with its call"),
+        ("gateway/src/mcp/framework/agent.rs", 1, "aborted with its call"),
         ("gateway/src/cli/serve.rs", 1, "waits for a signal as long as the process lives"),
         ("gateway/src/cli/exec.rs", 1, "follows the terminal's size as long as the process lives"),
     ];

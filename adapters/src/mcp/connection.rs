@@ -267,8 +267,7 @@ impl Connection {
             params.set("uri", uri);
             result = self.request("resources/subscribe", params, &[], Exchange::default()).await?.result;
         }
-        watches.wanted.send_if_modified(|set| set.insert(uri.to_owned()));
-        if self.core.era == Era::Modern && !watches.is_reported(uri).await {
+        if self.core.era == Era::Modern && !watches.report(uri).await {
             watches.wanted.send_if_modified(|set| set.remove(uri));
             return Err(McpError::Protocol("it does not report changes of this resource".into()));
         }

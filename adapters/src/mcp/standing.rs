@@ -65,9 +65,16 @@ impl Watches {
         self.reported.send_replace((asked, uris.collect()));
         true
     }
-    /// Waits until the server reports changes of a resource; `false` when it does not.
-    pub(super) async fn is_reported(&self, uri: &str) -> bool {
+    /// Has changes of a resource reported; waits until the server says so, `false` when it does
+    /// not. What it said before counts only where the resource was watched already.
+    pub(super) async fn report(&self, uri: &str) -> bool {
         let mut reported = self.reported.subscribe();
+        if self.wanted.send_if_modified(|set| set.insert(uri.to_owned())) {
+            self.reported.send_modify(|(asked, reported)| {
+                asked.remove(uri);
+                reported.remove(uri);
+            });
+        }
         let decided = reported.wait_for(|(asked, reported)| asked.contains(uri) || reported.contains(uri));
         let decided = tokio::time::timeout(REPORTING, decided).await;
         decided.is_ok_and(|r| r.is_ok_and(|sets| sets.1.contains(uri)))
@@ -187,6 +194,8 @@ async fn over_http(core: &Arc<Core>, http: &Http, stands: oneshot::Sender<()>) {
                 missed = true;
                 wait = wait.min(AWAY_WAIT);
             }
+            // A login may come.
+            Err(McpError::Unauthorized(_)) => missed = true,
             // It has none.
             Err(_) => return,
         }
@@ -231,7 +240,8 @@ async fn listened(
                 let wanted = filter(core, &watched.borrow_and_update())?;
                 let new = http.stand(Some(&listen(core, wanted).1), None).await.ok()?;
                 before.push(std::mem::replace(&mut stream, new.boxed()));
-                overlap = None;
+                // A server that never acknowledges is not listened to twice for ever.
+                overlap = Some(Instant::now() + REPORTING);
                 continue;
             }
         };

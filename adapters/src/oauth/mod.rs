@@ -76,25 +76,36 @@ impl Session {
     /// When there is none, when it is not the one the operator named, or when it cannot do what
     /// the flow needs.
     pub async fn discover(server: &Url, auth: &AuthSpec, challenge: Option<&str>) -> Result<Self, OAuthError> {
-        let web = Arc::new(Web::new(server, auth.issuer.as_deref())?);
+        // Its query may hold a key, which is for the server alone.
+        let mut server = server.clone();
+        server.set_query(None);
+        server.set_fragment(None);
+        let web = Arc::new(Web::new(&server, auth.issuer.as_deref())?);
         let manager = AuthorizationManager::new_with_oauth_http_client(server.clone(), web.clone());
         let mut manager = manager.await.map_err(OAuthError::auth)?;
         let found = manager.resolve_metadata_from_challenge(challenge).await.map_err(OAuthError::auth)?;
         let failed = |why: String| Err(OAuthError::Failed(why));
         // What 2025-03-26 guessed where nothing was published; later revisions do not.
         if !found.source.is_discovered() {
-            return failed(format!("{} names no authorization server", web::shown(server)));
+            return failed(format!("{} names no authorization server", web::shown(&server)));
         }
         let metadata = found.metadata;
         let Some(issuer) = metadata.issuer.clone() else { return failed("its metadata has no issuer".into()) };
         if let Some(wanted) = auth.issuer.as_ref().filter(|wanted| **wanted != issuer) {
-            return failed(format!("{} names {issuer}, auth.issuer is {wanted}", web::shown(server)));
+            return failed(format!("{} names {issuer}, auth.issuer is {wanted}", web::shown(&server)));
         }
         for endpoint in [&metadata.authorization_endpoint, &metadata.token_endpoint] {
             drop(web.may(&Url::parse(endpoint).map_err(OAuthError::of)?)?);
         }
+        // What the operator gave for an issuer is for the one they named, or for one that is the
+        // server itself: not for whomever the server names.
+        if auth.proof.is_some() && auth.issuer.is_none() && !web.is_own(&issuer) {
+            return failed(format!(
+                "set auth.issuer = \"{issuer}\" if the secret or key is for it; only then is it shown to it"
+            ));
+        }
         manager.set_metadata(metadata.clone());
-        Ok(Self { manager, web, metadata, issuer, server: server.clone() })
+        Ok(Self { manager, web, metadata, issuer, server })
     }
 
     /// Whose tokens these are.

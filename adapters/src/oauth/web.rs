@@ -55,6 +55,12 @@ impl Web {
         decide::named_by(&self.host, host, port).map_err(|denial| OAuthError::Failed(denial.for_model()))
     }
 
+    /// Whether an issuer is on the server's own host, or both are this machine.
+    pub(super) fn is_own(&self, issuer: &str) -> bool {
+        let host = Url::parse(issuer).ok().and_then(|url| Host::of(&url).ok());
+        host.is_some_and(|host| host == self.host || (host.is_loopback() && self.host.is_loopback()))
+    }
+
     fn client(&self, url: &Url) -> Result<reqwest::Client, OAuthError> {
         let permit = self.may(url)?;
         let key = (permit.what().host.clone(), permit.what().port);

@@ -151,6 +151,8 @@ async fn a_task_is_cancelled_by_its_client_and_a_call_is_explained() {
     });
     assert_eq!(ended.await.unwrap()["status"], "cancelled");
 
+    // What is explained is what was listed.
+    served.modern("/mcp", "tools/list", json!({}), &[ALICE]).await;
     let explain = async |path: &str| {
         let arguments = json!({ "tool": "files__Read", "arguments": { "file_path": path } });
         call(&served, ALICE, "pleach__explain", arguments).await.json()["result"]["structuredContent"].clone()

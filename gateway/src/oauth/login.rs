@@ -89,7 +89,9 @@ impl Account {
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub(crate) fn forget(&self) -> std::io::Result<bool> {
+    pub(crate) async fn forget(&self) -> std::io::Result<bool> {
+        // A renewal that is under way would bring it back.
+        let _one = self.entry.lock().await?;
         self.entry.forget()
     }
 }

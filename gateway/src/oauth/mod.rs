@@ -32,27 +32,39 @@ const EARLY: u64 = 30;
 const PAUSE: Duration = Duration::from_secs(15);
 
 /// Pleach's standing with one server, for one principal.
-pub(crate) struct Account {
+#[derive(Clone)]
+pub(crate) struct Account(Arc<Standing>);
+
+/// What an account is.
+pub(crate) struct Standing {
     server: Name,
     principal: String,
     url: Url,
     auth: AuthSpec,
     entry: Entry,
     read: Mutex<Option<(Stamp, Arc<Record>)>>,
-    failed: Mutex<Option<Instant>>,
+    /// One renews at a time; how the last one failed, and for which token.
+    turn: tokio::sync::Mutex<Option<(Instant, String, OAuthError)>>,
+}
+
+impl std::ops::Deref for Account {
+    type Target = Standing;
+    fn deref(&self) -> &Standing {
+        &self.0
+    }
 }
 
 impl Account {
     pub(crate) fn new(vault: &Arc<Vault>, server: &Name, url: &Url, auth: &AuthSpec, principal: &str) -> Self {
-        Self {
+        Self(Arc::new(Standing {
             server: server.clone(),
             principal: principal.to_owned(),
             url: url.clone(),
             auth: auth.clone(),
             entry: vault.entry(server, principal),
             read: Mutex::default(),
-            failed: Mutex::default(),
-        }
+            turn: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// The record, read again when the file changed: another process may have logged in.
@@ -69,7 +81,8 @@ impl Account {
     }
 
     /// New tokens without a person, once for all who need them. `stale` is the token that was
-    /// not good enough.
+    /// not good enough. It goes on whatever becomes of whoever waits for it: an issuer that has
+    /// given a new refresh token takes the old one no longer.
     ///
     /// # Errors
     /// [`OAuthError::Expired`] where a person is needed.
@@ -79,6 +92,24 @@ impl Account {
         challenge: Option<&str>,
         scopes: &[String],
     ) -> Result<(), OAuthError> {
+        let (account, stale) = (self.clone(), stale.to_owned());
+        let (challenge, scopes) = (challenge.map(str::to_owned), scopes.to_vec());
+        let renewal = tokio::spawn(async move {
+            let mut turn = account.turn.lock().await;
+            if let Some((at, of, why)) = &*turn
+                && *of == stale
+                && at.elapsed() < PAUSE
+            {
+                return Err(why.clone());
+            }
+            let renewed = account.renew_now(&stale, challenge.as_deref(), &scopes).await;
+            *turn = renewed.as_ref().err().map(|why| (Instant::now(), stale, why.clone()));
+            renewed
+        });
+        renewal.await.unwrap_or_else(|e| Err(OAuthError::Failed(e.to_string())))
+    }
+
+    async fn renew_now(&self, stale: &str, challenge: Option<&str>, scopes: &[String]) -> Result<(), OAuthError> {
         let failed = |e: std::io::Error| OAuthError::Failed(e.to_string());
         let _one = self.entry.lock().await.map_err(failed)?;
         let mut record = self.entry.load().map_err(failed)?;
@@ -167,13 +198,11 @@ impl Tokens for Account {
             let held = record.credential().filter(|c| c.ends_within(EARLY));
             held.filter(|c| c.refresh.is_some() || self.auth.flow == Flow::ClientCredentials).map(|c| c.access.clone())
         };
-        let paused = lock(&self.failed).is_some_and(|at| at.elapsed() < PAUSE);
-        if let Some(stale) = renewable(&record).filter(|_| !paused) {
+        if let Some(stale) = renewable(&record) {
             match self.renew(&stale, None, &[]).await {
                 Ok(()) => record = self.record()?,
                 // It may do for a moment yet; the server decides.
                 Err(e) => {
-                    *lock(&self.failed) = Some(Instant::now());
                     tracing::warn!(server = %self.server, principal = %self.principal, "the token was not renewed: {e}");
                 }
             }

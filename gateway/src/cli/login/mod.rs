@@ -61,7 +61,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let principal = principal(&loaded.policy, args.client.as_deref())?;
     let account = Account::new(&Vault::new(loaded.state.clone()), &name, url, auth, &principal);
     if args.forget {
-        let had = account.forget()?;
+        let had = account.forget().await?;
         say!("{name}: {}", if had { "forgotten" } else { "there was nothing to forget" });
         return Ok(0);
     }

@@ -48,7 +48,9 @@ impl Framework {
             cancel: end.clone(),
         };
         let reporter = party.clone().filter(|p| p.wants_progress()).map(|party| self.report(id.clone(), party));
-        let done = self.ground.running.begin(&self.ground.host, &view.guard.servers.tasks, start);
+        let Some(done) = self.ground.running.begin(&self.ground.host, &view.guard.servers.tasks, start) else {
+            return failed("too many runs of yours are under way; wait for some, or cancel them");
+        };
         let as_task = party.is_some_and(|p| has_tasks(&p.capabilities()));
         let patience = async {
             match as_task {

@@ -47,6 +47,9 @@ impl Framework {
                     if let Some(event) = event.as_object_mut() {
                         event.remove("fix");
                         event.remove("system");
+                        if let Some(Json::String(rule)) = event.get_mut("rule") {
+                            *rule = without_place(rule);
+                        }
                     }
                     event.to_text()
                 });
@@ -78,6 +81,10 @@ impl Framework {
     pub(super) async fn explain(&self, view: &View, arguments: &Json) -> Json {
         let name = arguments.get("tool").and_then(Json::as_str).unwrap_or("");
         let given = arguments.get("arguments").cloned().unwrap_or_else(|| Object::new().into());
+        // What was not listed is not started for this.
+        if !view.guard.servers.manifests.map().tools.contains_key(name) {
+            return result(format!("deny: no tool is named {name}"), None);
+        }
         let decided = view.guard.decide(&view.caller, name, given).await;
         let (verdict, why) = match &decided {
             Decided::Allowed(_, rule) => ("allow", rule.text.clone()),
@@ -90,6 +97,14 @@ impl Framework {
         let structured =
             Json::object([("verdict", verdict.into()), ("why", why.as_str().into()), ("chain", chain.into())]);
         result(format!("{verdict}: {why}"), Some(structured))
+    }
+}
+
+/// A rule without where it stands in the policy file, which is for a person.
+fn without_place(rule: &str) -> String {
+    match rule.rsplit_once(" (") {
+        Some((text, place)) if place.ends_with(')') && place.contains(':') => text.to_owned(),
+        _ => rule.to_owned(),
     }
 }
 

@@ -27,7 +27,10 @@ pub(super) type Done = Result<Ended, String>;
 
 /// Runs of this process.
 #[derive(Default)]
-pub(super) struct Running(Mutex<HashMap<RunId, CancellationToken>>);
+pub(super) struct Running(Mutex<HashMap<RunId, (Arc<str>, CancellationToken)>>);
+
+/// Root runs of one client at a time.
+const MAX_ROOTS: usize = 64;
 
 /// Waits for a run.
 pub(super) struct Waiting(watch::Receiver<Option<Done>>);
@@ -44,22 +47,29 @@ impl Waiting {
 
 impl Running {
     /// Starts a run that goes on whatever becomes of who started it.
-    pub(super) fn begin(self: &Arc<Self>, host: &Arc<Host>, tasks: &TaskTracker, start: Start) -> Waiting {
+    /// `None` when this client has too many.
+    pub(super) fn begin(self: &Arc<Self>, host: &Arc<Host>, tasks: &TaskTracker, start: Start) -> Option<Waiting> {
         let (send, wait) = watch::channel(None);
         let (id, cancel) = (start.id.clone(), start.cancel.clone());
-        lock(&self.0).insert(id.clone(), cancel);
+        {
+            let mut all = lock(&self.0);
+            if all.values().filter(|(who, _)| *who == start.principal).count() >= MAX_ROOTS {
+                return None;
+            }
+            all.insert(id.clone(), (start.principal.clone(), cancel));
+        }
         let (running, host) = (self.clone(), host.clone());
         tasks.spawn(async move {
             let ended = host.start(start).await.map_err(|e| e.to_string());
             lock(&running.0).remove(&id);
             send.send_replace(Some(ended));
         });
-        Waiting(wait)
+        Some(Waiting(wait))
     }
     /// Ends a run; `false` when it does not live here.
     pub(super) fn end(&self, id: &RunId) -> bool {
         let found = lock(&self.0).get(id).cloned();
-        found.inspect(CancellationToken::cancel).is_some()
+        found.inspect(|(_, run)| run.cancel()).is_some()
     }
 }
 
