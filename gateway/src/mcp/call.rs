@@ -15,6 +15,7 @@ use adapters::mcp::{Exchange, Kind, McpError, Party, Reply, Rounds, RpcError, me
 use policies::json::{Json, Object};
 use policies::names::Name;
 use sha2::{Digest, Sha256};
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -128,7 +129,8 @@ async fn legacy(view: &View, conversation: &Arc<Conversation>, own: OwnMeta, mut
 async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
     // Tasks of 2025-11-25 are not offered; a request for one is a plain request.
     asking.params.remove("task");
-    let digest = digest(&asking.method, &asking.params);
+    // What it is bound to is worked out only where a state comes or goes.
+    let what = What { method: asking.method.clone(), params: asking.params.clone(), digest: OnceCell::new() };
     match asking.params.get("inputResponses") {
         None | Some(Json::Object(_)) => {}
         Some(_) => return Outcome::invalid("inputResponses is not an object"),
@@ -136,14 +138,14 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
     let channel = Channel { sink: asking.sink.clone(), token: own.token.clone(), level: own.level };
     let state = match asking.params.remove("requestState") {
         None => None,
-        Some(state) => match open_state(view, &state, &digest) {
+        Some(state) => match open_state(view, &state, what.digest()) {
             Some(state) => Some(state),
             None => return Outcome::invalid("requestState is not of this request, or too old"),
         },
     };
     let parked = match state {
         Some(State::Parked(id)) => {
-            let Some(parked) = view.parking.find(&id, &view.place, &digest) else {
+            let Some(parked) = view.parking.find(&id, &view.place, what.digest()) else {
                 return Outcome::invalid("requestState is of a call that ended");
             };
             parked.speak_through(channel);
@@ -160,7 +162,7 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
                 Some(State::Again) => drop(asking.params.remove("inputResponses")),
                 _ => {}
             }
-            let parked = Parked::new((view.place.clone(), digest.clone()), own.capabilities.clone(), channel);
+            let parked = Parked::new(view.place.clone(), own.capabilities.clone(), channel);
             start(view, parked.clone(), asking.method.clone(), asking.params);
             parked
         }
@@ -177,8 +179,8 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
             view.parking.leave(&parked);
             Outcome::Nothing
         }
-        Waited::Asked(questions) => match view.parking.park(&parked) {
-            Ok(id) => asked(view, questions, &digest, ("p", id.into()), QUESTION_LIMIT),
+        Waited::Asked(questions) => match view.parking.park(&parked, what.digest()) {
+            Ok(id) => asked(view, questions, what.digest(), ("p", id.into()), QUESTION_LIMIT),
             Err(error) => {
                 parked.cancel.cancel();
                 Outcome::Error(error)
@@ -186,7 +188,7 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
         },
         Waited::Done(outcome) => {
             view.parking.leave(&parked);
-            relayed(view, outcome, &own, &digest)
+            relayed(view, outcome, &own, &what)
         }
     }
 }
@@ -215,12 +217,12 @@ fn start(view: &View, parked: Arc<Parked>, method: String, params: Object) {
 }
 
 /// What a modern server answered, for the modern client.
-fn relayed(view: &View, outcome: Outcome, own: &OwnMeta, digest: &str) -> Outcome {
+fn relayed(view: &View, outcome: Outcome, own: &OwnMeta, what: &What) -> Outcome {
     match outcome {
         Outcome::Reply(mut reply) if reply.kind == Kind::InputRequired => {
             if let Some(Json::String(theirs)) = reply.result.get("requestState") {
                 let value = ("s", Json::String(theirs.clone()));
-                let sealed = seal_state(view, digest, value, STATE_LIMIT);
+                let sealed = seal_state(view, what.digest(), value, STATE_LIMIT);
                 if let Some(result) = reply.result.as_object_mut() {
                     result.set("requestState", sealed);
                 }
@@ -243,7 +245,7 @@ fn relayed(view: &View, outcome: Outcome, own: &OwnMeta, digest: &str) -> Outcom
                 let question = Json::object([("method", "elicitation/create".into()), ("params", params.into())]);
                 questions.set(format!("page-{}", n + 1), question);
             }
-            asked(view, questions, digest, ("a", true.into()), STATE_LIMIT)
+            asked(view, questions, what.digest(), ("a", true.into()), STATE_LIMIT)
         }
         other => other,
     }
@@ -283,6 +285,19 @@ fn open_state(view: &View, sealed: &Json, digest: &str) -> Option<State> {
         (_, Some(theirs), _) => Some(State::Theirs(theirs.clone())),
         (_, _, Some(_)) => Some(State::Again),
         _ => None,
+    }
+}
+
+/// A request as it came.
+struct What {
+    method: String,
+    params: Object,
+    digest: OnceCell<String>,
+}
+
+impl What {
+    fn digest(&self) -> &str {
+        self.digest.get_or_init(|| digest(&self.method, &self.params))
     }
 }
 
@@ -434,7 +449,7 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
         return Outcome::Error(RpcError::new(-32602, "Unknown task"));
     };
     let channel = Channel { sink: asking.sink.clone(), token: None, level: None };
-    let party = Parked::new((view.place.clone(), String::new()), own.capabilities, channel);
+    let party = Parked::new(view.place.clone(), own.capabilities, channel);
     let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Relay };
     let place = (server.clone(), tool.clone(), id);
     match view.guard.task(&view.caller, method, place, asking.params, exchange).await {

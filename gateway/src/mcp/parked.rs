@@ -17,7 +17,7 @@ use adapters::mcp::{Party, RpcError};
 use async_trait::async_trait;
 use policies::json::{Json, Object};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ pub(crate) struct Parking {
 pub(super) struct Parked {
     /// Where it was asked and what: only the same request at the same place finds it.
     place: Arc<str>,
-    digest: String,
+    digest: OnceLock<String>,
     capabilities: Object,
     /// Where the request that waits now hears of progress.
     channel: Mutex<Channel>,
@@ -78,7 +78,8 @@ pub(super) enum Waited {
 
 impl Parking {
     /// Gives a call a place to be found again.
-    pub(super) fn park(&self, call: &Arc<Parked>) -> Result<String, RpcError> {
+    pub(super) fn park(&self, call: &Arc<Parked>, digest: &str) -> Result<String, RpcError> {
+        call.digest.get_or_init(|| digest.to_owned());
         let mut calls = lock(&self.calls);
         if let Some((id, _)) = calls.iter().find(|(_, other)| Arc::ptr_eq(other, call)) {
             return Ok(id.clone());
@@ -93,7 +94,7 @@ impl Parking {
         Ok(id)
     }
     pub(super) fn find(&self, id: &str, place: &str, digest: &str) -> Option<Arc<Parked>> {
-        lock(&self.calls).get(id).filter(|c| *c.place == *place && c.digest == digest).cloned()
+        lock(&self.calls).get(id).filter(|c| *c.place == *place && c.digest.get().is_some_and(|d| d == digest)).cloned()
     }
     pub(super) fn leave(&self, call: &Arc<Parked>) {
         lock(&self.calls).retain(|_, other| !Arc::ptr_eq(other, call));
@@ -101,10 +102,10 @@ impl Parking {
 }
 
 impl Parked {
-    pub(super) fn new((place, digest): (Arc<str>, String), capabilities: Object, channel: Channel) -> Arc<Self> {
+    pub(super) fn new(place: Arc<str>, capabilities: Object, channel: Channel) -> Arc<Self> {
         Arc::new(Self {
             place,
-            digest,
+            digest: OnceLock::new(),
             capabilities,
             channel: Mutex::new(channel),
             state: Mutex::default(),

@@ -197,8 +197,14 @@ fn as_parsed(text: &str) -> String {
     text.chars().filter(|c| !matches!(c, '\t' | '\n' | '\r')).collect()
 }
 
+/// The first characters of it: a long text is not copied to look at its beginning.
+fn head_as_parsed(text: &str) -> String {
+    let text = text.trim_matches(|c: char| c <= ' ');
+    text.chars().filter(|c| !matches!(c, '\t' | '\n' | '\r')).take(32).collect()
+}
+
 fn looks_like_path(text: &str) -> bool {
-    let text = as_parsed(text);
+    let text = head_as_parsed(text);
     text.starts_with('/')
         || text.starts_with("~/")
         || text == "~"
@@ -208,12 +214,15 @@ fn looks_like_path(text: &str) -> bool {
 }
 
 fn is_network_url(text: &str) -> bool {
-    let text = as_parsed(text);
-    let Some((scheme, _)) = text.split_once(':') else { return false };
+    // No scheme known here is longer.
+    let head = head_as_parsed(text);
+    let Some((scheme, _)) = head.split_once(':') else { return false };
     let scheme = scheme.to_ascii_lowercase();
     match scheme.as_str() {
         "http" | "https" => true,
-        "ws" | "wss" | "ftp" | "ftps" | "sftp" | "git" | "ssh" | "git+ssh" | "git+https" => text.contains("://"),
+        "ws" | "wss" | "ftp" | "ftps" | "sftp" | "git" | "ssh" | "git+ssh" | "git+https" => {
+            as_parsed(text).contains("://")
+        }
         _ => false,
     }
 }
