@@ -2,7 +2,7 @@
 //!
 //! * [`servers`]: suite ─▶ Pleach ─▶ fixture, for both eras of suite and fixture and both
 //!   transports of the fixture. Within an era every scenario passes; across, every one the pair
-//!   can express: the others are listed with the reason, and must fail for as long as they are.
+//!   can express: the others are listed with the reason, and a scored one that passes is an error.
 //! * [`clients`]: Pleach ─▶ the suite's own servers, driven by [`drive`].
 
 mod authorized;
