@@ -198,7 +198,7 @@ impl Guard {
         let hidden = caller.authority.grant().tools.mode(&fetch.rule) == Mode::Deny;
         match decide::fetch(&caller.authority, fetch) {
             Verdict::Allow(permit, rule) => {
-                tracing::info!(caller = %caller.who, what = permit.what().rule, "allowed by {rule}");
+                tracing::debug!(caller = %caller.who, what = permit.what().rule, "allowed by {rule}");
                 Ok(permit)
             }
             Verdict::Ask(question) => {

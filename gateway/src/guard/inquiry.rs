@@ -12,7 +12,7 @@ use policies::decide;
 use policies::json::{Json, Object};
 use policies::names::Name;
 use policies::permit::{Denial, Verdict};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use subagents::run::Caller;
 
 /// A party behind the guard.
@@ -22,6 +22,8 @@ pub(super) struct Guarded {
     pub(super) approve: Approve,
     pub(super) caller: Caller,
     pub(super) server: Name,
+    /// What may be asked, worked out once a call.
+    pub(super) can: OnceLock<Object>,
 }
 
 /// The capability each question needs.
@@ -56,13 +58,17 @@ impl Party for Guarded {
     }
     fn capabilities(&self) -> Object {
         // What policy forbids is not offered to begin with.
-        let mut own = self.inner.capabilities();
-        for (method, capability) in NEEDS {
-            if judge(&self.caller, &self.server, method, self.approve).is_err() {
-                own.remove(capability);
+        let judged = || {
+            let mut own = self.inner.capabilities();
+            for (method, capability) in NEEDS {
+                let has = own.get(capability).is_some();
+                if has && judge(&self.caller, &self.server, method, self.approve).is_err() {
+                    own.remove(capability);
+                }
             }
-        }
-        own
+            own
+        };
+        self.can.get_or_init(judged).clone()
     }
     fn wants_progress(&self) -> bool {
         self.inner.wants_progress()

@@ -155,7 +155,8 @@ impl Guard {
         let mut abilities = Abilities::default();
         if let Some(inner) = exchange.party.take() {
             let (servers, approve) = (self.servers.clone(), self.approve);
-            let guarded = inquiry::Guarded { inner, servers, approve, caller: caller.clone(), server: server.clone() };
+            let (caller, server, can) = (caller.clone(), server.clone(), std::sync::OnceLock::new());
+            let guarded = inquiry::Guarded { inner, servers, approve, caller, server, can };
             abilities = Abilities::of(&adapters::mcp::Party::capabilities(&guarded));
             exchange.party = Some(Arc::new(guarded));
         }

@@ -16,10 +16,11 @@ use policies::json::{Json, Object};
 use policies::names::Name;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 /// No call is longer, whatever its server's own limit.
 const CALL_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -143,6 +144,7 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
             None => return Outcome::invalid("requestState is not of this request, or too old"),
         },
     };
+    let mut running = Running::default();
     let parked = match state {
         Some(State::Parked(id)) => {
             let Some(parked) = view.parking.find(&id, &view.place, what.digest()) else {
@@ -163,14 +165,14 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
                 _ => {}
             }
             let parked = Parked::new(view.place.clone(), own.capabilities.clone(), channel);
-            start(view, parked.clone(), asking.method.clone(), asking.params);
+            running.begin(view, &parked, asking.method.clone(), asking.params);
             parked
         }
     };
-    let waited = match parked.wait(&asking.cancel).await {
+    let waited = match running.until(parked.wait(&asking.cancel)).await {
         Waited::Asked(_) => {
-            tokio::time::sleep(GATHER).await;
-            parked.wait(&asking.cancel).await
+            running.until(tokio::time::sleep(GATHER)).await;
+            running.until(parked.wait(&asking.cancel)).await
         }
         other => other,
     };
@@ -180,7 +182,10 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
             Outcome::Nothing
         }
         Waited::Asked(questions) => match view.parking.park(&parked, what.digest()) {
-            Ok(id) => asked(view, questions, what.digest(), ("p", id.into()), QUESTION_LIMIT),
+            Ok(id) => {
+                running.go_on();
+                asked(view, questions, what.digest(), ("p", id.into()), QUESTION_LIMIT)
+            }
             Err(error) => {
                 parked.cancel.cancel();
                 Outcome::Error(error)
@@ -193,27 +198,62 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
     }
 }
 
-/// Runs the call; it may outlive the request that began it.
-fn start(view: &View, parked: Arc<Parked>, method: String, params: Object) {
-    let (view, tasks) = (view.clone(), view.guard.servers.tasks.clone());
-    let stop = view.guard.servers.stop.clone();
-    tasks.spawn(async move {
-        let exchange = Exchange {
-            limit: CALL_LIMIT,
-            cancel: parked.cancel.clone(),
-            party: Some(parked.clone()),
-            rounds: Rounds::Relay,
-        };
-        let work = async {
-            let outcome = run(&view, &method, params, exchange).await;
-            parked.finish(outcome).await;
-        };
-        tokio::select! {
-            () = work => {}
-            () = stop.cancelled() => {}
+/// A call in the hands of the request that began it, which costs no task of its own. Put down
+/// before its end it goes on by itself: to ask whoever comes again, or to tell its server that
+/// nobody waits.
+#[derive(Default)]
+struct Running(Option<(Work, View, Arc<Parked>)>);
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Running {
+    fn begin(&mut self, view: &View, parked: &Arc<Parked>, method: String, params: Object) {
+        let (inner, own) = (view.clone(), parked.clone());
+        let work = Box::pin(async move {
+            let exchange = Exchange {
+                limit: CALL_LIMIT,
+                cancel: own.cancel.clone(),
+                party: Some(own.clone()),
+                rounds: Rounds::Relay,
+            };
+            own.done(run(&inner, &method, params, exchange).await);
+        });
+        self.0 = Some((work, view.clone(), parked.clone()));
+    }
+    /// Waits for something while the call goes on.
+    async fn until<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        let mut wait = std::pin::pin!(wait);
+        if let Some((work, ..)) = &mut self.0 {
+            tokio::select! {
+                biased;
+                came = &mut wait => return came,
+                () = work => self.0 = None,
+            }
         }
-        view.parking.leave(&parked);
-    });
+        wait.await
+    }
+    /// Goes on without the request.
+    fn go_on(&mut self) {
+        let Some((work, view, parked)) = self.0.take() else { return };
+        let tasks = view.guard.servers.tasks.clone();
+        tasks.spawn(async move {
+            let stop = &view.guard.servers.stop;
+            tokio::select! {
+                () = async { work.await; parked.picked_up().await } => {}
+                () = stop.cancelled() => {}
+            }
+            view.parking.leave(&parked);
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((_, _, parked)) = &self.0 {
+            parked.cancel.cancel();
+            self.go_on();
+        }
+    }
 }
 
 /// What a modern server answered, for the modern client.
@@ -393,7 +433,7 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
             return if hidden { unknown() } else { Outcome::own(error_result(&denial.for_model())) };
         }
     };
-    info!(caller = %view.caller.who, tool = name, "allowed by {rule}");
+    debug!(caller = %view.caller.who, tool = name, "allowed by {rule}");
     let server = permit.what().tool.server.clone();
     match view.guard.perform(&view.caller, permit, params, exchange).await {
         Ok(mut reply) => {

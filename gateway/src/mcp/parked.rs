@@ -97,7 +97,10 @@ impl Parking {
         lock(&self.calls).get(id).filter(|c| *c.place == *place && c.digest.get().is_some_and(|d| d == digest)).cloned()
     }
     pub(super) fn leave(&self, call: &Arc<Parked>) {
-        lock(&self.calls).retain(|_, other| !Arc::ptr_eq(other, call));
+        // Most calls were never asked anything, and have no place to leave.
+        if call.digest.get().is_some() {
+            lock(&self.calls).retain(|_, other| !Arc::ptr_eq(other, call));
+        }
     }
 }
 
@@ -117,10 +120,13 @@ impl Parked {
     pub(super) fn speak_through(&self, channel: Channel) {
         *lock(&self.channel) = channel;
     }
-    /// The call to the server ended; kept until it is picked up, or nobody comes.
-    pub(super) async fn finish(&self, outcome: Outcome) {
+    /// The call to the server ended.
+    pub(super) fn done(&self, outcome: Outcome) {
         lock(&self.state).outcome = Some(outcome);
         self.changed.notify_waiters();
+    }
+    /// Its outcome was picked up, or nobody came for it.
+    pub(super) async fn picked_up(&self) {
         let picked_up = async {
             loop {
                 let changed = self.changed.notified();
