@@ -152,7 +152,7 @@ impl Connection {
         capabilities: Object,
         events: Arc<dyn Events>,
     ) -> Result<Self, McpError> {
-        let questions = Questions::new(asks);
+        let questions = Questions::new(asks, &capabilities);
         let watches = Arc::new(Watches::default());
         let stdio = Stdio::start(instance, events.clone(), (questions.clone(), watches.clone()))?;
         Self::handshake(Link::Stdio(stdio), known, capabilities, events, (questions, watches)).await
@@ -168,7 +168,8 @@ impl Connection {
         events: Arc<dyn Events>,
     ) -> Result<Self, McpError> {
         let link = Link::Http(Box::new(Http::new(target)));
-        Self::handshake(link, known, capabilities, events, (Questions::new(asks), Arc::default())).await
+        let questions = Questions::new(asks, &capabilities);
+        Self::handshake(link, known, capabilities, events, (questions, Arc::default())).await
     }
     /// The era it speaks.
     pub fn era(&self) -> Era {
@@ -243,6 +244,11 @@ impl Connection {
             }
         }
         Err(McpError::Protocol(format!("it asked {MAX_ROUNDS} times without an answer")))
+    }
+
+    /// Whether it is a legacy server that was told of roots, and this client called it.
+    pub fn is_told_of_roots(&self, client: u64) -> bool {
+        self.core.era == Era::Legacy && self.core.questions.serves(client)
     }
 
     /// Sends a notification, where the server has a place for it.
@@ -439,8 +445,8 @@ impl Core {
             match &self.link {
                 Link::Stdio(stdio) => stdio.request(number, message, party).await,
                 Link::Http(http) => {
-                    let (era, events) = (self.era, &self.events);
-                    http.request(Asking { message, era, mirrored, party, clock: &clock, events }).await
+                    let (era, events, questions) = (self.era, &self.events, &self.questions);
+                    http.request(Asking { message, era, mirrored, party, clock: &clock, events, questions }).await
                 }
             }
         };
@@ -524,8 +530,9 @@ impl Core {
                 }
                 Link::Http(http) => {
                     http.forget_session();
-                    let (era, events) = (Era::Legacy, &self.events);
-                    let asking = Asking { message: &message, era, mirrored: &[], party: None, clock: &clock, events };
+                    let (era, party, mirrored) = (Era::Legacy, None, &[][..]);
+                    let (message, clock, events, questions) = (&message, &clock, &self.events, &self.questions);
+                    let asking = Asking { message, era, mirrored, party, clock, events, questions };
                     let result = http.request(asking).await?;
                     http.negotiated(result.get("protocolVersion").and_then(Json::as_str).unwrap_or(LEGACY));
                     http.notify(&initialized).await;
@@ -548,6 +555,7 @@ impl Core {
                 token.and_then(|number| self.questions.party(number))
             }
             "notifications/message" => self.questions.only(),
+            "notifications/cancelled" => return self.questions.taken_back(&params),
             _ => None,
         };
         match party {

@@ -11,6 +11,7 @@
 use super::McpError;
 use super::connection::{Core, Era, Link, answer, modern_meta};
 use super::http::{Heard, Http};
+use super::questions::Open;
 use super::wire::{Message, meta};
 use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures_util::{Stream, StreamExt};
@@ -84,7 +85,7 @@ impl Watches {
 /// What is said at the start of a stream.
 pub(super) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
-type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Message> + Send + 'a>>;
+type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Option<Message>> + Send + 'a>>;
 
 /// Starts it; it ends with the connection. Waits a moment for it to stand: some servers lose
 /// what they would say on it before.
@@ -232,7 +233,9 @@ async fn listened(
                 _ => continue,
             },
             Some(answer) = answers.next() => {
-                http.notify(&answer).await;
+                if let Some(answer) = answer {
+                    http.notify(&answer).await;
+                }
                 continue;
             }
             changed = watched.changed(), if core.era == Era::Modern => {
@@ -255,7 +258,7 @@ async fn listened(
                 }
             }
             Some(Heard::Message(Message::Request { id, method, params })) => {
-                answers.push(Box::pin(answered(core, id, method, params)));
+                answers.push(Box::pin(answered(core, core.questions.open(id), method, params)));
             }
             Some(Heard::Message(Message::Response { .. })) => {}
             Some(Heard::Ended { after: last, retry }) => {
@@ -273,13 +276,15 @@ async fn over(overlap: Option<Instant>) {
     }
 }
 
-async fn answered(core: &Core, id: Json, method: String, params: Object) -> Message {
-    let outcome = match (method.as_str(), core.era) {
-        ("ping", _) | (_, Era::Modern) => answer(&method),
-        // Some servers put the questions of a call here.
-        _ => core.questions.ask(&method, params).await,
+async fn answered(core: &Core, open: Open, method: String, params: Object) -> Option<Message> {
+    let answer = async {
+        match (method.as_str(), core.era) {
+            ("ping", _) | (_, Era::Modern) => answer(&method),
+            // Some servers put the questions of a call here.
+            _ => core.questions.ask(&method, params).await,
+        }
     };
-    Message::Response { id, outcome }
+    open.answered(answer).await
 }
 
 async fn over_stdio(core: &Core) {

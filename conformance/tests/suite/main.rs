@@ -4,6 +4,7 @@
 mod bad_servers;
 mod bridge;
 mod check_command;
+mod conversations;
 mod examples;
 mod faults;
 mod framework_tools;

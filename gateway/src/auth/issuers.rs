@@ -33,6 +33,8 @@ const TTL: Duration = Duration::from_secs(3_600);
 const STALE: Duration = Duration::from_secs(24 * 3_600);
 /// How often an issuer is asked at most for what it did not give before.
 const PAUSE: Duration = Duration::from_secs(30);
+/// How long it may take to answer, its metadata included.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a token was not understood.
 #[derive(Debug)]
@@ -157,7 +159,8 @@ impl Issuer {
 
     /// Asks it, one at a time; `newer` where the keys it gave before lacked one.
     async fn ask(&self, mut asked: OwnedMutexGuard<Asked>, newer: bool) -> Answer {
-        let fetched = self.fetch().await;
+        let late = || Err(format!("{} did not answer within {} s", self.issuer, PATIENCE.as_secs()));
+        let fetched = tokio::time::timeout(PATIENCE, self.fetch()).await.unwrap_or_else(|_| late());
         if newer || fetched.is_err() {
             *asked = Some(Instant::now());
         }

@@ -154,8 +154,9 @@ impl Guard {
         }
         let mut abilities = Abilities::default();
         if let Some(inner) = exchange.party.take() {
-            let (servers, approve) = (self.servers.clone(), self.approve);
-            let guarded = inquiry::Guarded { inner, servers, approve, caller: caller.clone(), server: server.clone() };
+            let (servers, approve) = (Arc::downgrade(&self.servers), self.approve);
+            let between = inquiry::Between { servers, approve, caller: caller.clone(), server: server.clone() };
+            let guarded = inquiry::Guarded { inner, between };
             abilities = Abilities::of(&adapters::mcp::Party::capabilities(&guarded));
             exchange.party = Some(Arc::new(guarded));
         }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// A storm of changes is one change.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -59,6 +59,8 @@ struct Feed {
     said: broadcast::Receiver<Arc<Said>>,
     seen: Fingerprint,
     listener: Listener,
+    /// What a legacy client is asked beyond its requests.
+    asked: Option<mpsc::Receiver<Message>>,
     ready: VecDeque<Message>,
 }
 
@@ -75,7 +77,9 @@ pub(super) fn standing(view: View, conversation: Arc<Conversation>) -> impl Stre
     }
     let seen = before.unwrap_or_else(|| Fingerprint::of(&view));
     *conversation.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    let asked = conversation.stand();
     let mut feed = Feed::new(view, seen, Listener::Legacy(conversation));
+    feed.asked = Some(asked);
     feed.ready = missed;
     feed.compare();
     feed.stream()
@@ -121,6 +125,18 @@ pub(super) async fn listen(view: View, id: Json, params: &Object) -> impl Stream
     feed.stream()
 }
 
+/// The next message of a stream, if there is one and it has one.
+async fn next(stream: &mut Option<mpsc::Receiver<Message>>) -> Message {
+    if let Some(receiver) = stream
+        && let Some(message) = receiver.recv().await
+    {
+        return message;
+    }
+    // A newer stream took its place.
+    *stream = None;
+    std::future::pending().await
+}
+
 fn updated(uri: String, mut params: Object) -> Message {
     params.set("uri", uri);
     Message::Notification { method: "notifications/resources/updated".into(), params }
@@ -130,7 +146,7 @@ impl Feed {
     fn new(view: View, seen: Fingerprint, listener: Listener) -> Self {
         let version = view.guard.servers.manifests.version();
         let said = view.guard.servers.listen();
-        Self { view, version, said, seen, listener, ready: VecDeque::new() }
+        Self { view, version, said, seen, listener, asked: None, ready: VecDeque::new() }
     }
 
     fn stream(self) -> impl Stream<Item = Message> + Send + 'static {
@@ -172,7 +188,8 @@ impl Feed {
                 Ok(said) => self.said(&said),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.missed(),
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-            }
+            },
+            asked = next(&mut self.asked) => self.ready.push_back(asked),
         }
     }
 
