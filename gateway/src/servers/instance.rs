@@ -149,7 +149,8 @@ impl mcp::Events for Events {
             | "notifications/resources/list_changed" => {
                 let live = self.slot.upgrade().and_then(|s| s.live());
                 if let Some(entry) = servers.entries.get(&self.server) {
-                    servers.relist(entry, live.map(|live| (live, self.caller.clone())));
+                    let whose = servers.manifests.whose(&self.server, &self.caller);
+                    servers.relist(entry, whose, live.map(|live| (live, self.caller.clone())));
                 }
             }
             "notifications/resources/updated" => servers.said.say(&self.server, &self.who, What::Updated(params)),
