@@ -1,13 +1,13 @@
 //! One connection: the handshake of either era, requests with limits, and the rounds of
 //! questions a server may need before it answers.
 
-use super::McpError;
 use super::http::{Asking, Http, HttpTarget};
 use super::party::{Events, Exchange, Party, Rounds};
 use super::questions::Questions;
 use super::standing::{self, Watches};
 use super::stdio::Stdio;
-use super::wire::{LEGACY, MODERN, Message, RpcError, meta};
+use super::wire::{LEGACY, MODERN, Message, RpcError, TASKS, meta};
+use super::{McpError, Topic};
 use crate::sandbox::Instance;
 use policies::json::{Json, Object};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -261,33 +261,43 @@ impl Connection {
         }
     }
 
-    /// Has changes of a resource reported, from now on and after every new beginning.
+    /// Has changes reported, from now on and after every new beginning.
     ///
     /// # Errors
-    /// See [`McpError`].
-    pub async fn watch(&self, uri: &str) -> Result<Json, McpError> {
-        let mut result = Json::Object(Object::new());
+    /// See [`McpError`]; also when the server does not report them.
+    pub async fn watch(&self, topic: &Topic) -> Result<Json, McpError> {
         let watches = &self.core.watches;
-        if self.core.era == Era::Legacy {
-            let mut params = Object::new();
-            params.set("uri", uri);
-            result = self.request("resources/subscribe", params, &[], Exchange::default()).await?.result;
+        match (topic, self.core.era) {
+            (Topic::Resource(uri), Era::Legacy) => {
+                let mut params = Object::new();
+                params.set("uri", uri.as_str());
+                Ok(self.request("resources/subscribe", params, &[], Exchange::default()).await?.result)
+            }
+            (Topic::Task(_), Era::Legacy) => Err(McpError::Protocol("its era has no such tasks".into())),
+            (Topic::Task(_), Era::Modern) if !self.has_tasks() => {
+                Err(McpError::Protocol("it does not have the tasks extension".into()))
+            }
+            (_, Era::Modern) => match watches.report(topic).await {
+                true => Ok(Json::Object(Object::new())),
+                false => {
+                    watches.wanted.send_if_modified(|set| set.remove(topic));
+                    Err(McpError::Protocol("it does not report changes of this".into()))
+                }
+            },
         }
-        if self.core.era == Era::Modern && !watches.report(uri).await {
-            watches.wanted.send_if_modified(|set| set.remove(uri));
-            return Err(McpError::Protocol("it does not report changes of this resource".into()));
-        }
-        Ok(result)
     }
     /// No longer.
-    pub async fn unwatch(&self, uri: &str) {
-        self.core.watches.wanted.send_if_modified(|set| set.remove(uri));
-        if self.core.era == Era::Legacy {
+    pub async fn unwatch(&self, topic: &Topic) {
+        self.core.watches.wanted.send_if_modified(|set| set.remove(topic));
+        if let (Topic::Resource(uri), Era::Legacy) = (topic, self.core.era) {
             let mut params = Object::new();
-            params.set("uri", uri);
+            params.set("uri", uri.as_str());
             let limits = Exchange { limit: Duration::from_secs(10), ..Exchange::default() };
             drop(self.request("resources/unsubscribe", params, &[], limits).await);
         }
+    }
+    fn has_tasks(&self) -> bool {
+        self.core.capability("extensions").is_some_and(|e| e.get(TASKS).is_some())
     }
 
     async fn handshake(

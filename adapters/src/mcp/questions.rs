@@ -144,7 +144,7 @@ impl Questions {
     /// # Errors
     /// What the party answers instead, or that there is none to be found.
     pub(super) async fn ask(&self, method: &str, params: Object) -> Result<Json, RpcError> {
-        if lock(&self.owners).is_empty() && lock(&self.left).is_empty() {
+        if lock(&self.owners).is_empty() && !self.may_be_of_left(method) {
             return self.ask_unowned(method, params).await;
         }
         if let Some((party, clock)) = self.of_one_client(method) {
@@ -201,12 +201,21 @@ impl Questions {
     }
     /// Roots are the client's, whichever of its calls is meant: then calls need take no turns.
     fn of_one_client(&self, method: &str) -> Option<Owner> {
+        if method != "roots/list" || self.may_be_of_left(method) {
+            return None;
+        }
         let owners = lock(&self.owners);
         let mut all = owners.values();
-        let first = all.next().filter(|_| method == "roots/list" && lock(&self.left).is_empty())?;
+        let first = all.next()?;
         let number = |(party, _): &Owner| party.client().map(|client| client.number());
         let of = number(first);
         all.all(|other| of.is_some() && number(other) == of).then(|| first.clone())
+    }
+    /// Whether a question may be about a call that left. Roots are the same for that one, where
+    /// only one client ever called.
+    fn may_be_of_left(&self, method: &str) -> bool {
+        let one = method == "roots/list" && lock(&self.clients).len() == 1;
+        !one && !lock(&self.left).is_empty()
     }
     /// Whether a client called here.
     pub(super) fn serves(&self, client: u64) -> bool {

@@ -156,10 +156,9 @@ fn roots(uri: &str) -> Value {
 fn roots_are_asked_of_the_client_and_it_may_change_them() {
     let folder = folder("eager", "");
     let mut client = Client::start(&folder, json!({ "roots": { "listChanged": true } }));
-    let first = client.call("s__kept");
+    client.call("s__kept");
     // The server asks as soon as it may, about no call.
     client.answer_roots("file:///one");
-    let _ = first;
     let before = client.kept(1);
     assert_eq!(before["can"], json!({ "roots": { "listChanged": true } }));
     assert_eq!(before["answers"], json!([roots("file:///one")]));

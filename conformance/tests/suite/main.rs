@@ -8,6 +8,7 @@ mod check_command;
 mod conversations;
 mod examples;
 mod faults;
+mod followed;
 mod framework_tools;
 mod from_nothing;
 mod lossless;

@@ -16,6 +16,7 @@ mod call;
 mod changes;
 mod conversation;
 mod dispatch;
+mod followed;
 pub(crate) mod framework;
 pub(crate) mod http;
 mod lists;

@@ -158,6 +158,7 @@ impl mcp::Events for Events {
                 tracing::debug!(server = %self.server, "{}", policies::json::Json::Object(params.clone()));
                 servers.said.say(&self.server, &self.who, What::Log(params));
             }
+            "notifications/tasks" => servers.said.say(&self.server, &self.who, What::Task(params)),
             // What belongs to a request or to a connection goes no further; the rest may concern
             // whoever listens.
             "notifications/progress" | "notifications/cancelled" | "notifications/initialized" => {}

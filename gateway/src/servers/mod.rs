@@ -20,7 +20,7 @@ mod slot;
 
 use crate::oauth::Vault;
 use crate::settings::Loaded;
-use adapters::mcp::{Attachment, Era};
+use adapters::mcp::{Attachment, Era, Topic};
 use manifest::{Manifests, Progress, Whose};
 use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
@@ -206,10 +206,12 @@ impl Servers {
         }
         let (servers, slot, name) = (self.clone(), slot.clone(), entry.spec.name.clone());
         self.tasks.spawn(async move {
-            for resource in watched {
-                match attachment.watch(&resource).await {
-                    Ok(_) => servers.said.updated(&name, &slot.who, resource.uri()),
-                    Err(e) => tracing::warn!(server = %name, "resources/subscribe {}: {e}", resource.uri()),
+            for watched in watched {
+                match (attachment.watch(&watched).await, watched.topic()) {
+                    (Ok(_), Topic::Resource(uri)) => servers.said.updated(&name, &slot.who, uri),
+                    // Whoever follows a task asks for it too: being told is a courtesy.
+                    (Ok(_), Topic::Task(_)) => {}
+                    (Err(e), _) => tracing::warn!(server = %name, "{:?} is no longer watched: {e}", watched.topic()),
                 }
             }
         });

@@ -31,6 +31,8 @@ pub(crate) enum What {
     Log(Object),
     /// `notifications/resources/updated`; the server's own address, with what else it said.
     Updated(Object),
+    /// `notifications/tasks`; the task as the server says it.
+    Task(Object),
     /// Something Pleach has no part in.
     Other(String, Object),
 }
