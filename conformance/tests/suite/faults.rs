@@ -130,7 +130,6 @@ async fn restarts_under_traffic_cost_only_their_own_calls() {
         web = Mirror::start(if round % 10 == 9 { "modern" } else { "legacy" }, &address);
         returns.push(until_good(&served, "web__echo").await);
         for process in children(pid, "legacy") {
-            // SAFETY-free: a signal to a process of our own making.
             let _ = std::process::Command::new("kill").args(["-9", &process.to_string()]).status();
         }
         returns.push(until_good(&served, "child__echo").await);

@@ -1,11 +1,14 @@
 //! Pleach from outside: the built binary, real files, real sockets, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accounts;
 mod bad_servers;
 mod bridge;
 mod check_command;
+mod conversations;
 mod examples;
 mod faults;
+mod followed;
 mod framework_tools;
 mod from_nothing;
 mod lossless;

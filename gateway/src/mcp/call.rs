@@ -11,6 +11,7 @@ use super::seal::expiry;
 use super::{Sink, Speaker, View};
 use crate::guard::{Decided, Refused, error_result};
 use crate::servers::Level;
+pub(super) use adapters::mcp::TASKS;
 use adapters::mcp::{Exchange, Kind, McpError, Party, Reply, Rounds, RpcError, meta};
 use policies::json::{Json, Object};
 use policies::names::Name;
@@ -28,8 +29,6 @@ const CALL_LIMIT: Duration = Duration::from_secs(24 * 3600);
 const STATE_LIMIT: Duration = Duration::from_secs(3600);
 /// Questions a server asks at once are answered at once: so long is waited for the others.
 const GATHER: Duration = Duration::from_millis(30);
-/// The extension.
-pub(super) const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// What became of a request.
 pub(super) enum Outcome {
@@ -451,6 +450,27 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
     }
 }
 
+/// A task by the id a client has of it.
+pub(super) enum Task {
+    /// A run of Pleach's own.
+    Run(String),
+    /// A server's, of a call of a tool, under its own id.
+    Theirs(Name, String, String),
+}
+
+impl Task {
+    /// The task of an id that was given to this client at this door.
+    pub(super) fn open(view: &View, sealed: &str) -> Option<Self> {
+        let opened = view.seal.open("task", &view.place, sealed)?;
+        let text = |key: &str| opened.get(key).and_then(Json::as_str).map(str::to_owned);
+        if let Some(run) = text("r") {
+            return Some(Self::Run(run));
+        }
+        let server = Name::try_from(text("s")?.as_str()).ok()?;
+        Some(Self::Theirs(server, text("t")?, text("i")?))
+    }
+}
+
 /// A task's id, good for this principal only.
 fn seal_task(view: &View, server: &Name, tool: &str, result: &mut Json) {
     let Some(task) = result.as_object_mut() else { return };
@@ -474,19 +494,16 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
     let Some(Json::String(sealed)) = asking.params.remove("taskId") else {
         return Outcome::invalid("taskId is not a string");
     };
-    let opened = view.seal.open("task", &view.place, &sealed);
-    let text = |key: &str| opened.as_ref().and_then(|o| o.get(key)).and_then(Json::as_str).map(str::to_owned);
-    if let (Some(run), Some(framework)) = (text("r"), &view.framework) {
-        return match framework.follow(method, &run, &sealed).await {
-            Ok(result) => Outcome::own(result),
-            Err(error) => Outcome::Error(error),
-        };
-    }
-    let (Some(server), Some(tool), Some(id)) = (text("s"), text("t"), text("i")) else {
-        return Outcome::Error(RpcError::new(-32602, "Unknown task"));
-    };
-    let Ok(server) = Name::try_from(server.as_str()) else {
-        return Outcome::Error(RpcError::new(-32602, "Unknown task"));
+    let unknown = || Outcome::Error(RpcError::new(-32602, "Unknown task"));
+    let (server, tool, id) = match (Task::open(view, &sealed), &view.framework) {
+        (Some(Task::Theirs(server, tool, id)), _) => (server, tool, id),
+        (Some(Task::Run(run)), Some(framework)) => {
+            return match framework.follow(method, &run, &sealed).await {
+                Ok(result) => Outcome::own(result),
+                Err(error) => Outcome::Error(error),
+            };
+        }
+        _ => return unknown(),
     };
     let channel = Channel { sink: asking.sink.clone(), token: None, level: None };
     let party = Parked::new(view.place.clone(), own.capabilities, channel);
@@ -497,7 +514,7 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
             seal_task(view, &server, &tool, &mut reply.result);
             Outcome::Reply(reply)
         }
-        Err(Refused::Unknown) => Outcome::Error(RpcError::new(-32602, "Unknown task")),
+        Err(Refused::Unknown) => unknown(),
         Err(refused) => refusal(refused, None),
     }
 }

@@ -192,6 +192,18 @@ impl Question {
     }
 }
 
+/// A question on its way; dropped without an answer, it is no longer asked.
+struct Asked<'a> {
+    parked: &'a Parked,
+    key: String,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        lock(&self.parked.state).questions.remove(&self.key);
+    }
+}
+
 #[async_trait]
 impl Party for Parked {
     fn notify(&self, method: &str, params: Object) {
@@ -210,12 +222,12 @@ impl Party for Parked {
             state.questions.insert(key.clone(), Question { method: method.to_owned(), params, answer });
             key
         };
+        let _asked = Asked { parked: self, key };
         self.changed.notify_waiters();
         let answer = tokio::time::timeout(QUESTION_LIMIT, answered).await;
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             _ => {
-                lock(&self.state).questions.remove(&key);
                 self.cancel.cancel();
                 Err(RpcError::new(-32603, format!("no answer within {} s", QUESTION_LIMIT.as_secs())))
             }

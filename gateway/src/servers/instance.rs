@@ -149,7 +149,8 @@ impl mcp::Events for Events {
             | "notifications/resources/list_changed" => {
                 let live = self.slot.upgrade().and_then(|s| s.live());
                 if let Some(entry) = servers.entries.get(&self.server) {
-                    servers.relist(entry, live.map(|live| (live, self.caller.clone())));
+                    let whose = servers.manifests.whose(&self.server, &self.caller);
+                    servers.relist(entry, whose, live.map(|live| (live, self.caller.clone())));
                 }
             }
             "notifications/resources/updated" => servers.said.say(&self.server, &self.who, What::Updated(params)),
@@ -157,6 +158,7 @@ impl mcp::Events for Events {
                 tracing::debug!(server = %self.server, "{}", policies::json::Json::Object(params.clone()));
                 servers.said.say(&self.server, &self.who, What::Log(params));
             }
+            "notifications/tasks" => servers.said.say(&self.server, &self.who, What::Task(params)),
             // What belongs to a request or to a connection goes no further; the rest may concern
             // whoever listens.
             "notifications/progress" | "notifications/cancelled" | "notifications/initialized" => {}

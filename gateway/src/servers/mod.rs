@@ -20,8 +20,8 @@ mod slot;
 
 use crate::oauth::Vault;
 use crate::settings::Loaded;
-use adapters::mcp::{Attachment, Era};
-use manifest::{Manifests, Progress};
+use adapters::mcp::{Attachment, Era, Topic};
+use manifest::{Manifests, Progress, Whose};
 use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
 use slot::{Key, Slot};
@@ -64,7 +64,8 @@ struct Entry {
     era: Mutex<Option<Era>>,
     /// It was seen to ask without saying whose call it is about.
     asks: AtomicBool,
-    progress: Progress,
+    /// By whose list it is.
+    progress: Mutex<HashMap<Whose, Arc<Progress>>>,
 }
 
 impl Servers {
@@ -75,7 +76,7 @@ impl Servers {
                 slots: Mutex::default(),
                 era: Mutex::default(),
                 asks: AtomicBool::new(false),
-                progress: Progress::default(),
+                progress: Mutex::default(),
             })
         };
         let entries: BTreeMap<Name, Arc<Entry>> =
@@ -197,17 +198,20 @@ impl Servers {
     /// After a restart, or a while of deafness: the lists and the watched resources may have
     /// changed.
     fn look_again(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>, attachment: Arc<Attachment>) {
-        self.relist(entry, Some((attachment.clone(), slot.caller.clone())));
+        let whose = self.manifests.whose(&entry.spec.name, &slot.caller);
+        self.relist(entry, whose, Some((attachment.clone(), slot.caller.clone())));
         let watched = slot.watched();
         if watched.is_empty() {
             return;
         }
         let (servers, slot, name) = (self.clone(), slot.clone(), entry.spec.name.clone());
         self.tasks.spawn(async move {
-            for resource in watched {
-                match attachment.watch(&resource).await {
-                    Ok(_) => servers.said.updated(&name, &slot.who, resource.uri()),
-                    Err(e) => tracing::warn!(server = %name, "resources/subscribe {}: {e}", resource.uri()),
+            for watched in watched {
+                match (attachment.watch(&watched).await, watched.topic()) {
+                    (Ok(_), Topic::Resource(uri)) => servers.said.updated(&name, &slot.who, uri),
+                    // Whoever follows a task asks for it too: being told is a courtesy.
+                    (Ok(_), Topic::Task(_)) => {}
+                    (Err(e), _) => tracing::warn!(server = %name, "{:?} is no longer watched: {e}", watched.topic()),
                 }
             }
         });
@@ -276,8 +280,11 @@ impl Entry {
     fn end_idle(&self, idle: Duration) {
         lock(&self.slots).retain(|_, slot| idle > Duration::ZERO && slot.is_needed(idle));
     }
-    fn any_live(&self) -> Option<(Arc<Attachment>, Caller)> {
-        lock(&self.slots).values().find_map(|s| Some((s.live()?, s.caller.clone())))
+    /// Any live instance; of a principal, where one is named.
+    fn any_live(&self, whose: &Whose) -> Option<(Arc<Attachment>, Caller)> {
+        let slots = lock(&self.slots);
+        let mut own = slots.values().filter(|s| whose.is_empty() || *s.caller.principal == **whose);
+        own.find_map(|s| Some((s.live()?, s.caller.clone())))
     }
 }
 

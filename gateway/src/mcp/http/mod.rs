@@ -49,7 +49,9 @@ type Views = std::sync::Mutex<std::collections::HashMap<(String, Option<String>)
 impl Door {
     pub(crate) fn new(app: &App, listens: SocketAddr) -> Self {
         let policy = Arc::new(app.loaded.policy.clone());
-        let doorman = Arc::new(Doorman::new(policy.clone(), listens));
+        let servers = &app.guard.servers;
+        let doorman = Doorman::new(policy.clone(), listens, (servers.tasks.clone(), servers.stop.clone()));
+        let doorman = Arc::new(doorman);
         let shared = app.shared.clone();
         Self { guard: app.guard.clone(), policy, doorman, sessions: Arc::default(), shared, views: Arc::default() }
     }
