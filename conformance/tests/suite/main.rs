@@ -5,6 +5,7 @@ mod bad_servers;
 mod bridge;
 mod check_command;
 mod examples;
+mod far_servers;
 mod faults;
 mod framework_tools;
 mod from_nothing;
@@ -13,10 +14,13 @@ mod matrix;
 mod mcp_door;
 mod neighbours;
 mod oauth_door;
+mod oauth_leg;
+mod questions;
 mod runs;
 mod sandbox_egress;
 mod sandbox_files;
 mod sandbox_processes;
+mod watching;
 
 /// Where the third-party servers and clients are.
 fn kits() -> std::path::PathBuf {
