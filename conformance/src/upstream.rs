@@ -85,7 +85,6 @@ impl Upstream {
     ///
     /// # Panics
     /// When there is no port.
-    #[allow(clippy::unwrap_used)]
     pub fn start(does: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         Self::of(|_| does)
     }
@@ -122,33 +121,27 @@ impl Upstream {
     pub fn came_to(&self, path: &str) -> Vec<Seen> {
         self.seen.borrow().iter().filter(|s| s.path == path).cloned().collect()
     }
-    /// Waits until `count` requests came to a path.
-    ///
-    /// # Panics
-    /// When they do not come.
-    pub async fn until_at(&self, path: &str, count: usize) -> Vec<Seen> {
-        let enough = |all: &Vec<Seen>| all.iter().filter(|s| s.path == path).count() >= count;
-        let mut seen = self.seen.clone();
-        let waited = tokio::time::timeout(PATIENCE, seen.wait_for(enough)).await.map(|w| w.is_ok());
-        assert_eq!(waited, Ok(true), "{path} was asked {} times of {count}", self.came_to(path).len());
-        self.came_to(path)
-    }
     /// Waits until `count` requests of a method came; gives them.
     ///
     /// # Panics
     /// When they do not come.
     pub async fn until(&self, method: &str, count: usize) -> Vec<Seen> {
-        let enough = |all: &Vec<Seen>| all.iter().filter(|s| s.method == method).count() >= count;
+        self.enough(method, count, |s| s.method == method).await
+    }
+    /// The same by the path they came to.
+    ///
+    /// # Panics
+    /// When they do not come.
+    pub async fn until_at(&self, path: &str, count: usize) -> Vec<Seen> {
+        self.enough(path, count, |s| s.path == path).await
+    }
+    async fn enough(&self, what: &str, count: usize, is: impl Fn(&Seen) -> bool) -> Vec<Seen> {
         let mut seen = self.seen.clone();
+        let enough = |all: &Vec<Seen>| all.iter().filter(|s| is(s)).count() >= count;
         let waited = tokio::time::timeout(PATIENCE, seen.wait_for(enough)).await.map(|w| w.is_ok());
-        assert_eq!(
-            waited,
-            Ok(true),
-            "{method} came {} times of {count}: {:?}",
-            self.came(method).len(),
-            self.methods()
-        );
-        self.came(method)
+        let came: Vec<Seen> = self.seen.borrow().iter().filter(|s| is(s)).cloned().collect();
+        assert_eq!(waited, Ok(true), "{what} came {} times of {count}: {:?}", came.len(), self.methods());
+        came
     }
     /// Waits until so many of its streams stand.
     ///
