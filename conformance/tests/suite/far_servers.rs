@@ -145,20 +145,26 @@ async fn a_server_without_a_stream_is_left_in_peace() {
 async fn a_storm_of_changes_is_read_ever_later() {
     let (say, said) = mpsc::unbounded_channel();
     let stream = Mutex::new(Some(said));
-    let upstream = Upstream::start(move |seen| match seen.method.as_str() {
-        "GET" => stream.lock().unwrap().take().map_or(Act::Status(405, Value::Null), Act::Stream),
-        "tools/list" => {
-            let changed = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
-            say.send(changed).unwrap();
-            // Later than the news of it.
-            let tool = json!({ "name": format!("act{}", seen.before), "inputSchema": { "type": "object" } });
-            Act::Late(Duration::from_millis(50), json!({ "tools": [tool] }))
+    let upstream = Upstream::start(move |seen| {
+        let changes = || say.send(json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" })).unwrap();
+        match seen.method.as_str() {
+            "GET" => stream.lock().unwrap().take().map_or(Act::Status(405, Value::Null), Act::Stream),
+            "tools/list" => {
+                changes();
+                // Later than the news of it.
+                let tool = json!({ "name": format!("act{}", seen.before), "inputSchema": { "type": "object" } });
+                Act::Late(Duration::from_millis(50), json!({ "tools": [tool] }))
+            }
+            "tools/call" => {
+                changes();
+                Act::Result(told("done"))
+            }
+            _ => legacy(seen, json!({ "tools": { "listChanged": true } }), &[]).unwrap_or(Act::Hang),
         }
-        "tools/call" => Act::Result(told("done")),
-        _ => legacy(seen, json!({ "tools": { "listChanged": true } }), &[]).unwrap_or(Act::Hang),
     });
     let (_folder, served) = serve(&upstream, "");
     served.modern("/mcp", "tools/list", json!({}), &[]).await;
+    assert_eq!(call(&served, "far__act0").await, "done");
     let came = upstream.until("tools/list", 7).await;
     let took = came[6].at - came[1].at;
     assert!(took > Duration::from_millis(600), "five readings within {took:?}");

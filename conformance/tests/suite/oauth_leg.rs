@@ -237,11 +237,15 @@ async fn a_stream_is_opened_when_a_token_for_it_comes() {
     let issuer = issuer(|_, n| Act::Status(200, granted(&format!("t{n}"), None)));
     let (say, said) = mpsc::unbounded_channel();
     let stream = Mutex::new(Some(said));
+    // More tries than one request has.
+    let refusals = AtomicUsize::new(0);
     let server = guarded(
         &issuer.base,
         |_| true,
         move |seen| match (seen.method.as_str(), seen.before) {
-            ("GET", 0..6) => Some(Act::Headed(401, "www-authenticate", "Bearer".into())),
+            ("GET", _) if refusals.fetch_add(1, Ordering::SeqCst) < 6 => {
+                Some(Act::Headed(401, "www-authenticate", "Bearer".into()))
+            }
             ("GET", _) => Some(stream.lock().unwrap().take().map_or_else(|| saying([], true), Act::Stream)),
             ("tools/list", 1..) => {
                 Some(Act::Result(json!({ "tools": [{ "name": "new", "inputSchema": { "type": "object" } }] })))
