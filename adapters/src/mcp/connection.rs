@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -41,6 +42,8 @@ pub(super) enum Link {
 /// A connected server. Its standing stream ends with it.
 pub struct Connection {
     core: Arc<Core>,
+    /// What stands besides requests, and leaves the session at the end.
+    standing: Mutex<Option<JoinHandle<()>>>,
     _end: DropGuard,
 }
 
@@ -185,6 +188,14 @@ impl Connection {
     }
     pub(super) fn occupied(&self) -> bool {
         self.core.questions.occupied()
+    }
+    /// Ends it, and waits until the server was told so.
+    pub async fn close(&self) {
+        self.core.end.cancel();
+        let standing = lock(&self.standing).take();
+        if let Some(standing) = standing {
+            let _ = standing.await;
+        }
     }
     /// Whether it still answers, in the era it did.
     pub fn alive(&self) -> bool {
@@ -348,8 +359,8 @@ impl Connection {
     }
 
     async fn stand(core: Arc<Core>, end: CancellationToken) -> Self {
-        standing::start(core.clone()).await;
-        Self { core, _end: end.drop_guard() }
+        let standing = Mutex::new(Some(standing::start(core.clone()).await));
+        Self { core, standing, _end: end.drop_guard() }
     }
 }
 

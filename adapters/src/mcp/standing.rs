@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -98,10 +99,10 @@ type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Option<Message>> + Se
 
 /// Starts it; it ends with the connection. Waits a moment for it to stand: some servers lose
 /// what they would say on it before.
-pub(super) async fn start(core: Arc<Core>) {
+pub(super) async fn start(core: Arc<Core>) -> JoinHandle<()> {
     let waits = matches!((&core.link, core.era), (Link::Http(_), Era::Legacy));
     let (stands, standing) = oneshot::channel();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let end = core.end.clone();
         tokio::select! {
             () = end.cancelled() => {}
@@ -118,6 +119,7 @@ pub(super) async fn start(core: Arc<Core>) {
     if waits {
         let _ = tokio::time::timeout(OPENING, standing).await;
     }
+    task
 }
 
 async fn run(core: &Arc<Core>, stands: oneshot::Sender<()>) {

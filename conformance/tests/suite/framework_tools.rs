@@ -181,30 +181,23 @@ for line in sys.stdin:
 /// A client had every server started, unseen by any list, by asking what would become of a call.
 #[tokio::test]
 async fn what_was_not_listed_is_not_started_to_be_explained() {
-    for era in ["legacy", "modern"] {
-        let policy = "version = 1\n[servers.s]\ncommand = \"python3\"\nargs = [\"srv/server.py\"]\ndefault_access = \"read-only\"\n\
-            [policy]\nmax_access = \"read-write\"\nfilesystem = { read = [\"srv\"], read_write = [\"out\"] }\ntools.allow = [\"*\"]\n\
-            [clients.alice]\ntoken = \"alice-alice-alice-alice\"\nmay_start = [\"quick\"]\n\
-            [models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n[agents.quick]\nprompt = \"p\"\n";
-        let folder = Folder::new(policy);
-        folder.write("srv/server.py", SERVER);
-        std::fs::create_dir(folder.join("out")).unwrap();
-        let served = Served::start(&folder);
-        let explain = json!({ "name": "pleach__explain", "arguments": { "tool": "s__echo", "arguments": {} } });
-        let explained = async || match era {
-            "modern" => served.modern("/mcp", "tools/call", explain.clone(), &[ALICE]).await,
-            _ => {
-                let session = served.initialize("/mcp", &[ALICE]).await;
-                served.legacy("/mcp", &session, "tools/call", explain.clone(), &[ALICE]).await
-            }
-        };
-        let before = text(&explained().await);
-        assert!(before.contains("no tool is named s__echo"), "{era}: {before}");
-        assert!(!folder.join("out/started").exists(), "{era}");
-        served.modern("/mcp", "tools/list", json!({}), &[ALICE]).await;
-        let after = text(&explained().await);
-        assert!(after.starts_with("allow") && folder.join("out/started").exists(), "{era}: {after}");
-    }
+    // A legacy client has every server started by `initialize`, which gathers their instructions.
+    let policy = "version = 1\n[servers.s]\ncommand = \"python3\"\nargs = [\"srv/server.py\"]\ndefault_access = \"read-only\"\n\
+        [policy]\nmax_access = \"read-write\"\nfilesystem = { read = [\"srv\"], read_write = [\"out\"] }\ntools.allow = [\"*\"]\n\
+        [clients.alice]\ntoken = \"alice-alice-alice-alice\"\nmay_start = [\"quick\"]\n\
+        [models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n[agents.quick]\nprompt = \"p\"\n";
+    let folder = Folder::new(policy);
+    folder.write("srv/server.py", SERVER);
+    std::fs::create_dir(folder.join("out")).unwrap();
+    let served = Served::start(&folder);
+    let explain = json!({ "name": "pleach__explain", "arguments": { "tool": "s__echo", "arguments": {} } });
+    let explained = async || served.modern("/mcp", "tools/call", explain.clone(), &[ALICE]).await;
+    let before = text(&explained().await);
+    assert!(before.contains("no tool is named s__echo"), "{before}");
+    assert!(!folder.join("out/started").exists());
+    served.modern("/mcp", "tools/list", json!({}), &[ALICE]).await;
+    let after = text(&explained().await);
+    assert!(after.starts_with("allow") && folder.join("out/started").exists(), "{after}");
 }
 
 /// A client read in the events of its run where the operator's rules stand in their file.

@@ -24,6 +24,9 @@ pub(super) enum StartError {
     /// The process ended before it said anything useful.
     #[error("{0}")]
     EndedEarly(String),
+    /// The server asks for tokens there are none of.
+    #[error("{0}")]
+    Refused(String),
     /// Everything else.
     #[error("{0}")]
     Failed(String),
@@ -63,6 +66,7 @@ pub(super) async fn start(
     };
     outcome.map_err(|e| match e {
         McpError::Gone(_) => StartError::EndedEarly(e.to_string()),
+        McpError::Unauthorized(why) => StartError::Refused(why),
         other => StartError::Failed(other.to_string()),
     })
 }

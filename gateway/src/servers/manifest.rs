@@ -18,7 +18,7 @@ use policies::manifest::{NameMap, Prefix, Tool, import};
 use policies::names::Name;
 use policies::resolve::{Flow, ServerSpec, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
@@ -65,6 +65,8 @@ pub(super) type Whose = Arc<str>;
 pub(super) struct Progress {
     /// 0 nothing, 1 listing again, 2 listing again and once more.
     again: AtomicU8,
+    /// It changed while it was listed for the first time.
+    missed: AtomicBool,
     attempt: Mutex<Option<Instant>>,
     done: watch::Sender<u64>,
 }
@@ -243,23 +245,27 @@ impl Servers {
         let _ = tokio::time::timeout_at((began + patience).into(), done.changed()).await;
     }
 
-    /// Lists a server until it was listed once, or nobody serves any more. Where each has
-    /// credentials of its own, one who has none is tried once for each wish: a login may come.
+    /// Lists a server until it was listed once, or nobody serves any more. Whom it refuses for
+    /// want of a token is tried once for each wish: a login may come.
     async fn first_list(self: Arc<Self>, entry: Arc<Entry>, caller: Caller) {
         let whose = self.manifests.whose(&entry.spec.name, &caller);
         let progress = entry.progress(&whose);
         let mut wait = FIRST_RETRY;
+        let mut over;
         while !self.manifests.known(&entry.spec.name, &whose) {
             tokio::select! {
-                () = self.list(&entry, &caller) => {}
+                refused = self.list(&entry, &caller) => over = refused,
                 () = self.stop.cancelled() => return,
             }
-            if !whose.is_empty() {
+            if over {
                 // Before anybody hears of it: who comes next begins anew.
                 progress.attempt.lock().unwrap_or_else(PoisonError::into_inner).take();
             }
             progress.done.send_modify(|n| *n += 1);
-            if !whose.is_empty() || self.manifests.known(&entry.spec.name, &whose) {
+            if over || self.manifests.known(&entry.spec.name, &whose) {
+                if progress.missed.load(Ordering::Acquire) {
+                    self.relist(&entry, whose, None);
+                }
                 return;
             }
             tokio::select! {
@@ -270,16 +276,29 @@ impl Servers {
         }
     }
 
-    async fn list(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller) {
+    /// `true` when a token is wanted that there is none of.
+    async fn list(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller) -> bool {
         let name = &entry.spec.name;
         let whose = self.manifests.whose(name, caller);
         let listed = match self.instance(name, caller, Abilities::default()).await {
-            Ok(attachment) => lists(&attachment).await.map_err(|e| format!("server {name}: {e}")),
-            Err(why) => Err(why),
+            Ok(attachment) => lists(&attachment).await.map_err(|e| {
+                let refused = matches!(e, McpError::Unauthorized(_));
+                (format!("server {name}: {e}"), refused)
+            }),
+            Err(why) => {
+                let slot = entry.slot(caller, Abilities::default());
+                Err((why, slot.refused.load(Ordering::Acquire)))
+            }
         };
         match listed {
-            Ok(lists) => self.manifests.set(&entry.spec, &whose, lists),
-            Err(why) => self.manifests.fail(name, &whose, why),
+            Ok(lists) => {
+                self.manifests.set(&entry.spec, &whose, lists);
+                false
+            }
+            Err((why, refused)) => {
+                self.manifests.fail(name, &whose, why);
+                refused
+            }
         }
     }
 
@@ -287,7 +306,12 @@ impl Servers {
     /// are; a storm of wishes is read at growing intervals.
     pub(super) fn relist(self: &Arc<Self>, entry: &Arc<Entry>, whose: Whose, own: Option<(Arc<Attachment>, Caller)>) {
         let progress = entry.progress(&whose);
-        if !self.manifests.known(&entry.spec.name, &whose) || progress.again.swap(2, Ordering::AcqRel) > 0 {
+        progress.missed.store(true, Ordering::Release);
+        if !self.manifests.known(&entry.spec.name, &whose) {
+            return;
+        }
+        progress.missed.store(false, Ordering::Release);
+        if progress.again.swap(2, Ordering::AcqRel) > 0 {
             return;
         }
         let (servers, entry) = (self.clone(), entry.clone());

@@ -40,6 +40,8 @@ pub(crate) use slot::Watch;
 
 /// An instance unused for this long is ended.
 const IDLE: Duration = Duration::from_secs(300);
+/// How long servers may take to hear that we leave.
+const LEAVING: Duration = Duration::from_secs(3);
 /// Instances under one key, where a server's questions need a call to be alone.
 const MAX_LANES: u8 = 8;
 /// Instances of one server at a time; the one idle longest makes room.
@@ -183,6 +185,7 @@ impl Servers {
             }
             (other, _) => other,
         };
+        slot.refused.store(matches!(connection, Err(instance::StartError::Refused(_))), Ordering::Release);
         let connection = connection.map_err(|e| e.to_string())?;
         *lock(&entry.era) = Some(connection.era());
         tracing::info!(server = %entry.spec.name, era = ?connection.era(), principal = %slot.caller.principal, "connected");
@@ -238,6 +241,10 @@ impl Servers {
     /// Ends every instance and waits until they are gone.
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
+        let live: Vec<Arc<Attachment>> = self.entries.values().flat_map(|e| e.all_live()).collect();
+        let closing = futures_util::future::join_all(live.iter().map(|a| a.connection().close()));
+        let _ = tokio::time::timeout(LEAVING, closing).await;
+        drop(live);
         self.entries.values().for_each(|e| e.end_idle(Duration::ZERO));
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
@@ -276,6 +283,9 @@ impl Entry {
         }
         let new = || Arc::new(Slot::new(caller.clone(), &key));
         slots.entry(key.clone()).or_insert_with(new).clone()
+    }
+    fn all_live(&self) -> Vec<Arc<Attachment>> {
+        lock(&self.slots).values().filter_map(|s| s.live()).collect()
     }
     fn end_idle(&self, idle: Duration) {
         lock(&self.slots).retain(|_, slot| idle > Duration::ZERO && slot.is_needed(idle));

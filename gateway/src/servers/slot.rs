@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub(super) abilities: Abilities,
     /// It is being brought back.
     pub(super) reviving: AtomicBool,
+    /// The last start failed for want of a token.
+    pub(super) refused: AtomicBool,
     pub(super) state: tokio::sync::Mutex<Trying>,
     live: Mutex<Option<Arc<Attachment>>>,
     used: Mutex<Instant>,
@@ -69,6 +71,7 @@ impl Slot {
             who: (key.principal.clone(), key.sandbox.clone()),
             abilities: key.abilities,
             reviving: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             state: tokio::sync::Mutex::default(),
             live: Mutex::default(),
             used: Mutex::new(Instant::now()),
