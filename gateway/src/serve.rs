@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -32,6 +33,8 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
         .layer(middleware::from_fn_with_state(app.loaded.clone(), check_source));
     let (end, stopped) = (app_end, stop.clone());
     // Streams of changes end with the servers, or they would hold the door open for ever.
+    // Events of a stream are small and wait for nobody's acknowledgement.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let graceful = axum::serve(listener, router).with_graceful_shutdown(async move {
         stop.cancelled().await;
         end.cancel();
