@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use subagents::event::{ToolCall, Usage};
-use subagents::ports::{Delta, Model, ModelError, Reply, Request};
+use subagents::ports::{Delta, Model, ModelError, ModelFacts, ModelFailure, Reply, Request};
 use subagents::turn::Message;
 
 /// Tries of one request before an `error` of the script is final; what real clients do.
@@ -156,6 +156,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[async_trait]
 impl Model for Scripted {
+    /// A script costs nothing and has room for everything.
+    fn facts(&self) -> ModelFacts {
+        ModelFacts { context: u64::MAX, max_output: u64::MAX, price: Some(policies::price::Price::FREE) }
+    }
+    /// What the reply it would give says it read.
+    async fn count(&self, request: &Request<'_>) -> u64 {
+        let (turn, first) = place(request);
+        let chosen = self.choose(request.agent, first, turn);
+        chosen.and_then(|c| c.entry.usage.as_ref()).map_or(0, |u| u.input)
+    }
     async fn complete(
         &self,
         permit: Permit<Complete>,
@@ -163,22 +173,18 @@ impl Model for Scripted {
         delta: Delta<'_>,
     ) -> Result<Reply, ModelError> {
         let Complete { model } = permit.redeem();
-        let turn = request.messages.iter().filter(|m| matches!(m, Message::Assistant { .. })).count() as u32;
-        let first = request.messages.iter().find_map(|m| match m {
-            Message::User(text) => Some(text.as_str()),
-            _ => None,
-        });
-        let first = first.unwrap_or("");
+        let (turn, first) = place(&request);
         let Some(chosen) = self.choose(request.agent, first, turn) else {
             let why = format!("{} has no reply for agent {} at turn {turn} (model {model})", self.file, request.agent);
-            return Err(ModelError(why));
+            return Err(ModelError::new(ModelFailure::Refused, why));
         };
         let entry = &chosen.entry;
         tokio::time::sleep(chosen.delay).await;
         if let Some(error) = &entry.error
             && error.times >= TRIES
         {
-            return Err(ModelError(format!("the model answers HTTP {} ({} tries)", error.status, TRIES)));
+            let why = format!("the model answers HTTP {} ({} tries)", error.status, TRIES);
+            return Err(ModelError::new(ModelFailure::Unavailable, why));
         }
         let fill = |text: &str| fill(text, first, request.messages);
         let text = fill(&entry.text);
@@ -193,9 +199,21 @@ impl Model for Scripted {
         let calls: Vec<ToolCall> = calls.collect();
         let stop =
             entry.stop.clone().unwrap_or_else(|| if calls.is_empty() { "end_turn".into() } else { "tool_use".into() });
-        let usage = entry.usage.as_ref().map_or_else(Usage::default, |u| Usage { input: u.input, output: u.output });
-        Ok(Reply { text, calls, stop, usage })
+        let usage = entry.usage.as_ref();
+        let usage =
+            usage.map_or_else(Usage::default, |u| Usage { input: u.input, output: u.output, ..Usage::default() });
+        Ok(Reply { text, calls, stop, usage, blocks: None, answered_by: None })
     }
+}
+
+/// Which reply is wanted: the assistant messages so far, and the first user message.
+fn place<'a>(request: &Request<'a>) -> (u32, &'a str) {
+    let turn = request.messages.iter().filter(|m| matches!(m, Message::Assistant { .. })).count();
+    let first = request.messages.iter().find_map(|m| match m {
+        Message::User(text) => Some(text.as_str()),
+        _ => None,
+    });
+    (u32::try_from(turn).unwrap_or(u32::MAX), first.unwrap_or(""))
 }
 
 /// `{{prompt}}`, `{{result}}` (the last tool result) and `{{results}}` (all of the last turn).
