@@ -174,10 +174,11 @@ fn grow(function: &mut Map<String, Value>, piece: &Map<String, Value>) -> usize 
             ("arguments", Value::Object(_)) => {
                 function.insert("arguments".into(), value.to_string().into());
             }
-            ("name", Value::String(name)) if name.is_empty() => {}
-            ("name", _) => {
+            // Some say it again with every piece as nothing.
+            ("name", Value::String(name)) if !name.is_empty() => {
                 function.insert("name".into(), value.clone());
             }
+            ("name", _) => {}
             (_, value) => {
                 written += value.as_str().map_or(0, str::len);
                 merge(function, key, value);
