@@ -166,10 +166,7 @@ impl Resolver<'_> {
         let fallback = node.get("fallback").map(Node::items).unwrap_or_default();
         let fallback: Vec<Name> =
             fallback.iter().filter_map(|item| self.known(Some(item), "models", "model")).collect();
-        let price = match node.get("price") {
-            Some(table) => Some(self.price(name, table, word == "anthropic")),
-            None => None,
-        };
+        let price = node.get("price").map(|table| self.price(name, table, word == "anthropic"));
         let provider = match word {
             "scripted" => self.script(name, place, node)?,
             _ => Provider::Remote(self.remote(name, place, node, word)?),

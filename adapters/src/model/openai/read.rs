@@ -172,7 +172,9 @@ fn grow(function: &mut Map<String, Value>, piece: &Map<String, Value>) -> usize 
     for (key, value) in piece {
         match (key.as_str(), value) {
             ("arguments", Value::Object(_)) => {
-                function.insert("arguments".into(), value.to_string().into());
+                let text = value.to_string();
+                written += text.len();
+                function.insert("arguments".into(), text.into());
             }
             // Some say it again with every piece as nothing.
             ("name", Value::String(name)) if !name.is_empty() => {
