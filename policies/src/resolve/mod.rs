@@ -7,6 +7,7 @@ mod agents;
 mod auth;
 mod grants;
 mod models;
+mod prices;
 mod servers;
 
 pub use agents::{AgentSpec, ClientSpec};
