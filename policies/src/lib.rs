@@ -27,6 +27,7 @@ pub mod names;
 pub mod permission;
 pub mod permit;
 pub mod place;
+pub mod price;
 pub mod resolve;
 pub mod tools;
 

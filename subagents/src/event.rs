@@ -48,8 +48,15 @@ pub enum Event {
         calls: Vec<ToolCall>,
         /// Why it stopped.
         stop: String,
-        /// What it cost.
+        /// What it used.
         usage: Usage,
+        /// The reply as its provider wrote it, where the conversation needs it back unchanged:
+        /// thinking with its signature, blocks of kinds unknown here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blocks: Option<Value>,
+        /// The provider's name for the model that answered, when it is another than was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answered_by: Option<String>,
     },
     /// A tool is wanted.
     #[serde(rename = "tool.requested")]
@@ -147,13 +154,60 @@ pub enum Outcome {
     Unknown,
 }
 
-/// What a model call cost.
+/// What a model call used. The parts are disjoint: what was read from a cache is not in `input`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
-    /// Tokens read.
+    /// Tokens read, neither from a cache nor into one.
     pub input: u64,
-    /// Tokens written.
+    /// Tokens written, thinking included.
     pub output: u64,
+    /// Tokens read from the provider's cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_read: u64,
+    /// Tokens read and kept in the cache for minutes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write: u64,
+    /// Tokens read and kept in the cache for an hour.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_long: u64,
+}
+
+impl Usage {
+    /// The same in the words of the price table.
+    pub fn tokens(&self) -> policies::price::Tokens {
+        policies::price::Tokens {
+            input: self.input,
+            output: self.output,
+            cache_read: self.cache_read,
+            cache_write: self.cache_write,
+            cache_write_long: self.cache_write_long,
+        }
+    }
+    /// All tokens, whatever they cost.
+    pub fn total(&self) -> u64 {
+        self.read().saturating_add(self.output)
+    }
+    /// All tokens read.
+    pub fn read(&self) -> u64 {
+        let cached = self.cache_read.saturating_add(self.cache_write).saturating_add(self.cache_write_long);
+        self.input.saturating_add(cached)
+    }
+    /// Both together.
+    pub fn plus(&self, other: &Usage) -> Usage {
+        Usage {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            cache_write_long: self.cache_write_long.saturating_add(other.cache_write_long),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// An event with its place in a run.

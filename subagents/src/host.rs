@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 /// Events an observer may lag behind before it loses some.
 const OBSERVER_LAG: usize = 4_096;
 
+/// Tokens one reply may have.
+const MAX_OUTPUT: u64 = 32_000;
+
 /// Runs the tree.
 pub struct Host {
     policy: Arc<Policy>,
@@ -237,7 +240,16 @@ impl Host {
             let log = run.log.lock().await;
             (log.state.clone(), log.seq)
         };
-        let request = Request { agent: &state.agent, system: &state.system, messages: &state.messages, tools };
+        let request = Request {
+            agent: &state.agent,
+            system: &state.system,
+            messages: &state.messages,
+            tools,
+            max_output: MAX_OUTPUT,
+            effort: None,
+            schema: None,
+            run: &run.id,
+        };
         let delta = |text: &str| {
             let _ = self.seen.send(Seen::Delta { run: run.id.clone(), seq, at: now(), text: text.to_owned() });
         };
@@ -251,6 +263,8 @@ impl Host {
                     calls: unique(reply.calls),
                     stop: reply.stop,
                     usage: reply.usage,
+                    blocks: reply.blocks,
+                    answered_by: reply.answered_by,
                 };
                 self.append(run, event).await
             }
@@ -485,7 +499,7 @@ impl Run {
             state: state.phase.as_str().to_owned(),
             turns: state.turns,
             tool_calls: state.tool_calls,
-            tokens: state.usage.input + state.usage.output,
+            tokens: state.usage.total(),
             started: self.started,
             ended: state.phase.is_end().then_some(at),
         }

@@ -35,6 +35,14 @@ pub struct Request<'a> {
     pub messages: &'a [Message],
     /// The tools it may want.
     pub tools: &'a [ToolSpec],
+    /// Tokens it may write; the model's own limit where that is less.
+    pub max_output: u64,
+    /// How hard it should think, in the provider's words: `low` to `max`.
+    pub effort: Option<&'a str>,
+    /// The JSON Schema its last answer must fit, where the model can be held to one.
+    pub schema: Option<&'a Value>,
+    /// The run, for the provider's limits of one caller and for logs; never a secret.
+    pub run: &'a RunId,
 }
 
 /// What it answered.
@@ -44,16 +52,61 @@ pub struct Reply {
     pub text: String,
     /// The tools it wants.
     pub calls: Vec<ToolCall>,
-    /// Why it stopped.
+    /// Why it stopped: `end_turn`, `tool_use`, `max_tokens`, `stop_sequence`, `refusal`,
+    /// `context` (the window is full), or another word of the provider's.
     pub stop: String,
-    /// What it cost.
+    /// What it used.
+    pub usage: Usage,
+    /// The reply as its provider wrote it, where it must come back unchanged.
+    pub blocks: Option<Value>,
+    /// The provider's name for the model that answered, when it is another than was asked.
+    pub answered_by: Option<String>,
+}
+
+/// Why it did not answer. What could be tried again was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct ModelError {
+    /// What kind of reason.
+    pub kind: ModelFailure,
+    /// In words a person can act on; holds no secret.
+    pub why: String,
+    /// What was used all the same: a stream that broke off in the middle is billed.
     pub usage: Usage,
 }
 
-/// Why it did not.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ModelError(pub String);
+impl ModelError {
+    /// An error that cost nothing.
+    pub fn new(kind: ModelFailure, why: impl Into<String>) -> Self {
+        Self { kind, why: why.into(), usage: Usage::default() }
+    }
+}
+
+/// What kind of reason a model has not to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelFailure {
+    /// The request is wrong, the key is, or the model is not there: no retry helps.
+    Refused,
+    /// The provider is overloaded, out of order or out of reach, and stayed so.
+    Unavailable,
+    /// The conversation is longer than the model's window.
+    TooLong,
+    /// The provider's own spending limit is reached.
+    Spend,
+    /// Whoever answers (a connected client) is gone.
+    Gone,
+}
+
+/// What a model can take and what it costs, as far as this is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelFacts {
+    /// Tokens of its window.
+    pub context: u64,
+    /// Tokens it can write at most.
+    pub max_output: u64,
+    /// What it costs; `None` is unknown, not free.
+    pub price: Option<policies::price::Price>,
+}
 
 /// Told pieces of a reply as they come.
 pub type Delta<'a> = &'a (dyn for<'t> Fn(&'t str) + Send + Sync);
@@ -61,6 +114,10 @@ pub type Delta<'a> = &'a (dyn for<'t> Fn(&'t str) + Send + Sync);
 /// A model. Tells pieces of its reply as they come.
 #[async_trait]
 pub trait Model: Send + Sync {
+    /// What is known about it.
+    fn facts(&self) -> ModelFacts;
+    /// Tokens the request has, counted by the provider or estimated on the high side.
+    async fn count(&self, request: &Request<'_>) -> u64;
     /// Answers a request that was permitted.
     async fn complete(
         &self,

@@ -25,6 +25,8 @@ pub enum Message {
         text: String,
         /// The tools it wants.
         calls: Vec<ToolCall>,
+        /// The same as its provider wrote it, where it must go back unchanged.
+        blocks: Option<serde_json::Value>,
     },
     /// What the tools gave, in the order of the calls.
     Results(Vec<ToolResult>),
@@ -121,7 +123,10 @@ pub fn on(state: &mut State, event: &Event) -> Vec<Effect> {
             state.turns += 1;
             Vec::new()
         }
-        Event::ModelReplied { text, calls, stop, usage } => replied(state, text, calls, stop, *usage),
+        Event::ModelReplied { text, calls, stop, usage, blocks, .. } => {
+            let message = Message::Assistant { text: text.clone(), calls: calls.clone(), blocks: blocks.clone() };
+            replied(state, message, stop, *usage)
+        }
         Event::ToolRequested { .. } | Event::ToolDecided { .. } => Vec::new(),
         Event::ToolFinished { id, outcome, text } => finished(state, id, *outcome, text),
         Event::Waiting { .. } => {
@@ -146,21 +151,22 @@ fn think(state: &mut State) -> Vec<Effect> {
     vec![Effect::Think(state.turns)]
 }
 
-fn replied(state: &mut State, text: &str, calls: &[ToolCall], stop: &str, usage: Usage) -> Vec<Effect> {
-    state.usage.input += usage.input;
-    state.usage.output += usage.output;
-    state.messages.push(Message::Assistant { text: text.to_owned(), calls: calls.to_vec() });
+fn replied(state: &mut State, message: Message, stop: &str, usage: Usage) -> Vec<Effect> {
+    state.usage = state.usage.plus(&usage);
+    let Message::Assistant { text, calls, .. } = &message else { return Vec::new() };
+    let (text, calls) = (text.clone(), calls.clone());
+    state.messages.push(message);
     if calls.is_empty() {
         return vec![match stop {
             "max_tokens" => Effect::Finish(run::State::Failed, format!("the model ran out of tokens after: {text}")),
             "refusal" => Effect::Finish(run::State::Failed, format!("the model refused: {text}")),
-            _ => Effect::Finish(run::State::Completed, text.to_owned()),
+            _ => Effect::Finish(run::State::Completed, text),
         }];
     }
     state.phase = run::State::Acting;
     state.open = calls.iter().map(|c| (c.id.clone(), None)).collect();
     let mut effects = Vec::new();
-    for call in calls {
+    for call in &calls {
         if state.tool_calls >= state.max_tool_calls {
             let why = format!(
                 "denied: budget.tool_calls is reached: {} of {} made; answer with what you have",
@@ -212,7 +218,14 @@ mod tests {
     }
     fn reply(calls: &[&str]) -> Event {
         let calls = calls.iter().map(|id| ToolCall { id: (*id).into(), name: "t".into(), input: json!({}) }).collect();
-        Event::ModelReplied { text: "x".into(), calls, stop: "end_turn".into(), usage: Usage { input: 1, output: 2 } }
+        Event::ModelReplied {
+            text: "x".into(),
+            calls,
+            stop: "end_turn".into(),
+            usage: Usage { input: 1, output: 2, ..Usage::default() },
+            blocks: None,
+            answered_by: None,
+        }
     }
     fn done(id: &str) -> Event {
         Event::ToolFinished { id: id.into(), outcome: Outcome::Ok, text: id.into() }

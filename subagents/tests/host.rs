@@ -60,6 +60,12 @@ struct Plan(Vec<(usize, usize)>);
 
 #[async_trait]
 impl Model for Plan {
+    fn facts(&self) -> ModelFacts {
+        ModelFacts { context: u64::MAX, max_output: u64::MAX, price: Some(policies::price::Price::FREE) }
+    }
+    async fn count(&self, _: &Request<'_>) -> u64 {
+        3
+    }
     async fn complete(
         &self,
         permit: Permit<Complete>,
@@ -74,7 +80,8 @@ impl Model for Plan {
         let spawn = json!({ "description": "d", "prompt": "p", "subagent_type": "a" });
         calls.extend((0..children).map(|i| call(100 + i, "Agent", spawn.clone())));
         let stop = if calls.is_empty() { "end_turn" } else { "tool_use" };
-        Ok(Reply { text: format!("turn {turn}"), calls, stop: stop.into(), usage: Usage { input: 3, output: 1 } })
+        let usage = Usage { input: 3, output: 1, ..Usage::default() };
+        Ok(Reply { text: format!("turn {turn}"), calls, stop: stop.into(), usage, blocks: None, answered_by: None })
     }
 }
 

@@ -3,17 +3,16 @@
 //! one that says `turn = t`, else the one at index *t* among those that say no turn, where *t*
 //! is the number of assistant messages the run already has.
 
-use async_trait::async_trait;
 use globset::{Glob, GlobMatcher};
-use policies::action::Complete;
-use policies::permit::Permit;
+use policies::names::Name;
+use policies::resolve::ModelSpec;
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use subagents::event::{ToolCall, Usage};
-use subagents::ports::{Delta, Model, ModelError, Reply, Request};
+use subagents::ports::{Delta, ModelError, ModelFacts, ModelFailure, Reply, Request};
 use subagents::turn::Message;
 
 /// Tries of one request before an `error` of the script is final; what real clients do.
@@ -95,6 +94,7 @@ struct Entered {
 pub struct Scripted {
     file: String,
     entries: Vec<Entered>,
+    facts: ModelFacts,
 }
 
 impl Scripted {
@@ -116,7 +116,19 @@ impl Scripted {
             .into_iter()
             .enumerate()
             .map(|(i, entry)| enter(entry).map_err(|why| error(1, 1, format!("reply {}: {why}", i + 1))));
-        Ok(Self { entries: entries.collect::<Result<_, _>>()?, file })
+        // A script costs nothing and has room for everything, unless the policy file says so.
+        let facts = ModelFacts { context: u64::MAX, max_output: u64::MAX, price: Some(policies::price::Price::FREE) };
+        Ok(Self { entries: entries.collect::<Result<_, _>>()?, file, facts })
+    }
+
+    /// The script of a model of the policy file.
+    ///
+    /// # Errors
+    /// See [`Scripted::load`].
+    pub(super) fn of(spec: &ModelSpec, path: &Path) -> Result<Self, ScriptError> {
+        let price = spec.price.as_ref().map(|p| p.price);
+        let facts = ModelFacts { context: spec.context, max_output: spec.max_output, price };
+        Ok(Self { facts, ..Self::load(path)? })
     }
 
     fn choose(&self, agent: &str, first: &str, turn: u32) -> Option<&Entered> {
@@ -154,31 +166,35 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-#[async_trait]
-impl Model for Scripted {
-    async fn complete(
+impl Scripted {
+    pub(super) fn facts(&self) -> ModelFacts {
+        self.facts.clone()
+    }
+    /// What the reply it would give says it read.
+    pub(super) fn counted(&self, request: &Request<'_>) -> u64 {
+        let (turn, first) = place(request);
+        let chosen = self.choose(request.agent, first, turn);
+        chosen.and_then(|c| c.entry.usage.as_ref()).map_or(0, |u| u.input)
+    }
+    /// The reply of the file.
+    pub(super) async fn answer(
         &self,
-        permit: Permit<Complete>,
-        request: Request<'_>,
+        model: &Name,
+        request: &Request<'_>,
         delta: Delta<'_>,
     ) -> Result<Reply, ModelError> {
-        let Complete { model } = permit.redeem();
-        let turn = request.messages.iter().filter(|m| matches!(m, Message::Assistant { .. })).count() as u32;
-        let first = request.messages.iter().find_map(|m| match m {
-            Message::User(text) => Some(text.as_str()),
-            _ => None,
-        });
-        let first = first.unwrap_or("");
+        let (turn, first) = place(request);
         let Some(chosen) = self.choose(request.agent, first, turn) else {
             let why = format!("{} has no reply for agent {} at turn {turn} (model {model})", self.file, request.agent);
-            return Err(ModelError(why));
+            return Err(ModelError::new(ModelFailure::Refused, why));
         };
         let entry = &chosen.entry;
         tokio::time::sleep(chosen.delay).await;
         if let Some(error) = &entry.error
             && error.times >= TRIES
         {
-            return Err(ModelError(format!("the model answers HTTP {} ({} tries)", error.status, TRIES)));
+            let why = format!("the model answers HTTP {} ({} tries)", error.status, TRIES);
+            return Err(ModelError::new(ModelFailure::Unavailable, why));
         }
         let fill = |text: &str| fill(text, first, request.messages);
         let text = fill(&entry.text);
@@ -193,9 +209,21 @@ impl Model for Scripted {
         let calls: Vec<ToolCall> = calls.collect();
         let stop =
             entry.stop.clone().unwrap_or_else(|| if calls.is_empty() { "end_turn".into() } else { "tool_use".into() });
-        let usage = entry.usage.as_ref().map_or_else(Usage::default, |u| Usage { input: u.input, output: u.output });
-        Ok(Reply { text, calls, stop, usage })
+        let usage = entry.usage.as_ref();
+        let usage =
+            usage.map_or_else(Usage::default, |u| Usage { input: u.input, output: u.output, ..Usage::default() });
+        Ok(Reply { text, calls, stop, usage, blocks: None, answered_by: None })
     }
+}
+
+/// Which reply is wanted: the assistant messages so far, and the first user message.
+fn place<'a>(request: &Request<'a>) -> (u32, &'a str) {
+    let turn = request.messages.iter().filter(|m| matches!(m, Message::Assistant { .. })).count();
+    let first = request.messages.iter().find_map(|m| match m {
+        Message::User(text) => Some(text.as_str()),
+        _ => None,
+    });
+    (u32::try_from(turn).unwrap_or(u32::MAX), first.unwrap_or(""))
 }
 
 /// `{{prompt}}`, `{{result}}` (the last tool result) and `{{results}}` (all of the last turn).
