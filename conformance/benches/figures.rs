@@ -100,7 +100,7 @@ fn echo_http() -> String {
 /// behind. Says where it listens.
 fn bare_proxy(to: &str) {
     use axum::body::Body;
-    let (to, client) = (to.to_owned(), reqwest::Client::builder().no_proxy().build().unwrap());
+    let (to, client) = (to.to_owned(), Served::client());
     let pass = async move |request: axum::extract::Request| {
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1 << 24).await.unwrap();
