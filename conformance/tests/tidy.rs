@@ -156,7 +156,7 @@ fn every_spawned_task_is_accounted_for() {
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
         let shown = file.strip_prefix(root()).unwrap().display().to_string();
-        let count = text.matches("tokio::spawn(").count();
+        let count = text.matches("tokio::spawn(").count() + text.matches("runtime.spawn(").count();
         let expected = known.iter().find(|(name, ..)| *name == shown).map_or(0, |(_, n, _)| *n);
         assert_eq!(
             count, expected,

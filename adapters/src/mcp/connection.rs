@@ -10,7 +10,7 @@ use super::wire::{LEGACY, MODERN, Message, RpcError, TASKS, meta};
 use super::{McpError, Topic};
 use crate::sandbox::Instance;
 use policies::json::{Json, Object};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -33,6 +33,11 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// Rounds of questions one request may have.
 const MAX_ROUNDS: usize = 32;
+
+/// The server knows of its client's roots; it is being told; and there is more to tell.
+const TOLD: u8 = 0;
+const TELLING: u8 = 1;
+const TOLD_AGAIN: u8 = 2;
 
 pub(super) enum Link {
     Stdio(Stdio),
@@ -60,6 +65,8 @@ pub(super) struct Core {
     pub(super) watches: Arc<Watches>,
     /// Held while the session is begun anew.
     introduction: tokio::sync::Mutex<()>,
+    /// Whether it is being told that roots changed.
+    roots: AtomicU8,
     /// The server speaks another era than it did.
     stale: AtomicBool,
     pub(super) end: CancellationToken,
@@ -262,6 +269,18 @@ impl Connection {
         self.core.era == Era::Legacy && self.core.questions.serves(client)
     }
 
+    /// The roots of its client are others; `true` where nobody is telling the server yet, and
+    /// whoever asks is to do it.
+    pub fn roots_changed(&self) -> bool {
+        self.core.roots.swap(TOLD_AGAIN, Ordering::AcqRel) == TOLD
+    }
+    /// Tells the server; `true` where they changed again meanwhile.
+    pub async fn tell_of_roots(&self) -> bool {
+        self.core.roots.store(TELLING, Ordering::Release);
+        self.notify("notifications/roots/list_changed", Object::new()).await;
+        self.core.roots.compare_exchange(TELLING, TOLD, Ordering::AcqRel, Ordering::Acquire).is_err()
+    }
+
     /// Sends a notification, where the server has a place for it.
     pub async fn notify(&self, method: &str, params: Object) {
         let message = Message::Notification { method: method.to_owned(), params };
@@ -329,6 +348,7 @@ impl Connection {
             questions,
             watches,
             introduction: tokio::sync::Mutex::default(),
+            roots: AtomicU8::new(TOLD),
             stale: AtomicBool::new(false),
             end: end.clone(),
         });
@@ -471,18 +491,18 @@ impl Core {
                 }
             }
         };
+        let mut unanswered = Unanswered(Some((self, number)));
         tokio::select! {
             outcome = work => {
+                unanswered.0 = None;
                 if let Some(in_flight) = &mut in_flight {
                     in_flight.answered();
                 }
                 outcome
             }
-            () = exchange.cancel.cancelled() => {
-                self.abandon(number, "the caller cancelled");
-                Err(McpError::Cancelled)
-            }
+            () = exchange.cancel.cancelled() => Err(McpError::Cancelled),
             () = clock.over(Instant::now(), exchange.limit) => {
+                unanswered.0 = None;
                 self.abandon(number, "time limit");
                 // A server that is merely slow to start is not hung.
                 if let Link::Stdio(stdio) = &self.link
@@ -507,9 +527,11 @@ impl Core {
                 stdio.notify(&message);
             }
             Link::Http(_) if self.era == Era::Legacy => {
-                // Nobody waits for a server that may be hung.
+                // Nobody waits for a server that may be hung; and nobody is told by a process
+                // that ends.
+                let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
                 let core = self.clone();
-                tokio::spawn(async move {
+                runtime.spawn(async move {
                     if let Link::Http(http) = &core.link {
                         http.notify(&message).await;
                     }
@@ -608,6 +630,17 @@ impl Core {
         }
         self.events.resumed();
         Ok(())
+    }
+}
+
+/// A request without an answer. Whoever puts it down takes it back.
+struct Unanswered<'a>(Option<(&'a Arc<Core>, u64)>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some((core, number)) = self.0.take() {
+            core.abandon(number, "the caller went away");
+        }
     }
 }
 

@@ -33,6 +33,8 @@ const TTL: Duration = Duration::from_secs(3_600);
 const STALE: Duration = Duration::from_secs(24 * 3_600);
 /// How often an issuer is asked at most for what it did not give before.
 const PAUSE: Duration = Duration::from_secs(30);
+/// How long stale keys wait for their successors.
+const BRIEFLY: Duration = Duration::from_millis(500);
 /// How long it may take to answer, its metadata included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -92,13 +94,15 @@ impl Issuers {
         claims.map(|claims| (issuer.issuer.as_str(), claims)).map_err(|flaw| Doubt::Bad(flaw.to_string()))
     }
 
-    /// The keys of an issuer: those kept, if there are any, and their successors soon.
+    /// The keys of an issuer: those kept, if there are any, unless their successors come at once.
     async fn keys(&self, issuer: &Arc<Issuer>) -> Result<Arc<Keys>, String> {
         let Some(keys) = issuer.kept(STALE) else { return self.first(issuer).await };
         if issuer.kept(TTL).is_none()
             && let Some(asked) = issuer.turn()
         {
-            drop(self.ask(issuer, asked, false));
+            // A key that was withdrawn meanwhile is not believed for want of a moment's patience.
+            let newer = tokio::time::timeout(BRIEFLY, asked_for(self.ask(issuer, asked, false))).await;
+            return Ok(newer.ok().and_then(Result::ok).unwrap_or(keys));
         }
         Ok(keys)
     }

@@ -155,6 +155,7 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
             {
                 return Outcome::Error(error);
             }
+            running.take_up(view, &parked);
             parked
         }
         other => {
@@ -191,17 +192,24 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
             }
         },
         Waited::Done(outcome) => {
+            running.over();
             view.parking.leave(&parked);
             relayed(view, outcome, &own, &what)
         }
     }
 }
 
-/// A call in the hands of the request that began it, which costs no task of its own. Put down
-/// before its end it goes on by itself: to ask whoever comes again, or to tell its server that
-/// nobody waits.
+/// A call in the hands of the request that waits for it, which costs no task of its own: put
+/// down, it is taken back. With a question on its way to the client it goes on by itself.
 #[derive(Default)]
-struct Running(Option<(Work, View, Arc<Parked>)>);
+struct Running(Option<Call>);
+
+struct Call {
+    view: View,
+    parked: Arc<Parked>,
+    /// `None` where it goes on by itself already.
+    work: Option<Work>,
+}
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -217,23 +225,33 @@ impl Running {
             };
             own.done(run(&inner, &method, params, exchange).await);
         });
-        self.0 = Some((work, view.clone(), parked.clone()));
+        self.0 = Some(Call { view: view.clone(), parked: parked.clone(), work: Some(work) });
+    }
+    /// Takes a call up that was put down with a question.
+    fn take_up(&mut self, view: &View, parked: &Arc<Parked>) {
+        self.0 = Some(Call { view: view.clone(), parked: parked.clone(), work: None });
     }
     /// Waits for something while the call goes on.
     async fn until<T>(&mut self, wait: impl Future<Output = T>) -> T {
         let mut wait = std::pin::pin!(wait);
-        if let Some((work, ..)) = &mut self.0 {
+        if let Some(call) = &mut self.0
+            && let Some(work) = &mut call.work
+        {
             tokio::select! {
                 biased;
                 came = &mut wait => return came,
-                () = work => self.0 = None,
+                () = work => call.work = None,
             }
         }
         wait.await
     }
+    /// It ended.
+    fn over(&mut self) {
+        self.0 = None;
+    }
     /// Goes on without the request.
     fn go_on(&mut self) {
-        let Some((work, view, parked)) = self.0.take() else { return };
+        let Some(Call { view, parked, work: Some(work) }) = self.0.take() else { return };
         let tasks = view.guard.servers.tasks.clone();
         tasks.spawn(async move {
             let stop = &view.guard.servers.stop;
@@ -248,9 +266,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some((_, _, parked)) = &self.0 {
-            parked.cancel.cancel();
-            self.go_on();
+        if let Some(call) = &self.0 {
+            call.parked.cancel.cancel();
         }
     }
 }

@@ -211,8 +211,13 @@ impl Client for Known {
         let (Some(conversation), Some(standing)) = (conversation, standing) else {
             return Err(RpcError::new(-32603, "the client left"));
         };
-        let sink: Sink = Arc::new(move |message| standing.try_send(message).is_ok());
-        conversation.ask(&sink, "roots/list", params).await
+        let stream = standing.clone();
+        let sink: Sink = Arc::new(move |message| stream.try_send(message).is_ok());
+        // The question went with the stream, and is not held open by waiting for it.
+        tokio::select! {
+            answer = conversation.ask(&sink, "roots/list", params) => answer,
+            () = standing.closed() => Err(RpcError::new(-32603, "the client left")),
+        }
     }
 }
 

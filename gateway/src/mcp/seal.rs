@@ -10,7 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use policies::json::{Json, Limits};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::{hkdf, hmac};
-use std::io::{Error, Write};
+use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,8 +26,7 @@ pub(crate) struct Seal {
 }
 
 impl Seal {
-    /// With the key of the state folder, made if there is none. Whoever keeps what is worth more
-    /// than a cursor under it calls [`Seal::lasting`] first.
+    /// With the key of the state folder, made if there is none.
     ///
     /// # Errors
     /// When it can be neither read nor written.
@@ -40,10 +39,15 @@ impl Seal {
             let name: String = fresh[..8].iter().map(|byte| format!("{byte:02x}")).collect();
             let draft = state.join(format!("{KEY}.{name}"));
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            let linked = file.write_all(&random()?).and_then(|()| std::fs::hard_link(&draft, &path));
-            std::fs::remove_file(&draft)?;
+            file.write_all(&random()?)?;
+            file.sync_all()?;
+            let linked = match std::fs::hard_link(&draft, &path) {
+                // A file system without links: then the last of those who start at once wins.
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => std::fs::rename(&draft, &path),
+                other => std::fs::remove_file(&draft).and(other),
+            };
             match linked {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
                 _ => {}
             }
         }
@@ -52,15 +56,6 @@ impl Seal {
             return Err(Error::other(format!("{} is damaged; remove it", path.display())));
         }
         Self::with(&secret).ok_or_else(|| Error::other("the key cannot be used"))
-    }
-
-    /// Sees to it that the key survives what is written under it from now on.
-    ///
-    /// # Errors
-    /// When it cannot be written to the disk.
-    pub(crate) fn lasting(state: &Path) -> std::io::Result<()> {
-        std::fs::File::open(state.join(KEY))?.sync_all()?;
-        std::fs::File::open(state)?.sync_all()
     }
 
     fn with(secret: &[u8]) -> Option<Self> {

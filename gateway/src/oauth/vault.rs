@@ -85,7 +85,6 @@ impl Vault {
             return Ok(seal);
         }
         let fresh = Seal::load(&self.state)?;
-        Seal::lasting(&self.state)?;
         Ok(self.seal.get_or_init(|| fresh))
     }
 }

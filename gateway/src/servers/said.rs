@@ -142,9 +142,10 @@ impl super::Servers {
     pub(crate) fn roots_changed(&self, caller: &Caller, client: u64) {
         let own = self.entries.values().flat_map(|e| e.live_of(&caller.principal));
         for attachment in own.filter(|a| a.connection().is_told_of_roots(client)) {
-            self.tasks.spawn(async move {
-                attachment.connection().notify("notifications/roots/list_changed", Object::new()).await;
-            });
+            // A storm of changes is one change, and one more where it goes on meanwhile.
+            if attachment.connection().roots_changed() {
+                self.tasks.spawn(async move { while attachment.connection().tell_of_roots().await {} });
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::compose::App;
 use crate::guard::Guard;
 use adapters::mcp::headers::{decode, name_of};
 use adapters::mcp::{MODERN, Message, RpcError, meta};
-use answering::Answering;
+use answering::{Answering, First};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -292,16 +292,14 @@ async fn modern_request(view: View, id: Json, method: String, params: Object) ->
     }
     let mut answering = Answering::new(view, id, method, params);
     // What comes first decides: an answer is an answer, anything else begins a stream.
-    let first = tokio::time::timeout(STREAM_AFTER, answering.next()).await;
-    match first {
-        Ok(None) => empty(StatusCode::ACCEPTED),
-        Ok(Some(message @ Message::Response { .. })) => json(status_of(&message), &message),
-        other => {
-            let start = futures_util::stream::iter(other.ok().flatten());
-            let rest = futures_util::stream::unfold(answering, |mut answering| async move {
+    match tokio::time::timeout(STREAM_AFTER, answering.first()).await {
+        Ok(First::Nothing) => empty(StatusCode::ACCEPTED),
+        Ok(First::Answer(message)) => json(status_of(&message), &message),
+        Ok(First::Event) | Err(_) => {
+            answering.begin_stream();
+            sse(futures_util::stream::unfold(answering, |mut answering| async move {
                 Some((answering.next().await?, answering))
-            });
-            sse(start.chain(rest).map(|m| event(&m)))
+            }))
         }
     }
 }
