@@ -76,7 +76,12 @@ impl Answering {
             () = self.said.something() => First::Event,
             answer = work => {
                 self.work = None;
-                answer.map_or(First::Nothing, First::Answer)
+                if self.said.is_silent() {
+                    return answer.map_or(First::Nothing, First::Answer);
+                }
+                // Both came at once; what was said before the answer is not lost.
+                self.said.end(answer.as_ref());
+                First::Event
             }
         }
     }
@@ -145,10 +150,13 @@ impl Said {
         drop(state);
         self.came.notify_one();
     }
+    fn is_silent(&self) -> bool {
+        self.lock().events.is_empty()
+    }
     async fn something(&self) {
         loop {
             let came = self.came.notified();
-            if !self.lock().events.is_empty() {
+            if !self.is_silent() {
                 return;
             }
             came.await;
