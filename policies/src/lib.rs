@@ -14,9 +14,11 @@
 
 pub mod action;
 pub mod authority;
+pub mod budget;
 pub mod callers;
 pub mod decide;
 pub mod domain;
+pub mod effect;
 pub mod explain;
 pub mod file;
 pub mod fs;

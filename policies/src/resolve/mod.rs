@@ -6,10 +6,12 @@
 mod agents;
 mod auth;
 mod grants;
+mod output;
 mod servers;
 
 pub use agents::{AgentSpec, ClientSpec, ModelSpec};
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
+pub use output::OutputSchema;
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 
 use crate::authority::{AgentPolicy, Authority, Link, Sources};
