@@ -18,7 +18,6 @@ pub mod budget;
 pub mod callers;
 pub mod decide;
 pub mod domain;
-pub mod effect;
 pub mod explain;
 pub mod file;
 pub mod fs;

@@ -83,7 +83,8 @@ const SPAWN: Shape = Shape::Table(&[
     key("max_concurrent", "Children of one run alive at a time.", Shape::Int(0, 1_000)),
     key("max_total", "Runs of one tree over its whole life.", Shape::Int(1, 100_000)),
 ]);
-const BUDGET: Shape = Shape::Table(&[
+/// A budget, in every grant and in a spawn request.
+pub const BUDGET: Shape = Shape::Table(&[
     key("usd", "US dollars for model calls.", Shape::Number(9_000_000.0)),
     key("tokens", "Tokens read and written.", Shape::Int(0, 1_000_000_000_000)),
     key("turns", "Model calls.", Shape::Int(1, 1_000_000)),

@@ -2,7 +2,7 @@
 //! believed hints amount to.
 
 use super::{ServerWords, Tool, ToolWords};
-use crate::effect::Effect;
+use crate::action::Effect;
 use crate::json::Json;
 use crate::permission::Access;
 use std::collections::BTreeMap;
@@ -19,10 +19,9 @@ pub(super) fn classify(
     // Whoever may not grant by its hints may not have its calls repeated by them either.
     let believed = words.builtin || words.trust_annotations;
     let idempotent = annotations.and_then(|a| a.get("idempotentHint")).and_then(Json::as_bool);
-    match access {
-        Access::ReadOnly => Effect::Pure,
-        _ if believed && idempotent == Some(true) => Effect::Idempotent,
-        _ => Effect::Once,
+    match Effect::of_access(access) {
+        Effect::Once if believed && idempotent == Some(true) => Effect::Idempotent,
+        effect => effect,
     }
 }
 
@@ -34,8 +33,8 @@ pub(super) fn check_verifiers(tools: &mut [Tool]) -> Vec<(String, String)> {
     for tool in tools {
         let Some(by) = tool.verify_with.clone() else { continue };
         let why = match effects.get(&by) {
-            Some(effect) if effect.repeats() => continue,
-            Some(effect) => format!("verify_with = {by:?}, but that is {effect} itself; it counts as once"),
+            Some(Effect::Pure | Effect::Idempotent) => continue,
+            Some(effect) => format!("verify_with = {by:?}, but that is {} itself; it counts as once", effect.as_str()),
             None => format!("verify_with = {by:?}, which the server does not offer; it counts as once"),
         };
         tool.effect = Effect::Once;

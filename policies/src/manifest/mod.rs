@@ -20,7 +20,7 @@ pub use schema::{Schema, SchemaError};
 pub use touch::{RawTouch, RawTouched, guess, of_uri};
 pub use uris::Uris;
 
-use crate::effect::Effect;
+use crate::action::Effect;
 use crate::json::{Json, Object};
 use crate::names::Name;
 use crate::permission::Access;

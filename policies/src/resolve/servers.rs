@@ -2,7 +2,7 @@
 
 use super::Resolver;
 use super::auth::AuthSpec;
-use crate::effect::Effect;
+use crate::action::Effect;
 use crate::file::Node;
 use crate::manifest::{Prefix, ServerWords, ToolWords};
 use crate::names::Name;
@@ -262,10 +262,11 @@ impl Resolver<'_> {
             (Some(Effect::Verifiable), Some(with)) => {
                 let other = server.get("tools").and_then(|t| t.get(with.text().unwrap_or_default()));
                 let other = other.and_then(|t| t.text_at("effect")).and_then(Effect::from_word);
-                if let Some(effect) = other.filter(|e| !e.repeats()) {
+                if let Some(effect) = other.filter(|e| !matches!(e, Effect::Pure | Effect::Idempotent)) {
                     let message = format!(
-                        "verify_with = {:?}, whose effect is {effect}; what verifies is asked again after a crash and must be pure or idempotent",
-                        with.text().unwrap_or_default()
+                        "verify_with = {:?}, whose effect is {}; what verifies is asked again after a crash and must be pure or idempotent",
+                        with.text().unwrap_or_default(),
+                        effect.as_str()
                     );
                     self.error(&with.place, message);
                 }

@@ -1,6 +1,6 @@
 //! Imported tool lists: a bad tool costs that tool.
 
-use policies::effect::Effect;
+use policies::action::Effect;
 use policies::json::{Json, Limits};
 use policies::manifest::{Imported, NameMap, Prefix, RawTouched, ServerWords, ToolWords, import};
 use policies::names::Name;
