@@ -60,6 +60,7 @@ impl Resolver<'_> {
         let limits = Limits {
             turns: count("turns", if root { Limits::DEFAULT.turns } else { u32::MAX }),
             tool_calls: count("tool_calls", u32::MAX),
+            ..Limits::NONE
         };
         (asked, sources, limits)
     }

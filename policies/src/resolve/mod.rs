@@ -17,10 +17,12 @@ use crate::file::{FileError, FileErrors, Node};
 use crate::grant::Grant;
 use crate::names::{Name, nearest};
 use crate::place::Place;
+use crate::price::Usd;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What resolving needs to know of the machine.
 pub trait Surroundings {
@@ -47,24 +49,40 @@ pub trait Surroundings {
     fn read_text(&self, path: &Path) -> Result<String, String>;
 }
 
-/// Limits that are counted, not compared: of one run each.
+/// Limits that are counted, not compared. `turns` and `tool_calls` are of one run each; `usd`,
+/// `tokens` and `wall` hold for the run and everything it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Model calls.
     pub turns: u32,
     /// Tool calls.
     pub tool_calls: u32,
+    /// Money; [`Usd::MAX`] is no limit.
+    pub usd: Usd,
+    /// Tokens read and written; `u64::MAX` is no limit.
+    pub tokens: u64,
+    /// Time from the start of the run.
+    pub wall: Option<Duration>,
 }
 
 impl Limits {
-    /// What an absent `[policy.budget]` means: 100 turns, tool calls unlimited.
-    pub const DEFAULT: Self = Self { turns: 100, tool_calls: u32::MAX };
+    /// What an absent `[policy.budget]` means: 100 turns, all else unlimited.
+    pub const DEFAULT: Self = Self { turns: 100, ..Self::NONE };
     /// The lesser of each.
     pub fn meet(self, other: Self) -> Self {
-        Self { turns: self.turns.min(other.turns), tool_calls: self.tool_calls.min(other.tool_calls) }
+        Self {
+            turns: self.turns.min(other.turns),
+            tool_calls: self.tool_calls.min(other.tool_calls),
+            usd: self.usd.min(other.usd),
+            tokens: self.tokens.min(other.tokens),
+            wall: match (self.wall, other.wall) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            },
+        }
     }
     /// No limit, for tables that name none.
-    pub const NONE: Self = Self { turns: u32::MAX, tool_calls: u32::MAX };
+    pub const NONE: Self = Self { turns: u32::MAX, tool_calls: u32::MAX, usd: Usd::MAX, tokens: u64::MAX, wall: None };
 }
 
 /// `[gateway]`.
