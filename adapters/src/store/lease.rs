@@ -8,10 +8,10 @@
 use super::inbox;
 use super::open::Options;
 use super::owner;
-use super::writer::{Job, Verdict};
+use super::writer::{Job, Verdict, begin, finish};
 use super::{now, signed, unsigned};
 use async_trait::async_trait;
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 use subagents::ports::{Claimed, Command, Lease};
 use subagents::run::RunId;
@@ -180,14 +180,19 @@ pub(super) async fn give_back(
     if held.is_empty() {
         return Ok(());
     }
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+    begin(connection).await?;
+    let done = hand_over(connection, held, options).await;
+    finish(connection, done).await
+}
+
+async fn hand_over(connection: &mut SqliteConnection, held: &Held, options: &Options) -> Result<(), sqlx::Error> {
     for (root, epoch) in held {
         sqlx::query("UPDATE trees SET owner = NULL, lease_until = 0 WHERE root = ? AND epoch = ? AND owner = ?")
             .bind(root.as_str())
             .bind(signed(*epoch))
             .bind(&options.owner)
-            .execute(&mut *tx)
+            .execute(&mut *connection)
             .await?;
     }
-    tx.commit().await
+    Ok(())
 }

@@ -3,7 +3,6 @@
 use super::{Listed, Store, StoreError, now, owner, unsigned};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use std::collections::BTreeMap;
 use subagents::event::{Event, Record};
 use subagents::ports::{Loaded, RunRow};
 use subagents::run::RunId;
@@ -11,10 +10,14 @@ use subagents::run::RunId;
 /// A query for runs with who has their tree.
 macro_rules! runs {
     ($rest:literal) => {
+        runs!("", $rest)
+    };
+    ($more:literal, $rest:literal) => {
         concat!(
             "SELECT runs.run, runs.parent, runs.root, depth, agent, principal, door, state, waiting, turns, ",
-            "tool_calls, tokens, usd, started, ended, trees.owner AS holder, trees.lease_until AS lease_until ",
-            "FROM runs LEFT JOIN trees ON trees.root = runs.root ",
+            "tool_calls, tokens, usd, started, ended, trees.owner AS holder, trees.lease_until AS lease_until",
+            $more,
+            " FROM runs LEFT JOIN trees ON trees.root = runs.root ",
             $rest
         )
     };
@@ -81,31 +84,27 @@ impl Store {
         let query = sqlx::query(runs!("WHERE runs.run = ?")).bind(run.as_str());
         Ok(self.listed(query.fetch_all(&self.pool).await)?.pop().map(|listed| listed.row))
     }
-    /// A tree as of one moment.
+    /// A tree as of one moment, which is why it is one query.
     pub(super) async fn loaded(&self, root: &RunId) -> Result<Vec<Loaded>, StoreError> {
-        let failed = |e| self.failed(e);
-        let mut tx = self.pool.begin().await.map_err(failed)?;
-        let query = sqlx::query(runs!("WHERE runs.root = ? ORDER BY depth, started, runs.run")).bind(root.as_str());
-        let rows = self.listed(query.fetch_all(&mut *tx).await)?;
-        let events = sqlx::query(
-            "SELECT events.run, seq, at, body FROM events JOIN runs ON runs.run = events.run
-             WHERE runs.root = ? ORDER BY events.run, seq",
-        )
-        .bind(root.as_str())
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(failed)?;
-        tx.rollback().await.map_err(failed)?;
-        let mut records: BTreeMap<RunId, Vec<Record>> = BTreeMap::new();
-        for row in &events {
-            let record = self.record(row)?;
-            records.entry(record.run.clone()).or_default().push(record);
+        const LOAD: &str = runs!(
+            ", seq, at, body",
+            "LEFT JOIN events ON events.run = runs.run WHERE runs.root = ? ORDER BY depth, started, runs.run, seq"
+        );
+        let rows = sqlx::query(LOAD).bind(root.as_str()).fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        let now = now();
+        let mut tree: Vec<Loaded> = Vec::new();
+        for row in &rows {
+            let run: &str = row.try_get("run").map_err(|e| self.failed(e))?;
+            if tree.last().is_none_or(|last| last.row.run.as_str() != run) {
+                let Listed { row, .. } = listed(row, now).map_err(|e| self.failed(e))?;
+                tree.push(Loaded { row, records: Vec::new() });
+            }
+            let seq: Option<i64> = row.try_get("seq").map_err(|e| self.failed(e))?;
+            if let Some(loaded) = tree.last_mut().filter(|_| seq.is_some()) {
+                loaded.records.push(self.record(row)?);
+            }
         }
-        let loaded = rows.into_iter().map(|Listed { row, .. }| {
-            let records = records.remove(&row.run).unwrap_or_default();
-            Loaded { row, records }
-        });
-        Ok(loaded.collect())
+        Ok(tree)
     }
     /// Trees with work to do: a run that has neither ended nor waits, one that waits for
     /// children that have all ended, or commands a dead owner did not take.

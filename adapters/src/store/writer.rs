@@ -10,7 +10,7 @@ use super::lease::{self, Held, Tx};
 use super::open::Options;
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection, Sqlite, SqliteConnection};
+use sqlx::{Sqlite, SqliteConnection};
 use std::sync::{Arc, Mutex, PoisonError};
 use subagents::ports::{JournalError, Lease};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -114,6 +114,37 @@ impl Writer {
     }
 }
 
+async fn perform(steps: &mut [Box<dyn Step>], mut tx: Tx<'_>) -> Result<Vec<lease::Change>, sqlx::Error> {
+    for step in steps {
+        step.perform(&mut tx).await?;
+    }
+    Ok(tx.changes())
+}
+
+/// Takes the write lock.
+///
+/// Not sqlx's own transaction: SQLite ends one by itself when the disk is full, and sqlx then
+/// believes it open for good.
+pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("BEGIN IMMEDIATE").execute(connection).await.map(drop)
+}
+
+/// Commits what went well, takes back what did not.
+pub(super) async fn finish<T>(
+    connection: &mut SqliteConnection,
+    done: Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    let committed = match done {
+        Ok(value) => sqlx::query("COMMIT").execute(&mut *connection).await.map(|_| value),
+        Err(e) => Err(e),
+    };
+    if committed.is_err() {
+        // Fails where SQLite has already done it.
+        let _ = sqlx::query("ROLLBACK").execute(connection).await;
+    }
+    committed
+}
+
 /// The one that writes.
 struct Hand {
     connection: PoolConnection<Sqlite>,
@@ -181,13 +212,9 @@ impl Hand {
     /// All steps in one transaction, or none.
     async fn commit(&mut self, steps: &mut [Box<dyn Step>]) -> Result<(), sqlx::Error> {
         let connection: &mut SqliteConnection = &mut self.connection;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let mut tx = Tx::new(&mut transaction, &self.options);
-        for step in steps {
-            step.perform(&mut tx).await?;
-        }
-        let changes = tx.changes();
-        transaction.commit().await?;
+        begin(connection).await?;
+        let done = perform(steps, Tx::new(connection, &self.options)).await;
+        let changes = finish(connection, done).await?;
         if !changes.is_empty() {
             self.held.send_modify(|held| lease::apply(held, changes));
         }

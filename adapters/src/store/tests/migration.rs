@@ -28,7 +28,7 @@ async fn runs_of_the_first_version_are_listed_and_read() {
     let runs = store.runs(10).await.unwrap();
     let states: Vec<(&str, &str, bool)> =
         runs.iter().map(|l| (l.row.run.as_str(), l.row.state.as_str(), l.owned)).collect();
-    assert_eq!(states, [("r-old3", "acting", false), ("r-old1", "completed", false), ("r-old2", "completed", false)]);
+    assert_eq!(states, [("r-old3", "acting", false), ("r-old2", "completed", false), ("r-old1", "completed", false)]);
     assert!(runs.iter().all(|l| l.row.usd.is_none() && l.row.waiting.is_none()), "nobody knows what they cost");
     let of = |who: &'static str| {
         let store = &store;
