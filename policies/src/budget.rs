@@ -1,5 +1,6 @@
 //! How a policy file writes a stretch of time, and how a person is told of one.
 
+use crate::resolve::Limits;
 use std::time::Duration;
 
 /// The longest stretch: a year.
@@ -47,6 +48,18 @@ pub fn in_words(time: Duration) -> String {
 /// `1 turn`, `2 turns`.
 pub fn count(n: u64, name: &str) -> String {
     if n == 1 { format!("1 {name}") } else { format!("{n} {name}s") }
+}
+
+/// The limits, by name, that are named and greater than what is held above them.
+pub fn exceeds(asked: &Limits, held: &Limits) -> Vec<&'static str> {
+    let more = [
+        ("usd", asked.usd != Limits::NONE.usd && asked.usd > held.usd),
+        ("tokens", asked.tokens != u64::MAX && asked.tokens > held.tokens),
+        ("turns", asked.turns != u32::MAX && asked.turns > held.turns),
+        ("tool_calls", asked.tool_calls != u32::MAX && asked.tool_calls > held.tool_calls),
+        ("wall", asked.wall.zip(held.wall).is_some_and(|(asked, held)| asked > held)),
+    ];
+    more.into_iter().filter(|(_, more)| *more).map(|(name, _)| name).collect()
 }
 
 #[cfg(test)]

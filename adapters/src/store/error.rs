@@ -68,6 +68,11 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(code(error), Some(BUSY | LOCKED))
 }
 
+/// Whether a statement did not fit the tables, as when two processes make them at once.
+pub(super) fn is_misfit(error: &sqlx::Error) -> bool {
+    code(error) == Some(1)
+}
+
 /// What SQLite said, and what to do about it.
 pub(super) fn cure(error: &sqlx::Error) -> String {
     let cure = match code(error) {

@@ -119,7 +119,10 @@ async fn prepare(path: &Path, options: &Options) -> Result<SqlitePool, StoreErro
         Err(source) => {
             pool.close().await;
             match source {
-                MigrateError::Execute(source) if error::is_busy(&source) => {
+                // The file's fault (locked, full, read-only), not the version's.
+                MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _)
+                    if !error::is_misfit(&source) =>
+                {
                     Err(StoreError::Database { path: shown, source })
                 }
                 source => Err(StoreError::Migration { path: shown, source }),

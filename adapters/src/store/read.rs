@@ -38,7 +38,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn find(&self, part: &str) -> Result<Vec<Listed>, StoreError> {
         const FIND: &str = runs!(
-            "WHERE runs.run = ?1 OR substr(runs.run, -length(?1)) = ?1 OR substr(runs.run, 1, length(?1)) = ?1 LIMIT 10"
+            "WHERE runs.run = ?1 OR substr(runs.run, -length(?1)) = ?1 OR substr(runs.run, 1, length(?1)) = ?1 ORDER BY started DESC LIMIT 10"
         );
         let rows = sqlx::query(FIND).bind(part).fetch_all(&self.pool).await;
         self.listed(rows)

@@ -398,6 +398,27 @@ impl Resolver<'_> {
         Some(out)
     }
 
+    /// A budget greater than the root's is met with it; whoever wrote it should know.
+    fn check_budgets(&mut self, policy: &Policy, agent: &AgentSpec) {
+        let tables = [
+            ("policy", &agent.limits, &agent.policy.sources),
+            ("subagent_policy", &agent.subagent_limits, &agent.policy.subagent_sources),
+        ];
+        for (table, limits, sources) in tables {
+            let more = crate::budget::exceeds(limits, &policy.root_limits);
+            if more.is_empty() {
+                continue;
+            }
+            let place = sources.place("budget").unwrap_or(&agent.place).clone();
+            let message = format!(
+                "agent {}: {table}.budget names more {} than the root policy holds; the lesser counts",
+                agent.name,
+                more.join(", ")
+            );
+            self.warn(&place, message);
+        }
+    }
+
     /// Checks that need everything resolved.
     fn cross_check(&mut self, policy: &Policy) {
         if let Err(why) = check_public(policy.gateway.listen, policy) {
@@ -436,6 +457,7 @@ impl Resolver<'_> {
                 );
                 self.warn(&place, message);
             }
+            self.check_budgets(policy, agent);
             if !grant.models.allows(agent.model.as_str()) {
                 let message = format!("agent {} uses model {}, which its models do not allow", agent.name, agent.model);
                 self.error(&agent.place, message);

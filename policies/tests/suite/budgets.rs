@@ -76,6 +76,17 @@ fn the_sentences_speak_of_budgets() {
 }
 
 #[test]
+fn check_warns_of_a_budget_the_root_does_not_hold() {
+    let source = "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"r\"\n[policy.budget]\nusd = 1\n\
+                  [agents.a]\nprompt = \"p\"\npolicy.budget = { usd = 2, turns = 200, wall = \"1h\" }\n\
+                  subagent_policy.budget = { usd = 1, tokens = 5 }";
+    let warnings: Vec<String> = load(source).unwrap().warnings.iter().map(ToString::to_string).collect();
+    let expected =
+        "pleach.toml:9:8: agent a: policy.budget names more usd, turns than the root policy holds; the lesser counts";
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
 fn an_answer_is_held_to_its_schema() {
     let policy = sample("budgets.toml");
     let schema = |name: &str| {

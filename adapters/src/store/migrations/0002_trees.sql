@@ -40,6 +40,7 @@ CREATE TABLE questions (
     answer    TEXT
 ) STRICT;
 CREATE INDEX questions_open ON questions (asked) WHERE closed_at IS NULL;
+CREATE INDEX questions_expiring ON questions (expires) WHERE closed_at IS NULL AND expires IS NOT NULL;
 CREATE INDEX questions_open_root ON questions (root) WHERE closed_at IS NULL;
 CREATE INDEX questions_open_principal ON questions (principal, asked) WHERE closed_at IS NULL;
 

@@ -51,6 +51,16 @@ async fn a_locked_file_is_said_and_leaves_nothing_half_written() {
 }
 
 #[tokio::test]
+async fn an_older_store_that_cannot_grow_is_said_and_stays_as_it_was() {
+    let place = place();
+    super::migration::old(&place.path, "another-boot 1 1").await;
+    let full = open(&place.path, Options { pages: Some(1), ..quick() }).await.err();
+    names(&place.path, &full.unwrap(), "the disk is full");
+    let store = Store::look(&place.path).await.unwrap().unwrap();
+    assert_eq!(store.runs(10).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn what_is_no_store_is_said() {
     let place = place();
     assert!(Store::look(&place.path).await.unwrap().is_none());

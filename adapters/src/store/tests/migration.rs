@@ -9,7 +9,7 @@ use subagents::ports::JournalError;
 /// What a pleach of the first migration wrote: a tree that ended, and one its process left.
 const OLD: &str = include_str!("old_store.sql");
 
-async fn old(path: &Path, owner: &str) {
+pub(super) async fn old(path: &Path, owner: &str) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
     let pool = SqlitePool::connect_with(options.journal_mode(SqliteJournalMode::Wal)).await.unwrap();
     let mut first = sqlx::migrate!("src/store/migrations");

@@ -1,6 +1,7 @@
 //! The store on a real file.
 
 mod append;
+mod crash;
 mod files;
 mod inbox;
 mod lease;
