@@ -63,10 +63,15 @@ impl<'c> Tx<'c> {
     pub(super) fn changes(self) -> Vec<Change> {
         self.changes
     }
-    /// Whether a lease is still good.
+    /// Whether a lease is still good; one that is not is forgotten.
     pub(super) async fn holds(&mut self, lease: &Lease) -> Result<bool, sqlx::Error> {
         let tree = self.tree(&lease.root).await?;
-        Ok(tree.is_some_and(|t| t.epoch == lease.epoch && t.owner.is_some()))
+        let holds = tree.is_some_and(|t| t.epoch == lease.epoch && t.owner.is_some());
+        if !holds {
+            // Whoever is fenced need not watch the tree any more.
+            self.changes.push(Change { lease: lease.clone(), has: false });
+        }
+        Ok(holds)
     }
     /// Whether somebody alive has the tree.
     pub(super) async fn is_owned(&mut self, root: &RunId) -> Result<bool, sqlx::Error> {
@@ -145,8 +150,6 @@ impl Job for Release {
     type Output = Vec<Command>;
     async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<Vec<Command>>, sqlx::Error> {
         if !tx.holds(&self.0).await? {
-            let lease = self.0.clone();
-            tx.changes.push(Change { lease, has: false });
             return Ok(Ok(Vec::new()));
         }
         let waiting = inbox::take_all(tx, &self.0.root).await?;

@@ -37,6 +37,7 @@ async fn a_dead_owner_loses_its_tree_at_once_and_is_fenced() {
     let new = claim(&heir, "r-a").await;
     assert_eq!(new.epoch, old.epoch + 1);
     assert_eq!(dead.append(vec![said("r-a", "r-a", 2)], &old).await, Err(JournalError::Fenced));
+    assert!(dead.writer.held().borrow().is_empty(), "it watches for nothing any more");
     assert_eq!(dead.take(&old).await, Err(JournalError::Fenced));
     heir.append(vec![said("r-a", "r-a", 2)], &new).await.unwrap();
     // The end of the old one takes nothing from the new one.
