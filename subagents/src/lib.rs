@@ -18,6 +18,7 @@
 
 pub mod event;
 pub mod host;
+pub mod ledger;
 pub mod ports;
 pub mod replay;
 pub mod run;

@@ -16,6 +16,7 @@ mod parse;
 mod write;
 
 pub use parse::{JsonError, JsonErrorKind, Limits};
+pub use write::digest;
 
 /// A JSON value that keeps key order and the text of numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]

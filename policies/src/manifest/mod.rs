@@ -170,6 +170,14 @@ pub fn import(server: &Name, words: &ServerWords, list: &[Json]) -> Imported {
     imported
 }
 
+/// Whether a value fits a JSON Schema: compiled offline and bounded, like a tool's.
+///
+/// # Errors
+/// What does not fit, or what is wrong with the schema.
+pub fn fits(schema: &Json, value: &Json) -> Result<(), String> {
+    Schema::compile(schema).map_err(|e| format!("the schema is invalid: {e}"))?.check(value)
+}
+
 impl Tool {
     fn import(server: &Name, words: &ServerWords, definition: &Json) -> Result<Tool, String> {
         let object = definition.as_object().ok_or("the definition is not an object")?;
