@@ -16,6 +16,7 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("echo") => echo_stdio(),
         Some("many") => many_stdio(),
+        Some("proxy") => bare_proxy(&std::env::args().nth(2).unwrap()),
         _ => {
             println!("binary: {:.1} MB", std::fs::metadata(binary()).unwrap().len() as f64 / 1e6);
             starts();
@@ -93,6 +94,32 @@ fn echo_http() -> String {
         }
     });
     url
+}
+
+/// What the same libraries cost when nothing is read, judged or rewritten: axum in front, reqwest
+/// behind. Says where it listens.
+fn bare_proxy(to: &str) {
+    use axum::body::Body;
+    let (to, client) = (to.to_owned(), reqwest::Client::builder().no_proxy().build().unwrap());
+    let pass = async move |request: axum::extract::Request| {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 24).await.unwrap();
+        let mut headers = parts.headers;
+        headers.remove("host");
+        headers.remove("content-length");
+        let answer = client.post(&to).headers(headers).body(body).send().await.unwrap();
+        let kind = answer.headers()["content-type"].clone();
+        axum::response::Response::builder()
+            .header("content-type", kind)
+            .body(Body::from(answer.bytes().await.unwrap()))
+            .unwrap()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("http://{}/mcp", listener.local_addr().unwrap());
+        axum::serve(listener, axum::Router::new().fallback(axum::routing::post(pass))).await.unwrap();
+    });
 }
 
 /// A server of five hundred tools.
@@ -281,13 +308,15 @@ fn ready() {
     );
 }
 
-/// Processor time of a process so far, in microseconds.
+/// Processor time of a process so far, in microseconds, as the scheduler counts it: ticks miss
+/// what sleeps and wakes in between.
 fn cpu(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    // USER_HZ is 100 on every Linux there is.
-    ticks * 10_000.0
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let spent = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    spent.sum::<f64>() / 1e3
 }
 
 async fn relayed() {
@@ -325,25 +354,35 @@ async fn relayed() {
         percentile(&mut direct, 0.5),
         percentile(&mut direct, 0.99)
     );
-    for server in ["http", "stdio"] {
-        let tool = format!("{server}__echo");
+    let mut proxy = Command::new(&me).args(["proxy", &url]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut bare = String::new();
+    BufReader::new(proxy.stdout.take().unwrap()).read_line(&mut bare).unwrap();
+    let (http, stdio, pid) = ("http__echo", "stdio__echo", served.pid());
+    let ways = [
+        ("through a bare proxy of the same libraries", bare.trim(), "echo", proxy.id()),
+        ("relayed to http", &door, http, pid),
+        ("relayed to stdio", &door, stdio, pid),
+    ];
+    for (name, url, tool, pid) in ways {
         for _ in 0..200 {
-            post(&door, &tool).await;
+            post(url, tool).await;
         }
-        let before = cpu(served.pid());
+        let before = cpu(pid);
         let mut relayed = Vec::new();
         for _ in 0..CALLS {
             let start = Instant::now();
-            post(&door, &tool).await;
+            post(url, tool).await;
             relayed.push(start.elapsed());
         }
-        let spent = (cpu(served.pid()) - before) / f64::from(CALLS);
+        let spent = (cpu(pid) - before) / f64::from(CALLS);
         let (p50, p99) = (percentile(&mut relayed, 0.5), percentile(&mut relayed, 0.99));
         println!(
-            "relayed to {server}: p50 {p50:.3} ms, p99 {p99:.3} ms, {spent:.0} µs of pleach's CPU a call, {:.2} × direct",
+            "{name}: p50 {p50:.3} ms, p99 {p99:.3} ms, {spent:.0} µs of its CPU a call, {:.2} × direct",
             p50 / percentile(&mut direct, 0.5)
         );
     }
+    proxy.kill().unwrap();
+    proxy.wait().unwrap();
     // The bare way to the same stdio server, for its ratio.
     let mut child = Command::new(&me).arg("echo").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));

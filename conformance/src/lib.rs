@@ -8,3 +8,4 @@ pub mod mirror_server;
 pub mod official;
 pub mod pleach;
 pub mod served;
+pub mod upstream;

@@ -9,11 +9,12 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,8 +79,9 @@ pub fn run(era: &str, transport: &str, address: &str) -> std::io::Result<()> {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await?;
         println!("http://{}/mcp", listener.local_addr()?);
-        let state = Http { modern, sessions: Arc::default() };
-        let router = Router::new().route("/mcp", post(on_post).delete(|| async { StatusCode::OK })).with_state(state);
+        let state = Http { modern, sessions: Arc::default(), begun: Arc::default() };
+        let router = Router::new().route("/mcp", post(on_post).delete(on_delete));
+        let router = router.route("/sessions", get(count)).with_state(state);
         axum::serve(listener, router).await
     })
 }
@@ -111,6 +113,18 @@ fn stdio(modern: bool) -> std::io::Result<()> {
 struct Http {
     modern: bool,
     sessions: Arc<Mutex<BTreeSet<String>>>,
+    begun: Arc<AtomicUsize>,
+}
+
+/// The sessions that live, for the test.
+async fn count(State(http): State<Http>) -> String {
+    http.sessions.lock().unwrap_or_else(PoisonError::into_inner).len().to_string()
+}
+
+async fn on_delete(State(http): State<Http>, headers: HeaderMap) -> StatusCode {
+    let session = headers.get("mcp-session-id").and_then(|v| v.to_str().ok()).unwrap_or("");
+    let known = http.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+    if known { StatusCode::OK } else { StatusCode::NOT_FOUND }
 }
 
 async fn on_post(State(http): State<Http>, headers: HeaderMap, body: Bytes) -> Response {
@@ -139,7 +153,7 @@ async fn on_post(State(http): State<Http>, headers: HeaderMap, body: Bytes) -> R
     };
     if begins {
         let mut sessions = http.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = format!("{}-{}", std::process::id(), sessions.len());
+        let session = format!("{}-{}", std::process::id(), http.begun.fetch_add(1, Ordering::Relaxed));
         if let Ok(value) = HeaderValue::from_str(&session) {
             response.headers_mut().insert("mcp-session-id", value);
         }

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
+/// Nothing that is to be said takes longer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A running `pleach serve`, ended when dropped.
 pub struct Served {
     child: Child,
@@ -124,12 +127,49 @@ impl Served {
         headers.extend(more);
         self.post(path, &headers, body).await
     }
+    /// Opens `subscriptions/listen` for these notifications.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn listen(&self, path: &str, notifications: Value, more: &[(&str, &str)]) -> Listening {
+        let body = modern_body("subscriptions/listen", json!({ "notifications": notifications })).to_string();
+        let own = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "subscriptions/listen")];
+        let request = self.client.post(format!("{}{path}", self.base)).body(body);
+        let request = request.header("content-type", "application/json");
+        Listening::to(request, &[&own, more].concat()).await
+    }
+    /// Opens the standing stream of a legacy session.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn stand(&self, path: &str, session: &str, more: &[(&str, &str)]) -> Listening {
+        let own = [("mcp-session-id", session), ("mcp-protocol-version", "2025-11-25")];
+        let request = self.client.get(format!("{}{path}", self.base));
+        Listening::to(request, &[&own, more].concat()).await
+    }
+    /// Asks it to end and waits until it did, as an operator would.
+    ///
+    /// # Panics
+    /// When it cannot be asked.
+    pub fn end(mut self) {
+        let asked = std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(asked.unwrap().success());
+        self.child.wait().unwrap();
+    }
     /// Opens a legacy session; gives its id.
     ///
     /// # Panics
     /// When it is refused.
     pub async fn initialize(&self, path: &str, more: &[(&str, &str)]) -> String {
-        let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+        self.initialize_as(path, json!({}), more).await
+    }
+    /// The same for a client that can be asked something.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn initialize_as(&self, path: &str, capabilities: Value, more: &[(&str, &str)]) -> String {
+        let client = json!({ "name": "t", "version": "1" });
+        let params = json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": client });
         let body = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params }).to_string();
         let answer = self.post(path, more, body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -148,6 +188,53 @@ impl Served {
         let mut headers = vec![("mcp-session-id", session), ("mcp-protocol-version", "2025-11-25")];
         headers.extend(more);
         self.post(path, &headers, body).await
+    }
+}
+
+/// A stream that stands, and what it said so far.
+pub struct Listening {
+    response: reqwest::Response,
+    /// Everything it said.
+    pub heard: String,
+}
+
+#[allow(clippy::unwrap_used)]
+impl Listening {
+    async fn to(mut request: reqwest::RequestBuilder, headers: &[(&str, &str)]) -> Self {
+        request = request.header("accept", "application/json, text/event-stream");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Self { response: request.send().await.unwrap(), heard: String::new() }
+    }
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+    /// Reads until these words were said.
+    ///
+    /// # Panics
+    /// When they are not, for half a minute.
+    pub async fn until(&mut self, words: &str) {
+        while !self.heard.contains(words) {
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
+            match chunk {
+                Ok(Ok(Some(chunk))) => self.heard.push_str(&String::from_utf8_lossy(&chunk)),
+                other => panic!("{words:?} was not said ({other:?}): {}", self.heard),
+            }
+        }
+    }
+    /// Reads until it ends.
+    ///
+    /// # Panics
+    /// When it stands for another half a minute.
+    pub async fn end(&mut self) {
+        let ended = async {
+            while let Ok(Some(chunk)) = self.response.chunk().await {
+                self.heard.push_str(&String::from_utf8_lossy(&chunk));
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, ended).await.is_ok(), "it still stands: {}", self.heard);
     }
 }
 

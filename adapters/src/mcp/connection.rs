@@ -1,19 +1,20 @@
 //! One connection: the handshake of either era, requests with limits, and the rounds of
 //! questions a server may need before it answers.
 
-use super::McpError;
 use super::http::{Asking, Http, HttpTarget};
 use super::party::{Events, Exchange, Party, Rounds};
 use super::questions::Questions;
 use super::standing::{self, Watches};
 use super::stdio::Stdio;
-use super::wire::{LEGACY, MODERN, Message, RpcError, meta};
+use super::wire::{LEGACY, MODERN, Message, RpcError, TASKS, meta};
+use super::{McpError, Topic};
 use crate::sandbox::Instance;
 use policies::json::{Json, Object};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -41,6 +42,8 @@ pub(super) enum Link {
 /// A connected server. Its standing stream ends with it.
 pub struct Connection {
     core: Arc<Core>,
+    /// What stands besides requests, and leaves the session at the end.
+    standing: Mutex<Option<JoinHandle<()>>>,
     _end: DropGuard,
 }
 
@@ -152,7 +155,7 @@ impl Connection {
         capabilities: Object,
         events: Arc<dyn Events>,
     ) -> Result<Self, McpError> {
-        let questions = Questions::new(asks);
+        let questions = Questions::new(asks, &capabilities);
         let watches = Arc::new(Watches::default());
         let stdio = Stdio::start(instance, events.clone(), (questions.clone(), watches.clone()))?;
         Self::handshake(Link::Stdio(stdio), known, capabilities, events, (questions, watches)).await
@@ -168,7 +171,8 @@ impl Connection {
         events: Arc<dyn Events>,
     ) -> Result<Self, McpError> {
         let link = Link::Http(Box::new(Http::new(target)));
-        Self::handshake(link, known, capabilities, events, (Questions::new(asks), Arc::default())).await
+        let questions = Questions::new(asks, &capabilities);
+        Self::handshake(link, known, capabilities, events, (questions, Arc::default())).await
     }
     /// The era it speaks.
     pub fn era(&self) -> Era {
@@ -184,6 +188,14 @@ impl Connection {
     }
     pub(super) fn occupied(&self) -> bool {
         self.core.questions.occupied()
+    }
+    /// Ends it, and waits until the server was told so.
+    pub async fn close(&self) {
+        self.core.end.cancel();
+        let standing = lock(&self.standing).take();
+        if let Some(standing) = standing {
+            let _ = standing.await;
+        }
     }
     /// Whether it still answers, in the era it did.
     pub fn alive(&self) -> bool {
@@ -245,6 +257,11 @@ impl Connection {
         Err(McpError::Protocol(format!("it asked {MAX_ROUNDS} times without an answer")))
     }
 
+    /// Whether it is a legacy server that was told of roots, and this client called it.
+    pub fn is_told_of_roots(&self, client: u64) -> bool {
+        self.core.era == Era::Legacy && self.core.questions.serves(client)
+    }
+
     /// Sends a notification, where the server has a place for it.
     pub async fn notify(&self, method: &str, params: Object) {
         let message = Message::Notification { method: method.to_owned(), params };
@@ -255,33 +272,43 @@ impl Connection {
         }
     }
 
-    /// Has changes of a resource reported, from now on and after every new beginning.
+    /// Has changes reported, from now on and after every new beginning.
     ///
     /// # Errors
-    /// See [`McpError`].
-    pub async fn watch(&self, uri: &str) -> Result<Json, McpError> {
-        let mut result = Json::Object(Object::new());
+    /// See [`McpError`]; also when the server does not report them.
+    pub async fn watch(&self, topic: &Topic) -> Result<Json, McpError> {
         let watches = &self.core.watches;
-        if self.core.era == Era::Legacy {
-            let mut params = Object::new();
-            params.set("uri", uri);
-            result = self.request("resources/subscribe", params, &[], Exchange::default()).await?.result;
+        match (topic, self.core.era) {
+            (Topic::Resource(uri), Era::Legacy) => {
+                let mut params = Object::new();
+                params.set("uri", uri.as_str());
+                Ok(self.request("resources/subscribe", params, &[], Exchange::default()).await?.result)
+            }
+            (Topic::Task(_), Era::Legacy) => Err(McpError::Protocol("its era has no such tasks".into())),
+            (Topic::Task(_), Era::Modern) if !self.has_tasks() => {
+                Err(McpError::Protocol("it does not have the tasks extension".into()))
+            }
+            (_, Era::Modern) => match watches.report(topic).await {
+                true => Ok(Json::Object(Object::new())),
+                false => {
+                    watches.wanted.send_if_modified(|set| set.remove(topic));
+                    Err(McpError::Protocol("it does not report changes of this".into()))
+                }
+            },
         }
-        if self.core.era == Era::Modern && !watches.report(uri).await {
-            watches.wanted.send_if_modified(|set| set.remove(uri));
-            return Err(McpError::Protocol("it does not report changes of this resource".into()));
-        }
-        Ok(result)
     }
     /// No longer.
-    pub async fn unwatch(&self, uri: &str) {
-        self.core.watches.wanted.send_if_modified(|set| set.remove(uri));
-        if self.core.era == Era::Legacy {
+    pub async fn unwatch(&self, topic: &Topic) {
+        self.core.watches.wanted.send_if_modified(|set| set.remove(topic));
+        if let (Topic::Resource(uri), Era::Legacy) = (topic, self.core.era) {
             let mut params = Object::new();
-            params.set("uri", uri);
+            params.set("uri", uri.as_str());
             let limits = Exchange { limit: Duration::from_secs(10), ..Exchange::default() };
             drop(self.request("resources/unsubscribe", params, &[], limits).await);
         }
+    }
+    fn has_tasks(&self) -> bool {
+        self.core.capability("extensions").is_some_and(|e| e.get(TASKS).is_some())
     }
 
     async fn handshake(
@@ -332,8 +359,8 @@ impl Connection {
     }
 
     async fn stand(core: Arc<Core>, end: CancellationToken) -> Self {
-        standing::start(core.clone()).await;
-        Self { core, _end: end.drop_guard() }
+        let standing = Mutex::new(Some(standing::start(core.clone()).await));
+        Self { core, standing, _end: end.drop_guard() }
     }
 }
 
@@ -439,8 +466,8 @@ impl Core {
             match &self.link {
                 Link::Stdio(stdio) => stdio.request(number, message, party).await,
                 Link::Http(http) => {
-                    let (era, events) = (self.era, &self.events);
-                    http.request(Asking { message, era, mirrored, party, clock: &clock, events }).await
+                    let (era, events, questions) = (self.era, &self.events, &self.questions);
+                    http.request(Asking { message, era, mirrored, party, clock: &clock, events, questions }).await
                 }
             }
         };
@@ -524,8 +551,9 @@ impl Core {
                 }
                 Link::Http(http) => {
                     http.forget_session();
-                    let (era, events) = (Era::Legacy, &self.events);
-                    let asking = Asking { message: &message, era, mirrored: &[], party: None, clock: &clock, events };
+                    let (era, party, mirrored) = (Era::Legacy, None, &[][..]);
+                    let (message, clock, events, questions) = (&message, &clock, &self.events, &self.questions);
+                    let asking = Asking { message, era, mirrored, party, clock, events, questions };
                     let result = http.request(asking).await?;
                     http.negotiated(result.get("protocolVersion").and_then(Json::as_str).unwrap_or(LEGACY));
                     http.notify(&initialized).await;
@@ -548,6 +576,7 @@ impl Core {
                 token.and_then(|number| self.questions.party(number))
             }
             "notifications/message" => self.questions.only(),
+            "notifications/cancelled" => return self.questions.taken_back(&params),
             _ => None,
         };
         match party {

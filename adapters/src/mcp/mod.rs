@@ -23,9 +23,9 @@ mod wire;
 
 pub use connection::{Connection, Era, Kind, Reply};
 pub use http::HttpTarget;
-pub use party::{Events, Exchange, Party, Rounds};
+pub use party::{Client, Events, Exchange, Party, Rounds};
 pub use tokens::{Refusal, Retry, Tokens};
-pub use wire::{LEGACY, MODERN, Message, RpcError, meta};
+pub use wire::{LEGACY, MODERN, Message, RpcError, TASKS, meta};
 
 use policies::action::{Call, Fetch};
 use policies::json::{Json, Object};
@@ -109,7 +109,7 @@ impl Attachment {
         add(&mut params, rest);
         self.connection.request(method, params, &[], exchange).await
     }
-    /// Has changes of a resource reported, for as long as the connection lives.
+    /// Has changes reported, for as long as the connection lives.
     ///
     /// # Errors
     /// See [`McpError`].
@@ -164,20 +164,33 @@ impl Attachment {
     }
 }
 
-/// A resource whose changes somebody was permitted to hear of: made from a permit, and good for
+/// Something whose changes somebody was permitted to hear of: made from a permit, and good for
 /// asking again after a restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched(String);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Watched(Topic);
+
+/// What changes, by the server's own name of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// A resource, by its address.
+    Resource(String),
+    /// A task of the extension, by its id.
+    Task(String),
+}
 
 impl Watched {
     /// Uses the permit up. `None` when it is for something else.
     pub fn new(permit: Permit<Fetch>) -> Option<Self> {
         let fetch = permit.redeem();
-        let uri = fetch.params.get("uri").and_then(Json::as_str)?;
-        (fetch.method == "resources/subscribe").then(|| Self(uri.to_owned()))
+        let text = |key: &str| fetch.params.get(key).and_then(Json::as_str).map(str::to_owned);
+        match fetch.method {
+            "resources/subscribe" => text("uri").map(Topic::Resource).map(Self),
+            "tasks/get" => text("taskId").map(Topic::Task).map(Self),
+            _ => None,
+        }
     }
-    /// The server's own address of it.
-    pub fn uri(&self) -> &str {
+    /// What it is.
+    pub fn topic(&self) -> &Topic {
         &self.0
     }
 }

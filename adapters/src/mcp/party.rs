@@ -24,6 +24,27 @@ pub trait Party: Send + Sync {
     fn wants_progress(&self) -> bool;
     /// The least severe log message wanted, if any is.
     fn log_level(&self) -> Option<String>;
+    /// The client behind the request, where it can be asked beyond it. One of 2026-07-28 cannot.
+    fn client(&self) -> Option<Arc<dyn Client>> {
+        None
+    }
+}
+
+/// The client of a legacy conversation, beyond any one request. It is held as a name is: it may
+/// leave at any time.
+#[async_trait]
+pub trait Client: Send + Sync {
+    /// Tells clients apart.
+    fn number(&self) -> u64;
+    /// Whether it is still there, and has roots.
+    fn has_roots(&self) -> bool;
+    /// Whether it listens to a stream on which it can be asked beyond its requests.
+    fn listens(&self) -> bool;
+    /// Asks it for its roots there.
+    ///
+    /// # Errors
+    /// What the server is told instead of an answer.
+    async fn roots(&self, params: Object) -> Result<Json, RpcError>;
 }
 
 /// What happens to a modern server's `input_required`.

@@ -8,10 +8,11 @@
 //! It is taken up again when it breaks; since changes may have been missed meanwhile, the
 //! listener is told to look again. A server without one is left in peace.
 
-use super::McpError;
 use super::connection::{Core, Era, Link, answer, modern_meta};
 use super::http::{Heard, Http};
-use super::wire::{Message, meta};
+use super::questions::Open;
+use super::wire::{Message, TASKS, meta};
+use super::{McpError, Topic};
 use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures_util::{Stream, StreamExt};
 use policies::json::{Json, Object};
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -33,18 +35,24 @@ const OVERLAP: Duration = Duration::from_millis(500);
 /// How long a connection waits for its standing stream.
 const OPENING: Duration = Duration::from_millis(700);
 
-/// The resources whose changes are wanted, and those the server says it reports.
+/// The resources and tasks whose changes are wanted, and those the server says it reports.
 pub(super) struct Watches {
-    pub(super) wanted: watch::Sender<BTreeSet<String>>,
+    pub(super) wanted: watch::Sender<Set>,
     /// What the newest stream was asked for, and what it said it reports.
-    asked: Mutex<(u64, BTreeSet<String>)>,
-    reported: watch::Sender<(BTreeSet<String>, BTreeSet<String>)>,
+    asked: Mutex<(u64, Set)>,
+    reported: watch::Sender<(Set, Set)>,
 }
+
+type Set = BTreeSet<Topic>;
+
+/// The keys of a filter under which they are named.
+const RESOURCES: &str = "resourceSubscriptions";
+const TASK_IDS: &str = "taskIds";
 
 impl Default for Watches {
     fn default() -> Self {
         Self {
-            wanted: watch::channel(BTreeSet::new()).0,
+            wanted: watch::channel(Set::new()).0,
             asked: Mutex::default(),
             reported: watch::channel(Default::default()).0,
         }
@@ -60,38 +68,41 @@ impl Watches {
         if of.is_some_and(|of| of != number) {
             return false;
         }
-        let uris = params.get("notifications").and_then(|n| n.get("resourceSubscriptions")).and_then(Json::as_array);
-        let uris = uris.unwrap_or_default().iter().filter_map(Json::as_str).map(str::to_owned);
-        self.reported.send_replace((asked, uris.collect()));
+        let list = |key: &str| {
+            let list = params.get("notifications").and_then(|n| n.get(key)).and_then(Json::as_array);
+            list.unwrap_or_default().iter().filter_map(Json::as_str).map(str::to_owned)
+        };
+        let reported = list(RESOURCES).map(Topic::Resource).chain(list(TASK_IDS).map(Topic::Task));
+        self.reported.send_replace((asked, reported.collect()));
         true
     }
-    /// Has changes of a resource reported; waits until the server says so, `false` when it does
-    /// not. What it said before counts only where the resource was watched already.
-    pub(super) async fn report(&self, uri: &str) -> bool {
+    /// Has changes reported; waits until the server says so, `false` when it does not. What it
+    /// said before counts only where the same was watched already.
+    pub(super) async fn report(&self, topic: &Topic) -> bool {
         let mut reported = self.reported.subscribe();
-        if self.wanted.send_if_modified(|set| set.insert(uri.to_owned())) {
+        if self.wanted.send_if_modified(|set| set.insert(topic.clone())) {
             self.reported.send_modify(|(asked, reported)| {
-                asked.remove(uri);
-                reported.remove(uri);
+                asked.remove(topic);
+                reported.remove(topic);
             });
         }
-        let decided = reported.wait_for(|(asked, reported)| asked.contains(uri) || reported.contains(uri));
+        let decided = reported.wait_for(|(asked, reported)| asked.contains(topic) || reported.contains(topic));
         let decided = tokio::time::timeout(REPORTING, decided).await;
-        decided.is_ok_and(|r| r.is_ok_and(|sets| sets.1.contains(uri)))
+        decided.is_ok_and(|r| r.is_ok_and(|sets| sets.1.contains(topic)))
     }
 }
 
 /// What is said at the start of a stream.
 pub(super) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
-type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Message> + Send + 'a>>;
+type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Option<Message>> + Send + 'a>>;
 
 /// Starts it; it ends with the connection. Waits a moment for it to stand: some servers lose
 /// what they would say on it before.
-pub(super) async fn start(core: Arc<Core>) {
+pub(super) async fn start(core: Arc<Core>) -> JoinHandle<()> {
     let waits = matches!((&core.link, core.era), (Link::Http(_), Era::Legacy));
     let (stands, standing) = oneshot::channel();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let end = core.end.clone();
         tokio::select! {
             () = end.cancelled() => {}
@@ -108,6 +119,7 @@ pub(super) async fn start(core: Arc<Core>) {
     if waits {
         let _ = tokio::time::timeout(OPENING, standing).await;
     }
+    task
 }
 
 async fn run(core: &Arc<Core>, stands: oneshot::Sender<()>) {
@@ -120,8 +132,8 @@ async fn run(core: &Arc<Core>, stands: oneshot::Sender<()>) {
     core.end.cancelled().await;
 }
 
-/// What is listened for: every list the server says may change, and the watched resources.
-fn filter(core: &Core, watched: &BTreeSet<String>) -> Option<Object> {
+/// What is listened for: every list the server says may change, and what is watched.
+fn filter(core: &Core, watched: &Set) -> Option<Wish> {
     let mut wanted = Object::new();
     let kinds =
         [("tools", "toolsListChanged"), ("prompts", "promptsListChanged"), ("resources", "resourcesListChanged")];
@@ -131,21 +143,36 @@ fn filter(core: &Core, watched: &BTreeSet<String>) -> Option<Object> {
             wanted.set(key, true);
         }
     }
-    if !watched.is_empty() {
-        wanted.set("resourceSubscriptions", watched.iter().map(|u| u.as_str().into()).collect::<Vec<Json>>());
-    }
-    (!wanted.is_empty()).then_some(wanted)
+    let mut list = |key: &str, of: fn(&Topic) -> Option<&str>| {
+        let all: Vec<Json> = watched.iter().filter_map(of).map(Json::from).collect();
+        if !all.is_empty() {
+            wanted.set(key, all);
+        }
+    };
+    list(RESOURCES, |w| if let Topic::Resource(uri) = w { Some(uri.as_str()) } else { None });
+    list(TASK_IDS, |w| if let Topic::Task(id) = w { Some(id.as_str()) } else { None });
+    (!wanted.is_empty()).then(|| Wish { wanted, watched: watched.clone() })
 }
 
-fn listen(core: &Core, wanted: Object) -> (u64, Message) {
-    let uris = wanted.get("resourceSubscriptions").and_then(Json::as_array).unwrap_or_default();
-    let uris = uris.iter().filter_map(Json::as_str).map(str::to_owned).collect();
+/// What a stream is asked for: its filter, and what of it was watched.
+struct Wish {
+    wanted: Object,
+    watched: Set,
+}
+
+fn listen(core: &Core, wish: Wish) -> (u64, Message) {
     let number = core.number();
-    *core.watches.asked.lock().unwrap_or_else(PoisonError::into_inner) = (number, uris);
+    // Tasks are told to those only who have the extension.
+    let mut capabilities = Object::new();
+    if wish.watched.iter().any(|w| matches!(w, Topic::Task(_))) {
+        let extension = Json::object([(TASKS, Json::Object(Object::new()))]);
+        capabilities.set("extensions", extension);
+    }
+    *core.watches.asked.lock().unwrap_or_else(PoisonError::into_inner) = (number, wish.watched);
     let mut params = Object::new();
-    params.set("notifications", wanted);
+    params.set("notifications", wish.wanted);
     let mut own = Object::new();
-    modern_meta(&mut own, Object::new());
+    modern_meta(&mut own, capabilities);
     params.set("_meta", own);
     (number, Message::Request { id: number.into(), method: "subscriptions/listen".into(), params })
 }
@@ -210,7 +237,7 @@ async fn listened(
     core: &Arc<Core>,
     http: &Http,
     stream: impl Stream<Item = Heard> + Send,
-    watched: &mut watch::Receiver<BTreeSet<String>>,
+    watched: &mut watch::Receiver<Set>,
     after: &mut Option<String>,
 ) -> Option<Duration> {
     let mut stream = stream.boxed();
@@ -232,7 +259,9 @@ async fn listened(
                 _ => continue,
             },
             Some(answer) = answers.next() => {
-                http.notify(&answer).await;
+                if let Some(answer) = answer {
+                    http.notify(&answer).await;
+                }
                 continue;
             }
             changed = watched.changed(), if core.era == Era::Modern => {
@@ -255,7 +284,7 @@ async fn listened(
                 }
             }
             Some(Heard::Message(Message::Request { id, method, params })) => {
-                answers.push(Box::pin(answered(core, id, method, params)));
+                answers.push(Box::pin(answered(core, core.questions.open(id), method, params)));
             }
             Some(Heard::Message(Message::Response { .. })) => {}
             Some(Heard::Ended { after: last, retry }) => {
@@ -273,13 +302,15 @@ async fn over(overlap: Option<Instant>) {
     }
 }
 
-async fn answered(core: &Core, id: Json, method: String, params: Object) -> Message {
-    let outcome = match (method.as_str(), core.era) {
-        ("ping", _) | (_, Era::Modern) => answer(&method),
-        // Some servers put the questions of a call here.
-        _ => core.questions.ask(&method, params).await,
+async fn answered(core: &Core, open: Open, method: String, params: Object) -> Option<Message> {
+    let answer = async {
+        match (method.as_str(), core.era) {
+            ("ping", _) | (_, Era::Modern) => answer(&method),
+            // Some servers put the questions of a call here.
+            _ => core.questions.ask(&method, params).await,
+        }
     };
-    Message::Response { id, outcome }
+    open.answered(answer).await
 }
 
 async fn over_stdio(core: &Core) {

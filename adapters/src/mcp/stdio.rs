@@ -6,7 +6,7 @@
 use super::McpError;
 use super::connection::answer;
 use super::party::{Events, Party};
-use super::questions::Questions;
+use super::questions::{Open, Questions};
 use super::standing::{ACKNOWLEDGED, Watches};
 use super::wire::Message;
 use crate::sandbox::Instance;
@@ -230,19 +230,21 @@ fn sort(text: &[u8], shared: &Arc<Shared>) {
             shared.send(&Message::Response { id, outcome: answer(&method) });
         }
         Ok(Message::Request { id, method, params }) => {
-            tokio::spawn(put(id, method, params, shared.clone()));
+            tokio::spawn(put(shared.questions.open(id), method, params, shared.clone()));
         }
         Err(error) => unreadable(text, error.message(), shared),
     }
 }
 
 /// Puts a question to the one it concerns, and the answer to the server.
-async fn put(id: Json, method: String, params: Object, shared: Arc<Shared>) {
-    let outcome = tokio::select! {
-        outcome = shared.questions.ask(&method, params) => outcome,
+async fn put(open: Open, method: String, params: Object, shared: Arc<Shared>) {
+    let answer = tokio::select! {
+        answer = open.answered(shared.questions.ask(&method, params)) => answer,
         () = shared.end.cancelled() => return,
     };
-    shared.send(&Message::Response { id, outcome });
+    if let Some(answer) = answer {
+        shared.send(&answer);
+    }
 }
 
 fn notification(method: &str, params: Object, shared: &Shared) {
@@ -257,6 +259,9 @@ fn notification(method: &str, params: Object, shared: &Shared) {
             Some(party) => party.notify(method, params),
             None => shared.events.notified(method, params),
         };
+    }
+    if method == "notifications/cancelled" {
+        return shared.questions.taken_back(&params);
     }
     if method == ACKNOWLEDGED {
         shared.watches.acknowledged(&params);

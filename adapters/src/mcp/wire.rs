@@ -8,6 +8,9 @@ pub const MODERN: &str = "2026-07-28";
 /// The newest revision with `initialize`.
 pub const LEGACY: &str = "2025-11-25";
 
+/// The tasks extension.
+pub const TASKS: &str = "io.modelcontextprotocol/tasks";
+
 /// Keys of `_meta` that the protocol owns.
 pub mod meta {
     /// The revision a request speaks.

@@ -2,12 +2,14 @@
 //! made to speak garbage, while others are called. A test a section of DESIGN 5.
 
 use conformance::mirror_server::Mirror;
+use conformance::official::{Fixture, binary};
 use conformance::pleach::Folder;
 use conformance::served::{Answer, Served};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 fn policy(http: &Mirror) -> String {
     format!(
@@ -72,7 +74,7 @@ fn memory(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Calls until one is good; how long that took.
+/// Calls until one is good; how long that took. Each answer is the event the next call waits for.
 async fn until_good(served: &Served, tool: &str) -> Duration {
     let began = Instant::now();
     loop {
@@ -80,8 +82,27 @@ async fn until_good(served: &Served, tool: &str) -> Duration {
             return began.elapsed();
         }
         assert!(began.elapsed() < Duration::from_secs(30), "{tool} does not come back");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Waits until an HTTP fixture has so many sessions; it ends them when it is told so, which takes
+/// its time.
+async fn until_sessions(url: &str, count: usize) {
+    let began = Instant::now();
+    loop {
+        let live = sessions(url).await;
+        if live == count {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{live} sessions are left, not {count}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The live sessions of an HTTP fixture.
+async fn sessions(url: &str) -> usize {
+    let url = url.replace("/mcp", "/sessions");
+    Served::client().get(url).send().await.unwrap().text().await.unwrap().parse().unwrap()
 }
 
 /// 200 restarts and 20,000 calls: a returned upstream serves again within two seconds, another
@@ -101,14 +122,14 @@ async fn restarts_under_traffic_cost_only_their_own_calls() {
         call(&served, "steady__echo").await;
     }
     let (fds, rss) = (descriptors(pid), memory(pid));
-    let (stop, calls, failed) =
-        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (calls, mut called) = watch::channel(0usize);
     let traffic = |tool: &'static str, must: bool| {
         let (served, stop, calls, failed) = (served.clone(), stop.clone(), calls.clone(), failed.clone());
         tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let answer = call(&served, tool).await;
-                calls.fetch_add(1, Ordering::Relaxed);
+                calls.send_modify(|n| *n += 1);
                 if !good(&answer) {
                     assert!(!must, "{tool} never failed: {answer:?}");
                     let why = reason(&answer).unwrap_or_else(|| panic!("no reason: {answer:?}"));
@@ -130,14 +151,15 @@ async fn restarts_under_traffic_cost_only_their_own_calls() {
         web = Mirror::start(if round % 10 == 9 { "modern" } else { "legacy" }, &address);
         returns.push(until_good(&served, "web__echo").await);
         for process in children(pid, "legacy") {
-            // SAFETY-free: a signal to a process of our own making.
             let _ = std::process::Command::new("kill").args(["-9", &process.to_string()]).status();
         }
         returns.push(until_good(&served, "child__echo").await);
     }
-    while calls.load(Ordering::Relaxed) < 20_000 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    // The last one had no sessions; of this one all are counted.
+    web.kill();
+    let web = Mirror::start("legacy", &address);
+    until_good(&served, "web__echo").await;
+    called.wait_for(|n| *n >= 20_000).await.unwrap();
     stop.store(true, Ordering::Relaxed);
     for task in tasks {
         task.await.unwrap();
@@ -152,7 +174,52 @@ async fn restarts_under_traffic_cost_only_their_own_calls() {
     assert!(rss_after < rss + 16 * 1024, "memory: {rss} KiB before, {rss_after} after");
     assert_eq!(children(pid, "legacy").len(), 1, "one process of the stdio server is left");
     assert_eq!(children(pid, "modern").len(), 1);
-    println!("200 returns: p50 {:?}, p99 {p99:?}; {} calls", returns[100], calls.load(Ordering::Relaxed));
+    println!("200 returns: p50 {:?}, p99 {p99:?}; {} calls", returns[100], *called.borrow());
+    // One connection to the HTTP server is left, with one session; and none when Pleach ends.
+    until_sessions(&web.url, 1).await;
+    Arc::into_inner(served).unwrap().end();
+    until_sessions(&web.url, 0).await;
+}
+
+/// Clients that come and go, ask, cancel and leave in the middle: of a server with sessions each
+/// kind of caller has one, and all are given back at the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_at_a_server_do_not_leak() {
+    let fixture = Fixture::start(&binary(), "legacy").unwrap();
+    let clients =
+        "[clients.alice]\ntoken = \"alice-alice-alice-alice\"\n[clients.bob]\ntoken = \"bob-bob-bob-bob-bob-bob\"\n";
+    let folder = Folder::new(&format!(
+        "version = 1\n[servers.web]\nurl = {:?}\ndefault_access = \"read-only\"\n[policy]\ntools.allow = [\"*\"]\n{clients}",
+        fixture.url
+    ));
+    let served = Served::start(&folder);
+    assert_eq!(sessions(&fixture.url).await, 0, "nobody called yet");
+    let tokens = ["Bearer alice-alice-alice-alice", "Bearer bob-bob-bob-bob-bob-bob"];
+    for round in 0..20 {
+        for token in tokens {
+            let who = ("authorization", token);
+            let session = served.initialize("/mcp", &[who]).await;
+            let simple = || json!({ "name": "web__test_simple_text", "arguments": {} });
+            assert_eq!(served.legacy("/mcp", &session, "tools/call", simple(), &[who]).await.status, 200);
+            assert_eq!(served.modern("/mcp", "resources/list", json!({}), &[who]).await.status, 200);
+            // One that is asked something, and never comes back with the answer.
+            if round == 0 {
+                let can = json!({ "io.modelcontextprotocol/clientCapabilities": { "elicitation": {} } });
+                let params =
+                    json!({ "name": "web__test_elicitation", "arguments": { "message": "who?" }, "_meta": can });
+                let asked = served.modern("/mcp", "tools/call", params, &[who]).await;
+                assert_eq!(asked.json()["result"]["resultType"], "input_required", "{asked:?}");
+            }
+            // One whose client goes away in the middle.
+            let (slow, headers) = (json!({ "name": "web__test_tool_with_progress", "arguments": {} }), [who]);
+            let left = served.modern("/mcp", "tools/call", slow, &headers);
+            assert!(tokio::time::timeout(Duration::from_millis(20), left).await.is_err());
+        }
+    }
+    // Each client as it can be asked nothing, and as it can be asked by a form.
+    until_sessions(&fixture.url, 2 * tokens.len()).await;
+    served.end();
+    until_sessions(&fixture.url, 0).await;
 }
 
 /// Every call ends within its limit, with a reason, and the next one is served.

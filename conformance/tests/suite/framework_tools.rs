@@ -164,3 +164,78 @@ async fn a_task_is_cancelled_by_its_client_and_a_call_is_explained() {
             && !no.to_string().contains("pleach.toml")
     );
 }
+
+/// Its start is seen in the file it makes.
+const SERVER: &str = r#"
+import json, sys
+open("out/started", "w").close()
+for line in sys.stdin:
+    m = json.loads(line)
+    if "id" not in m: continue
+    r = {"initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}},
+         "tools/list": {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}}.get(m["method"])
+    out = {"result": r} if r else {"error": {"code": -32601, "message": "no"}}
+    print(json.dumps({"jsonrpc": "2.0", "id": m["id"], **out}), flush=True)
+"#;
+
+/// A client had every server started, unseen by any list, by asking what would become of a call.
+#[tokio::test]
+async fn what_was_not_listed_is_not_started_to_be_explained() {
+    // A legacy client has every server started by `initialize`, which gathers their instructions.
+    let policy = "version = 1\n[servers.s]\ncommand = \"python3\"\nargs = [\"srv/server.py\"]\ndefault_access = \"read-only\"\n\
+        [policy]\nmax_access = \"read-write\"\nfilesystem = { read = [\"srv\"], read_write = [\"out\"] }\ntools.allow = [\"*\"]\n\
+        [clients.alice]\ntoken = \"alice-alice-alice-alice\"\nmay_start = [\"quick\"]\n\
+        [models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n[agents.quick]\nprompt = \"p\"\n";
+    let folder = Folder::new(policy);
+    folder.write("srv/server.py", SERVER);
+    std::fs::create_dir(folder.join("out")).unwrap();
+    let served = Served::start(&folder);
+    let explain = json!({ "name": "pleach__explain", "arguments": { "tool": "s__echo", "arguments": {} } });
+    let explained = async || served.modern("/mcp", "tools/call", explain.clone(), &[ALICE]).await;
+    let before = text(&explained().await);
+    assert!(before.contains("no tool is named s__echo"), "{before}");
+    assert!(!folder.join("out/started").exists());
+    served.modern("/mcp", "tools/list", json!({}), &[ALICE]).await;
+    let after = text(&explained().await);
+    assert!(after.starts_with("allow") && folder.join("out/started").exists(), "{after}");
+}
+
+/// A client read in the events of its run where the operator's rules stand in their file.
+#[tokio::test]
+async fn a_client_is_told_the_rule_and_not_its_place() {
+    let folder = folder();
+    let read = "[[reply]]\nagent = \"quick\"\ntext = \"one\"\n[[reply.tool]]\nname = \"files__Read\"\ninput = { file_path = \"docs/a.md\" }\n";
+    folder.write("replies.toml", &format!("{read}[[reply]]\nagent = \"quick\"\ntext = \"done\"\n"));
+    let served = Served::start(&folder);
+    let ran = call(&served, ALICE, "pleach__Agent", agent("quick")).await;
+    assert_eq!(text(&ran), "done");
+    let run = ran.json()["result"]["_meta"]["pleach/run"].as_str().unwrap().to_owned();
+    let seen = text(&call(&served, ALICE, "pleach__run", json!({ "run": run })).await);
+    assert!(seen.contains("tools.allow \\\"files__*\\\"") && !seen.contains("pleach.toml"), "{seen}");
+    let own = folder.run(&["show", &run]);
+    assert!(own.out.contains("pleach.toml:"), "the operator is told: {own:?}");
+}
+
+/// One client could have as many runs under way as it had requests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn root_runs_of_a_client_are_bounded() {
+    let folder = folder();
+    folder.write("pleach.toml", &POLICY.replace("may_start = [\"quick\"]", "may_start = [\"quick\", \"slow\"]"));
+    folder.write("replies.toml", &REPLIES.replace("4s", "600s"));
+    let served = Served::start(&folder);
+    let start =
+        |who| with_tasks(&served, who, "tools/call", json!({ "name": "pleach__Agent", "arguments": agent("slow") }));
+    let began = futures_util::future::join_all((0..64).map(|_| start(ALICE))).await;
+    assert!(began.iter().all(|b| b["result"]["status"] == "working"), "{began:?}");
+    let refused = start(ALICE).await;
+    let why = refused["result"]["content"][0]["text"].as_str().unwrap_or_default();
+    assert!(refused["result"]["isError"] == true && why.contains("too many runs of yours"), "{refused}");
+    // Another client has its own number, and this one has room again when one ends.
+    assert_eq!(start(BOB).await["result"]["status"], "working");
+    let task = json!({ "taskId": began[0]["result"]["taskId"] });
+    with_tasks(&served, ALICE, "tasks/cancel", task.clone()).await;
+    let ended =
+        async { while with_tasks(&served, ALICE, "tasks/get", task.clone()).await["result"]["status"] == "working" {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.expect("it ends");
+    assert_eq!(start(ALICE).await["result"]["status"], "working");
+}

@@ -1,22 +1,31 @@
 //! Pleach from outside: the built binary, real files, real sockets, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accounts;
 mod bad_servers;
 mod bridge;
 mod check_command;
+mod conversations;
 mod examples;
+mod far_servers;
 mod faults;
+mod followed;
 mod framework_tools;
 mod from_nothing;
+mod handed_out;
 mod lossless;
 mod matrix;
 mod mcp_door;
 mod neighbours;
 mod oauth_door;
+mod oauth_leg;
+mod prefixes;
+mod questions;
 mod runs;
 mod sandbox_egress;
 mod sandbox_files;
 mod sandbox_processes;
+mod watching;
 
 /// Where the third-party servers and clients are.
 fn kits() -> std::path::PathBuf {

@@ -46,6 +46,9 @@ fn folder() -> Folder {
     folder
 }
 
+/// What a client is told, and what it then says it speaks.
+const ERAS: [(&str, &str); 2] = [("legacy", "2025-11-25"), ("modern", "2026-07-28")];
+
 /// What every client does: tool, arguments, and words of the answer.
 fn calls(folder: &Folder) -> Vec<(&'static str, Value, &'static str)> {
     let docs = folder.join("docs").display().to_string();
@@ -61,8 +64,17 @@ fn calls(folder: &Folder) -> Vec<(&'static str, Value, &'static str)> {
     ]
 }
 
-/// Runs a client's script; it prints an object: tool to text, `resource`, `prompt`.
-fn client(folder: &Folder, served: &Served, name: &str, runtime: PathBuf, place: PathBuf, code: &str, mode: &str) {
+/// Runs a client's script; it prints an object: tool to text, `resource`, `prompt`. `target` is a
+/// URL, or the words of a command as JSON.
+fn client(
+    folder: &Folder,
+    target: &str,
+    name: &str,
+    runtime: PathBuf,
+    place: PathBuf,
+    code: &str,
+    mode: &str,
+) -> Value {
     let calls = calls(folder);
     let work: Vec<Value> = calls.iter().map(|(tool, arguments, _)| json!([tool, arguments])).collect();
     let file = place.join(format!(
@@ -71,8 +83,10 @@ fn client(folder: &Folder, served: &Served, name: &str, runtime: PathBuf, place:
         if code.contains("import asyncio") { "py" } else { "mjs" }
     ));
     std::fs::write(&file, code).unwrap();
-    let url = format!("{}/mcp", served.base);
-    let output = Command::new(runtime).arg(&file).args([&url, mode, &json!(work).to_string()]).output().unwrap();
+    let mut command = Command::new(runtime);
+    command.arg(&file).args([target, mode, &json!(work).to_string()]).current_dir(folder.path());
+    command.env("XDG_STATE_HOME", folder.join(".state")).env("XDG_DATA_HOME", folder.join(".data"));
+    let output = command.output().unwrap();
     let _ = std::fs::remove_file(&file);
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -87,19 +101,24 @@ fn client(folder: &Folder, served: &Served, name: &str, runtime: PathBuf, place:
         assert!(text.contains(words), "{name} {mode}: {what}: {text}\n{err}");
     }
     println!("{name} ({mode}): every server");
+    said
 }
 
 const PYTHON: &str = r#"
-import asyncio, json, sys
-from mcp import Client
+import asyncio, json, os, sys
+from mcp import Client, StdioServerParameters
 from mcp.types import ElicitResult
 URI, PROMPT = "pleach:modern/test://static-text", "legacy__test_simple_prompt"
 async def asked(context, params):
     return ElicitResult(action="accept", content={"username": "ada", "email": "ada@example.com"})
 async def main():
-    url, mode, calls = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    target, mode, calls = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    if target.startswith("["):
+        command, *args = json.loads(target)
+        target = StdioServerParameters(command=command, args=args, env=dict(os.environ))
     said = {}
-    async with Client(url, mode=mode if mode == "legacy" else "auto", elicitation_callback=asked) as client:
+    async with Client(target, mode=mode if mode == "legacy" else "auto", elicitation_callback=asked) as client:
+        said["era"] = client.protocol_version
         await client.list_tools()
         for tool, arguments in calls:
             result = await client.call_tool(tool, arguments)
@@ -153,13 +172,16 @@ await client.close();
 
 const NODE_CLIENT: &str = r#"
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
-const [url, mode, work] = process.argv.slice(2);
+import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+const [target, mode, work] = process.argv.slice(2);
 const negotiation = mode === "legacy" ? "legacy" : { pin: "2026-07-28" };
 const client = new Client({ name: "t", version: "1" }, { capabilities: { elicitation: { form: {} } }, versionNegotiation: { mode: negotiation } });
 client.setRequestHandler("elicitation/create", async () => ({ action: "accept", content: { username: "ada", email: "ada@example.com" } }));
-await client.connect(new StreamableHTTPClientTransport(new URL(url)));
+const [command, ...args] = target.startsWith("[") ? JSON.parse(target) : [];
+const transport = command ? new StdioClientTransport({ command, args, env: process.env }) : new StreamableHTTPClientTransport(new URL(target));
+await client.connect(transport);
 await client.listTools();
-const said = {};
+const said = { era: client.getNegotiatedProtocolVersion() };
 for (const [name, args] of JSON.parse(work)) {
   const result = await client.callTool({ name, arguments: args });
   said[name] = result.content.map((c) => c.text ?? "").join(" ");
@@ -176,12 +198,34 @@ async fn every_client_reaches_every_server() {
     let served = Served::start(&folder);
     let python = kits().join("venv/bin/python");
     let node = kits().join("suite/node_modules/.bin/node");
-    for mode in ["legacy", "modern"] {
-        client(&folder, &served, "mcp", python.clone(), kits(), PYTHON, mode);
-        client(&folder, &served, "fastmcp", python.clone(), kits(), FASTMCP, mode);
-        client(&folder, &served, "client", node.clone(), kits().join("suite"), NODE_CLIENT, mode);
+    let url = format!("{}/mcp", served.base);
+    for (mode, era) in ERAS {
+        let said = client(&folder, &url, "mcp", python.clone(), kits(), PYTHON, mode);
+        assert_eq!(said["era"], era, "{said}");
+        client(&folder, &url, "fastmcp", python.clone(), kits(), FASTMCP, mode);
+        let said = client(&folder, &url, "client", node.clone(), kits().join("suite"), NODE_CLIENT, mode);
+        assert_eq!(said["era"], era, "{said}");
     }
-    client(&folder, &served, "sdk", node, kits(), NODE_SDK, "legacy");
+    client(&folder, &url, "sdk", node, kits(), NODE_SDK, "legacy");
+}
+
+/// The same two that have both eras, in front of `pleach serve --stdio`: over a pipe it is the
+/// first message that says which era it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_over_stdio_reach_every_server_in_both_eras() {
+    let folder = folder();
+    let (pleach, config) = (conformance::pleach::binary(), folder.join("pleach.toml"));
+    let target = json!([pleach, "serve", "--stdio", "--config", config]).to_string();
+    let python = kits().join("venv/bin/python");
+    let node = kits().join("suite/node_modules/.bin/node");
+    for (mode, era) in ERAS {
+        for (name, runtime, place, code) in
+            [("mcp-stdio", &python, kits(), PYTHON), ("client-stdio", &node, kits().join("suite"), NODE_CLIENT)]
+        {
+            let said = client(&folder, &target, name, runtime.clone(), place, code, mode);
+            assert_eq!(said["era"], era, "{name}: {said}");
+        }
+    }
 }
 
 /// The inspector's command line, which asks nobody and so is asked nothing.

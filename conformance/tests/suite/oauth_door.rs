@@ -9,14 +9,18 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// An issuer on loopback: metadata and keys, nothing else.
 struct Issuer {
     url: String,
     pair: EcdsaKeyPair,
     keys: Arc<Mutex<Value>>,
+    /// It takes connections and answers none.
+    hangs: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
 }
 
 fn part(bytes: &[u8]) -> String {
@@ -41,11 +45,18 @@ impl Issuer {
         let url = format!("http://{}/tenant", listener.local_addr().unwrap());
         let pair = pair();
         let keys = Arc::new(Mutex::new(json!({ "keys": [jwk(&pair, "one")] })));
-        let (shown, issuer) = (keys.clone(), url.clone());
+        let (hangs, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (shown, issuer, hang, count) = (keys.clone(), url.clone(), hangs.clone(), asked.clone());
         // Ends with the test process.
         std::thread::spawn(move || {
+            let mut held = Vec::new();
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
+                count.fetch_add(1, Ordering::SeqCst);
+                if hang.load(Ordering::SeqCst) {
+                    held.push(stream);
+                    continue;
+                }
                 let mut head = [0u8; 8192];
                 let n = stream.read(&mut head).unwrap_or(0);
                 let head = String::from_utf8_lossy(&head[..n]).into_owned();
@@ -63,7 +74,7 @@ impl Issuer {
                 );
             }
         });
-        Self { url, pair, keys }
+        Self { url, pair, keys, hangs, asked }
     }
     fn claims(&self, more: Value) -> Value {
         let mut claims = json!({
@@ -181,4 +192,35 @@ async fn keys_are_fetched_again_when_a_token_names_a_new_one() {
     *issuer.keys.lock().unwrap() = json!({ "keys": [jwk(&next, "two")] });
     assert_eq!(list(&served, Some(&token)).await.status, 200);
     assert_eq!(list(&served, Some(&issuer.token(json!({})))).await.status, 401, "the old key is no longer published");
+}
+
+/// Keys that grow stale are tested where they are kept: from here an hour is long.
+#[tokio::test]
+async fn an_issuer_that_hangs_holds_up_nobody_whose_key_is_known() {
+    let issuer = Issuer::start();
+    let (_folder, served) = served(&issuer);
+    let known = issuer.token(json!({}));
+    assert_eq!(list(&served, Some(&known)).await.status, 200);
+    issuer.hangs.store(true, Ordering::SeqCst);
+    let before = issuer.asked.load(Ordering::SeqCst);
+    let unknown = issuer.sign(&pair(), "two", &issuer.claims(json!({})));
+    let waiting = async {
+        // Some leave at once; the issuer is not asked the oftener.
+        for _ in 0..3 {
+            let leaving = tokio::time::timeout(Duration::from_millis(300), list(&served, Some(&unknown))).await;
+            assert!(leaving.is_err(), "a token with an unknown key waits for the issuer");
+        }
+        list(&served, Some(&unknown)).await.status
+    };
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let began = Instant::now();
+        for _ in 0..5 {
+            assert_eq!(list(&served, Some(&known)).await.status, 200);
+        }
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    };
+    let (status, ()) = tokio::join!(waiting, others);
+    assert_eq!(status, 401);
+    assert_eq!(issuer.asked.load(Ordering::SeqCst) - before, 1, "one fetch for all");
 }

@@ -9,6 +9,8 @@ use policies::json::Json;
 use policies::resolve::Policy;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Why somebody may not come in.
 #[derive(Debug)]
@@ -66,13 +68,18 @@ fn endpoint(agent: Option<&str>) -> String {
 pub(crate) const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 impl Doorman {
-    /// `listens` is where the door is, for policies that do not say what it is called.
-    pub(crate) fn new(policy: Arc<Policy>, listens: std::net::SocketAddr) -> Self {
+    /// `listens` is where the door is, for policies that do not say what it is called. Its tasks
+    /// are of `tasks` and end with `stop`.
+    pub(crate) fn new(
+        policy: Arc<Policy>,
+        listens: std::net::SocketAddr,
+        (tasks, stop): (TaskTracker, CancellationToken),
+    ) -> Self {
         let base = match &policy.gateway.public_url {
             Some(url) => url.origin().ascii_serialization(),
             None => format!("http://{listens}"),
         };
-        Self { issuers: Issuers::new(&policy), policy, base }
+        Self { issuers: Issuers::new(&policy, tasks, stop), policy, base }
     }
 
     /// Names the caller by its bearer token.

@@ -29,7 +29,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let guard = Guard::new(servers.clone(), Approve::Nobody);
     let caller = Caller::new("local", "the root policy", loaded.policy.door(None));
     servers.ensure_listed(&caller, Duration::from_secs(60)).await;
-    let map = guard.servers.manifests.map();
+    let map = guard.servers.manifests.map(&caller);
     let found = map.tools.get(&args.tool).map(|t| (t.server.to_string(), t.upstream.clone()));
     servers.shutdown().await;
     let (server, tool) = found.ok_or_else(|| {

@@ -57,7 +57,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         Decided::Allowed(_, rule) => ("allow", rule.to_string(), None),
         Decided::Denied(denial) => ("deny", denial.rule.clone(), Some(denial.clone())),
         Decided::Unknown => {
-            let near = near(&guard, &args.tool);
+            let near = near(&guard, &caller, &args.tool);
             (
                 "deny",
                 format!("no tool is named {}", args.tool),
@@ -79,8 +79,8 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     Ok(if denial.is_some() { Exit::Failed as u8 } else { 0 })
 }
 
-fn near(guard: &Guard, tool: &str) -> String {
-    let map = guard.servers.manifests.map();
+fn near(guard: &Guard, caller: &Caller, tool: &str) -> String {
+    let map = guard.servers.manifests.map(caller);
     match policies::names::nearest(tool, map.tools.keys().map(String::as_str)) {
         Some(near) => format!("did you mean {near}?"),
         None => "`pleach tools` lists them".to_owned(),

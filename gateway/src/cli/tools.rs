@@ -47,12 +47,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     };
     servers.ensure_listed(&caller, PATIENCE).await;
     if args.suggest {
-        suggest(&servers);
+        suggest(&servers, &caller);
     } else {
         list(&guard, &caller, args.json);
     }
     let mut code = 0;
-    for (name, listing) in servers.manifests.listings() {
+    for (name, listing) in servers.manifests.listings(&caller) {
         if let Some(why) = listing.failed {
             eprintln!("{name}: {why}");
             code = 1;
@@ -76,7 +76,7 @@ fn verdict(caller: &Caller, tool: &Tool) -> &'static str {
 }
 
 fn list(guard: &Guard, caller: &Caller, as_json: bool) {
-    for tool in guard.servers.manifests.map().tools.values() {
+    for tool in guard.servers.manifests.map(caller).tools.values() {
         let verdict = verdict(caller, tool);
         if as_json {
             let from = tool.access_from.to_string();
@@ -91,9 +91,9 @@ fn list(guard: &Guard, caller: &Caller, as_json: bool) {
     }
 }
 
-fn suggest(servers: &Servers) {
+fn suggest(servers: &Servers, caller: &Caller) {
     say!("# What the servers' own hints amount to. They are claims, not facts: read before you paste.");
-    for (name, listing) in servers.manifests.listings() {
+    for (name, listing) in servers.manifests.listings(caller) {
         for tool in listing.tools.iter().flatten() {
             say!("[servers.{name}.tools.{}]\naccess = \"{}\"", toml_key(&tool.upstream), tool.suggested());
         }

@@ -182,15 +182,51 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, Refused> {
+        let permit = Self::task_permit(caller, method, (server, tool, id))?;
+        self.fetch(caller, permit, rest, exchange).await
+    }
+
+    /// Has changes of such a task reported.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(crate) async fn watch_task(&self, caller: &Caller, task: (Name, String, String)) -> Result<Watch, Refused> {
+        let server = task.0.clone();
+        let watched = Watched::new(Self::task_permit(caller, "tasks/get", task)?).ok_or(Refused::Unknown)?;
+        let watch = self.servers.watch(&server, caller, Abilities::default(), watched).await;
+        watch.map(|(watch, _)| watch).map_err(|e| self.failed(caller, &server, e))
+    }
+
+    /// What a server says of a task of `tool`, in the names of the outside; `None` where this
+    /// caller is not to be told.
+    pub(crate) fn task_said(&self, caller: &Caller, server: &Name, tool: &str, task: Object) -> Option<Object> {
+        if caller.authority.grant().tools.mode(tool) == Mode::Deny {
+            return None;
+        }
+        let mut task = Json::Object(task);
+        let offers = self.servers.offered.of(caller);
+        super::outside::Outside { uris: &offers.uris, server }.result(&mut task);
+        super::inquiry::judge_all(caller, server, &task, self.approve).ok()?;
+        match task {
+            Json::Object(task) => Some(task),
+            _ => None,
+        }
+    }
+
+    fn task_permit(
+        caller: &Caller,
+        method: &'static str,
+        (server, tool, id): (Name, String, String),
+    ) -> Result<Permit<Fetch>, Refused> {
         let mut params = Object::new();
         params.set("taskId", id);
         let fetch = Fetch { server, rule: tool, method, params, touches: Vec::new() };
-        let permit = match decide::fetch(&caller.authority, fetch) {
-            Verdict::Allow(permit, _) => permit,
-            Verdict::Ask(question) => question.approve(),
-            Verdict::Deny(_) => return Err(Refused::Unknown),
-        };
-        self.fetch(caller, permit, rest, exchange).await
+        match decide::fetch(&caller.authority, fetch) {
+            Verdict::Allow(permit, _) => Ok(permit),
+            // Whoever was asked said yes when the call was made.
+            Verdict::Ask(question) => Ok(question.approve()),
+            Verdict::Deny(_) => Err(Refused::Unknown),
+        }
     }
 
     fn judge(&self, caller: &Caller, fetch: Fetch) -> Result<Permit<Fetch>, Refused> {
@@ -198,7 +234,7 @@ impl Guard {
         let hidden = caller.authority.grant().tools.mode(&fetch.rule) == Mode::Deny;
         match decide::fetch(&caller.authority, fetch) {
             Verdict::Allow(permit, rule) => {
-                tracing::info!(caller = %caller.who, what = permit.what().rule, "allowed by {rule}");
+                tracing::debug!(caller = %caller.who, what = permit.what().rule, "allowed by {rule}");
                 Ok(permit)
             }
             Verdict::Ask(question) => {

@@ -5,23 +5,58 @@
 use super::outside::Outside;
 use super::{Approve, Guard};
 use crate::servers::{Abilities, Servers};
-use adapters::mcp::{McpError, Party, RpcError};
+use adapters::mcp::{Client, McpError, Party, RpcError};
 use async_trait::async_trait;
 use policies::action::Inquiry;
 use policies::decide;
 use policies::json::{Json, Object};
 use policies::names::Name;
 use policies::permit::{Denial, Verdict};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use subagents::run::Caller;
 
 /// A party behind the guard.
 pub(super) struct Guarded {
     pub(super) inner: Arc<dyn Party>,
-    pub(super) servers: Arc<Servers>,
+    pub(super) between: Between,
+    /// What may be asked, worked out once a call.
+    pub(super) can: OnceLock<Object>,
+}
+
+/// Between a server and whoever it may ask.
+#[derive(Clone)]
+pub(super) struct Between {
+    /// Connections remember their clients, and belong to the servers themselves.
+    pub(super) servers: Weak<Servers>,
     pub(super) approve: Approve,
     pub(super) caller: Caller,
     pub(super) server: Name,
+}
+
+/// A question on its way through.
+enum Passed {
+    /// It may be put, with these parameters.
+    On(Object),
+    /// The policy answered it.
+    Answered(Result<Json, RpcError>),
+}
+
+impl Between {
+    fn pass(&self, method: &str, params: Object) -> Passed {
+        if let Err(denial) = judge(&self.caller, &self.server, method, self.approve) {
+            tracing::warn!(caller = %self.caller.who, server = %self.server, method, "{}", denial.for_person());
+            return Passed::Answered(refusal(method, &denial));
+        }
+        let ending = || Passed::Answered(Err(RpcError::new(-32603, "pleach is ending")));
+        let Some(servers) = self.servers.upgrade() else { return ending() };
+        let mut params = Json::Object(params);
+        let offers = servers.offered.of(&self.caller);
+        Outside { uris: &offers.uris, server: &self.server }.result(&mut params);
+        match params {
+            Json::Object(params) => Passed::On(params),
+            _ => Passed::Answered(Err(RpcError::new(-32603, "no params"))),
+        }
+    }
 }
 
 /// The capability each question needs.
@@ -44,31 +79,60 @@ impl Party for Guarded {
         if needs == &"elicitation" && !can.elicits(params.get("mode").and_then(Json::as_str) == Some("url")) {
             return Err(RpcError::new(-32602, "this client does not take elicitation in that mode"));
         }
-        if let Err(denial) = judge(&self.caller, &self.server, method, self.approve) {
-            tracing::warn!(caller = %self.caller.who, server = %self.server, method, "{}", denial.for_person());
-            return refusal(method, &denial);
+        match self.between.pass(method, params) {
+            Passed::On(params) => self.inner.ask(method, params).await,
+            Passed::Answered(answer) => answer,
         }
-        let mut params = Json::Object(params);
-        let offers = self.servers.offered.of(&self.caller);
-        Outside { uris: &offers.uris, server: &self.server }.result(&mut params);
-        let Json::Object(params) = params else { return Err(RpcError::new(-32603, "no params")) };
-        self.inner.ask(method, params).await
     }
     fn capabilities(&self) -> Object {
         // What policy forbids is not offered to begin with.
-        let mut own = self.inner.capabilities();
-        for (method, capability) in NEEDS {
-            if judge(&self.caller, &self.server, method, self.approve).is_err() {
-                own.remove(capability);
+        let judged = || {
+            let mut own = self.inner.capabilities();
+            let Between { caller, server, approve, .. } = &self.between;
+            for (method, capability) in NEEDS {
+                let has = own.get(capability).is_some();
+                if has && judge(caller, server, method, *approve).is_err() {
+                    own.remove(capability);
+                }
             }
-        }
-        own
+            own
+        };
+        self.can.get_or_init(judged).clone()
     }
     fn wants_progress(&self) -> bool {
         self.inner.wants_progress()
     }
     fn log_level(&self) -> Option<String> {
         self.inner.log_level()
+    }
+    fn client(&self) -> Option<Arc<dyn Client>> {
+        let inner = self.inner.client()?;
+        Some(Arc::new(GuardedClient { inner, between: self.between.clone() }))
+    }
+}
+
+/// A client behind the guard.
+struct GuardedClient {
+    inner: Arc<dyn Client>,
+    between: Between,
+}
+
+#[async_trait]
+impl Client for GuardedClient {
+    fn number(&self) -> u64 {
+        self.inner.number()
+    }
+    fn has_roots(&self) -> bool {
+        self.inner.has_roots()
+    }
+    fn listens(&self) -> bool {
+        self.inner.listens()
+    }
+    async fn roots(&self, params: Object) -> Result<Json, RpcError> {
+        match self.between.pass("roots/list", params) {
+            Passed::On(params) => self.inner.roots(params).await,
+            Passed::Answered(answer) => answer,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use policies::names::Name;
 use policies::permit::{Denial, Permit, Question, Rule, Verdict};
 use policies::resolve::Limits;
 use policies::tools::Mode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use subagents::ports::{Authorized, Gate, ToolOutput, ToolSpec, Toolbox};
 use subagents::run::Caller;
@@ -65,18 +65,18 @@ impl Guard {
     /// The tools a caller may see, in deterministic order: those its rules do not deny and its
     /// ceiling covers. Depends on the caller's authority only.
     pub(crate) fn visible(&self, caller: &Caller) -> Vec<Arc<Tool>> {
-        let map = self.servers.manifests.map();
+        let map = self.servers.manifests.map(caller);
         map.tools.values().filter(|tool| shows(caller, tool)).cloned().collect()
     }
 
     /// Whether a tool is in a caller's list.
     pub(crate) fn is_visible(&self, caller: &Caller, name: &str) -> bool {
-        self.servers.manifests.map().tools.get(name).is_some_and(|tool| shows(caller, tool))
+        self.servers.manifests.map(caller).tools.get(name).is_some_and(|tool| shows(caller, tool))
     }
 
     /// The tool of a name, if the caller may see it; its server is listed first if need be.
     pub(crate) async fn find(&self, caller: &Caller, name: &str) -> Option<Arc<Tool>> {
-        let known = || self.servers.manifests.map().tools.get(name).cloned();
+        let known = || self.servers.manifests.map(caller).tools.get(name).cloned();
         let mut found = known();
         if found.is_none() {
             self.servers.ensure_listed_for(name, caller).await;
@@ -87,10 +87,10 @@ impl Guard {
 
     /// Judges one call.
     pub(crate) async fn decide(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
-        let mut map = self.servers.manifests.map();
+        let mut map = self.servers.manifests.map(caller);
         if !map.tools.contains_key(name) {
             self.servers.ensure_listed_for(name, caller).await;
-            map = self.servers.manifests.map();
+            map = self.servers.manifests.map(caller);
         }
         let Some(tool) = map.tools.get(name).cloned() else {
             if let Some(why) = map.refused.get(name) {
@@ -154,8 +154,9 @@ impl Guard {
         }
         let mut abilities = Abilities::default();
         if let Some(inner) = exchange.party.take() {
-            let (servers, approve) = (self.servers.clone(), self.approve);
-            let guarded = inquiry::Guarded { inner, servers, approve, caller: caller.clone(), server: server.clone() };
+            let (servers, approve) = (Arc::downgrade(&self.servers), self.approve);
+            let between = inquiry::Between { servers, approve, caller: caller.clone(), server: server.clone() };
+            let guarded = inquiry::Guarded { inner, between, can: OnceLock::new() };
             abilities = Abilities::of(&adapters::mcp::Party::capabilities(&guarded));
             exchange.party = Some(Arc::new(guarded));
         }

@@ -11,15 +11,17 @@ use super::seal::expiry;
 use super::{Sink, Speaker, View};
 use crate::guard::{Decided, Refused, error_result};
 use crate::servers::Level;
+pub(super) use adapters::mcp::TASKS;
 use adapters::mcp::{Exchange, Kind, McpError, Party, Reply, Rounds, RpcError, meta};
 use policies::json::{Json, Object};
 use policies::names::Name;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 /// No call is longer, whatever its server's own limit.
 const CALL_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -27,8 +29,6 @@ const CALL_LIMIT: Duration = Duration::from_secs(24 * 3600);
 const STATE_LIMIT: Duration = Duration::from_secs(3600);
 /// Questions a server asks at once are answered at once: so long is waited for the others.
 const GATHER: Duration = Duration::from_millis(30);
-/// The extension.
-pub(super) const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// What became of a request.
 pub(super) enum Outcome {
@@ -143,6 +143,7 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
             None => return Outcome::invalid("requestState is not of this request, or too old"),
         },
     };
+    let mut running = Running::default();
     let parked = match state {
         Some(State::Parked(id)) => {
             let Some(parked) = view.parking.find(&id, &view.place, what.digest()) else {
@@ -163,14 +164,14 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
                 _ => {}
             }
             let parked = Parked::new(view.place.clone(), own.capabilities.clone(), channel);
-            start(view, parked.clone(), asking.method.clone(), asking.params);
+            running.begin(view, &parked, asking.method.clone(), asking.params);
             parked
         }
     };
-    let waited = match parked.wait(&asking.cancel).await {
+    let waited = match running.until(parked.wait(&asking.cancel)).await {
         Waited::Asked(_) => {
-            tokio::time::sleep(GATHER).await;
-            parked.wait(&asking.cancel).await
+            running.until(tokio::time::sleep(GATHER)).await;
+            running.until(parked.wait(&asking.cancel)).await
         }
         other => other,
     };
@@ -180,7 +181,10 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
             Outcome::Nothing
         }
         Waited::Asked(questions) => match view.parking.park(&parked, what.digest()) {
-            Ok(id) => asked(view, questions, what.digest(), ("p", id.into()), QUESTION_LIMIT),
+            Ok(id) => {
+                running.go_on();
+                asked(view, questions, what.digest(), ("p", id.into()), QUESTION_LIMIT)
+            }
             Err(error) => {
                 parked.cancel.cancel();
                 Outcome::Error(error)
@@ -193,27 +197,62 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
     }
 }
 
-/// Runs the call; it may outlive the request that began it.
-fn start(view: &View, parked: Arc<Parked>, method: String, params: Object) {
-    let (view, tasks) = (view.clone(), view.guard.servers.tasks.clone());
-    let stop = view.guard.servers.stop.clone();
-    tasks.spawn(async move {
-        let exchange = Exchange {
-            limit: CALL_LIMIT,
-            cancel: parked.cancel.clone(),
-            party: Some(parked.clone()),
-            rounds: Rounds::Relay,
-        };
-        let work = async {
-            let outcome = run(&view, &method, params, exchange).await;
-            parked.finish(outcome).await;
-        };
-        tokio::select! {
-            () = work => {}
-            () = stop.cancelled() => {}
+/// A call in the hands of the request that began it, which costs no task of its own. Put down
+/// before its end it goes on by itself: to ask whoever comes again, or to tell its server that
+/// nobody waits.
+#[derive(Default)]
+struct Running(Option<(Work, View, Arc<Parked>)>);
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Running {
+    fn begin(&mut self, view: &View, parked: &Arc<Parked>, method: String, params: Object) {
+        let (inner, own) = (view.clone(), parked.clone());
+        let work = Box::pin(async move {
+            let exchange = Exchange {
+                limit: CALL_LIMIT,
+                cancel: own.cancel.clone(),
+                party: Some(own.clone()),
+                rounds: Rounds::Relay,
+            };
+            own.done(run(&inner, &method, params, exchange).await);
+        });
+        self.0 = Some((work, view.clone(), parked.clone()));
+    }
+    /// Waits for something while the call goes on.
+    async fn until<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        let mut wait = std::pin::pin!(wait);
+        if let Some((work, ..)) = &mut self.0 {
+            tokio::select! {
+                biased;
+                came = &mut wait => return came,
+                () = work => self.0 = None,
+            }
         }
-        view.parking.leave(&parked);
-    });
+        wait.await
+    }
+    /// Goes on without the request.
+    fn go_on(&mut self) {
+        let Some((work, view, parked)) = self.0.take() else { return };
+        let tasks = view.guard.servers.tasks.clone();
+        tasks.spawn(async move {
+            let stop = &view.guard.servers.stop;
+            tokio::select! {
+                () = async { work.await; parked.picked_up().await } => {}
+                () = stop.cancelled() => {}
+            }
+            view.parking.leave(&parked);
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((_, _, parked)) = &self.0 {
+            parked.cancel.cancel();
+            self.go_on();
+        }
+    }
 }
 
 /// What a modern server answered, for the modern client.
@@ -393,7 +432,7 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
             return if hidden { unknown() } else { Outcome::own(error_result(&denial.for_model())) };
         }
     };
-    info!(caller = %view.caller.who, tool = name, "allowed by {rule}");
+    debug!(caller = %view.caller.who, tool = name, "allowed by {rule}");
     let server = permit.what().tool.server.clone();
     match view.guard.perform(&view.caller, permit, params, exchange).await {
         Ok(mut reply) => {
@@ -408,6 +447,27 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
             warn!(caller = %view.caller.who, tool = name, "{other}");
             Outcome::own(error_result(&format!("{name}: {other}")))
         }
+    }
+}
+
+/// A task by the id a client has of it.
+pub(super) enum Task {
+    /// A run of Pleach's own.
+    Run(String),
+    /// A server's, of a call of a tool, under its own id.
+    Theirs(Name, String, String),
+}
+
+impl Task {
+    /// The task of an id that was given to this client at this door.
+    pub(super) fn open(view: &View, sealed: &str) -> Option<Self> {
+        let opened = view.seal.open("task", &view.place, sealed)?;
+        let text = |key: &str| opened.get(key).and_then(Json::as_str).map(str::to_owned);
+        if let Some(run) = text("r") {
+            return Some(Self::Run(run));
+        }
+        let server = Name::try_from(text("s")?.as_str()).ok()?;
+        Some(Self::Theirs(server, text("t")?, text("i")?))
     }
 }
 
@@ -434,19 +494,16 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
     let Some(Json::String(sealed)) = asking.params.remove("taskId") else {
         return Outcome::invalid("taskId is not a string");
     };
-    let opened = view.seal.open("task", &view.place, &sealed);
-    let text = |key: &str| opened.as_ref().and_then(|o| o.get(key)).and_then(Json::as_str).map(str::to_owned);
-    if let (Some(run), Some(framework)) = (text("r"), &view.framework) {
-        return match framework.follow(method, &run, &sealed).await {
-            Ok(result) => Outcome::own(result),
-            Err(error) => Outcome::Error(error),
-        };
-    }
-    let (Some(server), Some(tool), Some(id)) = (text("s"), text("t"), text("i")) else {
-        return Outcome::Error(RpcError::new(-32602, "Unknown task"));
-    };
-    let Ok(server) = Name::try_from(server.as_str()) else {
-        return Outcome::Error(RpcError::new(-32602, "Unknown task"));
+    let unknown = || Outcome::Error(RpcError::new(-32602, "Unknown task"));
+    let (server, tool, id) = match (Task::open(view, &sealed), &view.framework) {
+        (Some(Task::Theirs(server, tool, id)), _) => (server, tool, id),
+        (Some(Task::Run(run)), Some(framework)) => {
+            return match framework.follow(method, &run, &sealed).await {
+                Ok(result) => Outcome::own(result),
+                Err(error) => Outcome::Error(error),
+            };
+        }
+        _ => return unknown(),
     };
     let channel = Channel { sink: asking.sink.clone(), token: None, level: None };
     let party = Parked::new(view.place.clone(), own.capabilities, channel);
@@ -457,7 +514,7 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
             seal_task(view, &server, &tool, &mut reply.result);
             Outcome::Reply(reply)
         }
-        Err(Refused::Unknown) => Outcome::Error(RpcError::new(-32602, "Unknown task")),
+        Err(Refused::Unknown) => unknown(),
         Err(refused) => refusal(refused, None),
     }
 }

@@ -4,6 +4,7 @@
 
 use super::View;
 use super::conversation::Conversation;
+use super::followed::Followed;
 use crate::servers::{Said, Watch, What};
 use adapters::mcp::{Message, meta};
 use futures_util::Stream;
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// A storm of changes is one change.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -49,7 +50,7 @@ impl Fingerprint {
 /// Who listens, and for what.
 enum Listener {
     Legacy(Arc<Conversation>),
-    Modern { lists: [bool; 3], watches: BTreeMap<String, Watch>, id: Json },
+    Modern { lists: [bool; 3], watches: BTreeMap<String, Watch>, followed: Followed, id: Json },
 }
 
 /// Everything one stream needs.
@@ -59,6 +60,8 @@ struct Feed {
     said: broadcast::Receiver<Arc<Said>>,
     seen: Fingerprint,
     listener: Listener,
+    /// What a legacy client is asked beyond its requests.
+    asked: Option<mpsc::Receiver<Message>>,
     ready: VecDeque<Message>,
 }
 
@@ -75,14 +78,17 @@ pub(super) fn standing(view: View, conversation: Arc<Conversation>) -> impl Stre
     }
     let seen = before.unwrap_or_else(|| Fingerprint::of(&view));
     *conversation.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    let asked = conversation.stand();
     let mut feed = Feed::new(view, seen, Listener::Legacy(conversation));
+    feed.asked = Some(asked);
     feed.ready = missed;
     feed.compare();
     feed.stream()
 }
 
 /// `subscriptions/listen`: the acknowledgement first, then what was asked for, then, if the
-/// door closes, the answer. Resources this client may not read are left out, as unknown ones.
+/// door closes, the answer. Resources this client may not read are left out, as unknown ones;
+/// so are tasks nobody tells of.
 pub(super) async fn listen(view: View, id: Json, params: &Object) -> impl Stream<Item = Message> + Send + use<> {
     let wanted = params.get("notifications").and_then(Json::as_object).cloned().unwrap_or_default();
     let lists = LISTS.map(|(key, _)| wanted.get(key).and_then(Json::as_bool) == Some(true));
@@ -100,7 +106,9 @@ pub(super) async fn listen(view: View, id: Json, params: &Object) -> impl Stream
         let watching = tokio::time::timeout(super::lists::LIST_PATIENCE, watching);
         async move { Some((uri.to_owned(), watching.await.ok()?.ok()?.0)) }
     });
-    let watched = futures_util::future::join_all(watched).await;
+    let ids = wanted.get("taskIds").and_then(Json::as_array).unwrap_or_default();
+    let followed = Followed::new(&view, ids.iter().filter_map(Json::as_str).take(1_000));
+    let (watched, mut followed) = tokio::join!(futures_util::future::join_all(watched), followed);
     let watches: BTreeMap<String, Watch> = watched.into_iter().flatten().collect();
     let mut accepted = Object::new();
     for ((key, _), on) in LISTS.iter().zip(lists) {
@@ -111,14 +119,40 @@ pub(super) async fn listen(view: View, id: Json, params: &Object) -> impl Stream
     if wanted.get("resourceSubscriptions").is_some() {
         accepted.set("resourceSubscriptions", watches.keys().map(|u| u.as_str().into()).collect::<Vec<Json>>());
     }
+    if wanted.get("taskIds").is_some() {
+        accepted.set("taskIds", followed.ids());
+    }
     let mut params = Object::new();
     params.set("notifications", accepted);
     let method = "notifications/subscriptions/acknowledged".to_owned();
     let seen = Fingerprint::of(&view);
-    let mut feed = Feed::new(view, seen, Listener::Modern { lists, watches, id: id.clone() });
+    // One that ended before it was listened to is told of all the same.
+    let ended = followed.ended(&view).await;
+    let mut feed = Feed::new(view, seen, Listener::Modern { lists, watches, followed, id });
     feed.said = said;
     feed.push(Message::Notification { method, params });
+    ended.into_iter().for_each(|message| feed.push(message));
     feed.stream()
+}
+
+/// The next message of a stream, if there is one and it has one.
+async fn next(stream: &mut Option<mpsc::Receiver<Message>>) -> Message {
+    if let Some(receiver) = stream
+        && let Some(message) = receiver.recv().await
+    {
+        return message;
+    }
+    // A newer stream took its place.
+    *stream = None;
+    std::future::pending().await
+}
+
+/// Runs a client follows that have ended.
+async fn ended(listener: &mut Listener, view: &View) -> Vec<Message> {
+    match listener {
+        Listener::Modern { followed, .. } => followed.hear(view).await,
+        Listener::Legacy(_) => std::future::pending().await,
+    }
 }
 
 fn updated(uri: String, mut params: Object) -> Message {
@@ -130,7 +164,7 @@ impl Feed {
     fn new(view: View, seen: Fingerprint, listener: Listener) -> Self {
         let version = view.guard.servers.manifests.version();
         let said = view.guard.servers.listen();
-        Self { view, version, said, seen, listener, ready: VecDeque::new() }
+        Self { view, version, said, seen, listener, asked: None, ready: VecDeque::new() }
     }
 
     fn stream(self) -> impl Stream<Item = Message> + Send + 'static {
@@ -172,7 +206,9 @@ impl Feed {
                 Ok(said) => self.said(&said),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.missed(),
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-            }
+            },
+            asked = next(&mut self.asked) => self.ready.push_back(asked),
+            ended = ended(&mut self.listener, &self.view) => ended.into_iter().for_each(|message| self.push(message)),
         }
     }
 
@@ -211,6 +247,13 @@ impl Feed {
             What::Other(method, params) => {
                 if let Listener::Legacy(_) = &self.listener {
                     self.push(Message::Notification { method: method.clone(), params: params.clone() });
+                }
+            }
+            What::Task(task) => {
+                if let Listener::Modern { followed, .. } = &self.listener
+                    && let Some(message) = followed.said(&self.view, &said.server, task)
+                {
+                    self.push(message);
                 }
             }
             What::Updated(params) => {

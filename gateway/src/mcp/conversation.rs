@@ -3,14 +3,14 @@
 
 use super::Sink;
 use crate::servers::{Abilities, Level, Watch};
-use adapters::mcp::{Message, Party, RpcError, meta};
+use adapters::mcp::{Client, Message, Party, RpcError, meta};
 use async_trait::async_trait;
 use policies::json::{Json, Object};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// How long a person may take to answer.
 pub(super) const QUESTION_LIMIT: Duration = Duration::from_secs(600);
@@ -21,7 +21,11 @@ const MAX_WATCHES: usize = 1_000;
 
 type Answer = Result<Json, RpcError>;
 
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
 pub(super) struct Conversation {
+    /// Tells conversations apart, as long as the process lives.
+    number: u64,
     /// The revision agreed on.
     pub(super) version: String,
     /// What the client can be asked.
@@ -30,6 +34,8 @@ pub(super) struct Conversation {
     next: AtomicU64,
     questions: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     watches: Mutex<BTreeMap<String, Watch>>,
+    /// Its standing stream, while it stands: where it is asked what no request of it is about.
+    standing: Mutex<Option<mpsc::Sender<Message>>>,
     /// What the lists looked like when the client was last told of a change.
     pub(super) seen: Mutex<Option<super::changes::Fingerprint>>,
 }
@@ -40,12 +46,14 @@ impl Conversation {
         let capabilities = params.get("capabilities").and_then(Json::as_object);
         let capabilities = capabilities.map(|c| Abilities::of(c).to_json()).unwrap_or_default();
         Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             version: version.to_owned(),
             capabilities,
             level: Mutex::default(),
             next: AtomicU64::new(1),
             questions: Mutex::default(),
             watches: Mutex::default(),
+            standing: Mutex::default(),
             seen: Mutex::default(),
         }
     }
@@ -83,6 +91,21 @@ impl Conversation {
         if let Some(waiting) = id.as_u64().and_then(|id| lock(&self.questions).remove(&id)) {
             let _ = waiting.send(answer);
         }
+    }
+
+    /// The client's number as servers' [`Client`].
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+    /// A standing stream begins; gives what is to be said on it. It takes the place of the one
+    /// before.
+    pub(super) fn stand(&self) -> mpsc::Receiver<Message> {
+        let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
+        *lock(&self.standing) = Some(sender);
+        receiver
+    }
+    fn stands(&self) -> Option<mpsc::Sender<Message>> {
+        lock(&self.standing).clone().filter(|stream| !stream.is_closed())
     }
 
     async fn ask(&self, sink: &Sink, method: &str, params: Object) -> Answer {
@@ -158,6 +181,38 @@ impl Party for Speaking {
     }
     fn log_level(&self) -> Option<String> {
         self.conversation.level().map(|l| l.as_str().to_owned())
+    }
+    fn client(&self) -> Option<Arc<dyn Client>> {
+        Some(Arc::new(Known { number: self.conversation.number, conversation: Arc::downgrade(&self.conversation) }))
+    }
+}
+
+/// A conversation as servers know it: one that ended is not held by them.
+struct Known {
+    number: u64,
+    conversation: Weak<Conversation>,
+}
+
+#[async_trait]
+impl Client for Known {
+    fn number(&self) -> u64 {
+        self.number
+    }
+    fn has_roots(&self) -> bool {
+        let conversation = self.conversation.upgrade();
+        conversation.is_some_and(|c| c.capabilities.get("roots").is_some())
+    }
+    fn listens(&self) -> bool {
+        self.conversation.upgrade().is_some_and(|c| c.stands().is_some())
+    }
+    async fn roots(&self, params: Object) -> Result<Json, RpcError> {
+        let conversation = self.conversation.upgrade();
+        let standing = conversation.as_ref().and_then(|c| c.stands());
+        let (Some(conversation), Some(standing)) = (conversation, standing) else {
+            return Err(RpcError::new(-32603, "the client left"));
+        };
+        let sink: Sink = Arc::new(move |message| standing.try_send(message).is_ok());
+        conversation.ask(&sink, "roots/list", params).await
     }
 }
 

@@ -125,7 +125,7 @@ fn named(definition: &Object, key: &str, name: &str) -> Json {
 pub(super) async fn instructions(view: &View) -> Option<String> {
     view.guard.servers.ensure_listed(&view.caller, Duration::from_secs(1)).await;
     let visible = view.guard.visible(&view.caller);
-    let listings = view.guard.servers.manifests.listings();
+    let listings = view.guard.servers.manifests.listings(&view.caller);
     let said = listings.iter().filter_map(|(server, listing)| {
         let text = listing.instructions.as_deref().map(str::trim).filter(|t| !t.is_empty())?;
         visible.iter().any(|t| t.server == *server).then(|| format!("## {server}\n{text}"))

@@ -16,6 +16,7 @@ mod call;
 mod changes;
 mod conversation;
 mod dispatch;
+mod followed;
 pub(crate) mod framework;
 pub(crate) mod http;
 mod lists;
@@ -36,6 +37,9 @@ use subagents::run::Caller;
 
 /// Revisions with `initialize` that are answered in kind.
 pub(super) const LEGACY_VERSIONS: [&str; 4] = [LEGACY, "2025-06-18", "2025-03-26", "2024-11-05"];
+
+/// What a legacy client says when its roots are others than before.
+const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 
 /// Where messages that belong to a request go; `false` when they no longer arrive.
 type Sink = Arc<dyn Fn(Message) -> bool + Send + Sync>;

@@ -97,7 +97,10 @@ impl Parking {
         lock(&self.calls).get(id).filter(|c| *c.place == *place && c.digest.get().is_some_and(|d| d == digest)).cloned()
     }
     pub(super) fn leave(&self, call: &Arc<Parked>) {
-        lock(&self.calls).retain(|_, other| !Arc::ptr_eq(other, call));
+        // Most calls were never asked anything, and have no place to leave.
+        if call.digest.get().is_some() {
+            lock(&self.calls).retain(|_, other| !Arc::ptr_eq(other, call));
+        }
     }
 }
 
@@ -117,10 +120,13 @@ impl Parked {
     pub(super) fn speak_through(&self, channel: Channel) {
         *lock(&self.channel) = channel;
     }
-    /// The call to the server ended; kept until it is picked up, or nobody comes.
-    pub(super) async fn finish(&self, outcome: Outcome) {
+    /// The call to the server ended.
+    pub(super) fn done(&self, outcome: Outcome) {
         lock(&self.state).outcome = Some(outcome);
         self.changed.notify_waiters();
+    }
+    /// Its outcome was picked up, or nobody came for it.
+    pub(super) async fn picked_up(&self) {
         let picked_up = async {
             loop {
                 let changed = self.changed.notified();
@@ -186,6 +192,18 @@ impl Question {
     }
 }
 
+/// A question on its way; dropped without an answer, it is no longer asked.
+struct Asked<'a> {
+    parked: &'a Parked,
+    key: String,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        lock(&self.parked.state).questions.remove(&self.key);
+    }
+}
+
 #[async_trait]
 impl Party for Parked {
     fn notify(&self, method: &str, params: Object) {
@@ -204,12 +222,12 @@ impl Party for Parked {
             state.questions.insert(key.clone(), Question { method: method.to_owned(), params, answer });
             key
         };
+        let _asked = Asked { parked: self, key };
         self.changed.notify_waiters();
         let answer = tokio::time::timeout(QUESTION_LIMIT, answered).await;
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             _ => {
-                lock(&self.state).questions.remove(&key);
                 self.cancel.cancel();
                 Err(RpcError::new(-32603, format!("no answer within {} s", QUESTION_LIMIT.as_secs())))
             }

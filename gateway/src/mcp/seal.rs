@@ -15,6 +15,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The file of the key, and its length.
+const KEY: &str = "seal.key";
+const LENGTH: usize = 32;
+
 /// Seals and opens.
 pub(crate) struct Seal {
     key: LessSafeKey,
@@ -22,28 +26,41 @@ pub(crate) struct Seal {
 }
 
 impl Seal {
-    /// With the key of the state folder, made if there is none.
+    /// With the key of the state folder, made if there is none. Whoever keeps what is worth more
+    /// than a cursor under it calls [`Seal::lasting`] first.
     ///
     /// # Errors
     /// When it can be neither read nor written.
     pub(crate) fn load(state: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(state)?;
-        let path = state.join("seal.key");
-        let fresh = random()?;
-        let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        match created {
-            Ok(mut file) => {
-                file.write_all(&fresh)?;
-                file.sync_all()?;
+        let path = state.join(KEY);
+        if !path.exists() {
+            // Linked into place when it is whole: another process may start at the same moment.
+            let fresh = random()?;
+            let name: String = fresh[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            let draft = state.join(format!("{KEY}.{name}"));
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+            let linked = file.write_all(&random()?).and_then(|()| std::fs::hard_link(&draft, &path));
+            std::fs::remove_file(&draft)?;
+            match linked {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
+                _ => {}
             }
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
         }
         let secret = std::fs::read(&path)?;
-        if secret.len() != fresh.len() {
+        if secret.len() != LENGTH {
             return Err(Error::other(format!("{} is damaged; remove it", path.display())));
         }
         Self::with(&secret).ok_or_else(|| Error::other("the key cannot be used"))
+    }
+
+    /// Sees to it that the key survives what is written under it from now on.
+    ///
+    /// # Errors
+    /// When it cannot be written to the disk.
+    pub(crate) fn lasting(state: &Path) -> std::io::Result<()> {
+        std::fs::File::open(state.join(KEY))?.sync_all()?;
+        std::fs::File::open(state)?.sync_all()
     }
 
     fn with(secret: &[u8]) -> Option<Self> {
@@ -83,8 +100,8 @@ impl Seal {
     }
 }
 
-fn random() -> std::io::Result<[u8; 32]> {
-    let mut bytes = [0u8; 32];
+fn random() -> std::io::Result<[u8; LENGTH]> {
+    let mut bytes = [0u8; LENGTH];
     getrandom::fill(&mut bytes).map_err(|e| Error::other(e.to_string()))?;
     Ok(bytes)
 }

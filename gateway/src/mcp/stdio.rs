@@ -4,7 +4,7 @@ use super::call::Asking;
 use super::conversation::Conversation;
 use super::dispatch::dispatch;
 use super::http::MAX_BODY;
-use super::{Sink, Speaker, View, asked_version, changes, check_modern, initialize};
+use super::{ROOTS_CHANGED, Sink, Speaker, View, asked_version, changes, check_modern, initialize};
 use adapters::mcp::{Message, RpcError};
 use futures_util::{Stream, StreamExt};
 use policies::json::{Json, Limits, Object};
@@ -99,6 +99,12 @@ impl Door {
                     && let Some(call) = lock(&self.calls).remove(&id.to_text())
                 {
                     call.cancel();
+                }
+            }
+            Ok(Message::Notification { method, .. }) if method == ROOTS_CHANGED => {
+                let conversation = lock(&self.conversation).clone();
+                if let Some(conversation) = conversation {
+                    self.view.guard.servers.roots_changed(&self.view.caller, conversation.number());
                 }
             }
             Ok(Message::Response { id, outcome }) => {

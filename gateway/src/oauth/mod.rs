@@ -30,6 +30,8 @@ use vault::{Entry, Stamp, Wanted};
 const EARLY: u64 = 30;
 /// How long a renewal that failed is not tried again, where the old token may do.
 const PAUSE: Duration = Duration::from_secs(15);
+/// How often the file is looked at for another process's login; a refusal looks at once.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Pleach's standing with one server, for one principal.
 #[derive(Clone)]
@@ -42,7 +44,7 @@ pub(crate) struct Standing {
     url: Url,
     auth: AuthSpec,
     entry: Entry,
-    read: Mutex<Option<(Stamp, Arc<Record>)>>,
+    read: Mutex<Option<(Instant, Stamp, Arc<Record>)>>,
     /// One renews at a time; how the last one failed, and for which token.
     turn: tokio::sync::Mutex<Option<(Instant, String, OAuthError)>>,
 }
@@ -69,14 +71,19 @@ impl Account {
 
     /// The record, read again when the file changed: another process may have logged in.
     fn record(&self) -> Result<Arc<Record>, String> {
-        let stamp = self.entry.stamp();
-        if let Some((of, record)) = &*lock(&self.read)
-            && *of == stamp
-        {
-            return Ok(record.clone());
+        let mut read = lock(&self.read);
+        if let Some((looked, of, record)) = &mut *read {
+            if looked.elapsed() < LOOK {
+                return Ok(record.clone());
+            }
+            if *of == self.entry.stamp() {
+                *looked = Instant::now();
+                return Ok(record.clone());
+            }
         }
+        let stamp = self.entry.stamp();
         let record = Arc::new(self.entry.load().map_err(|e| e.to_string())?);
-        *lock(&self.read) = Some((stamp, record.clone()));
+        *read = Some((Instant::now(), stamp, record.clone()));
         Ok(record)
     }
 
@@ -133,7 +140,9 @@ impl Account {
         };
         tracing::info!(server = %self.server, principal = %self.principal, %issuer, "token renewed");
         record.keep(&issuer, registration, fresh);
-        self.entry.save(&record).map_err(failed)
+        self.entry.save(&record).map_err(failed)?;
+        *lock(&self.read) = None;
+        Ok(())
     }
 
     /// An id that was registered with one issuer is not shown to another.
@@ -212,6 +221,8 @@ impl Tokens for Account {
 
     async fn refused(&self, refusal: Refusal) -> Retry {
         let shown = refusal.shown.as_ref().map_or("", Secret::expose);
+        // Whatever was read before was not good enough.
+        *lock(&self.read) = None;
         let record = match self.entry.load() {
             Ok(record) => record,
             Err(e) => return Retry::No(e.to_string()),

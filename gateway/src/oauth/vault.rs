@@ -85,6 +85,7 @@ impl Vault {
             return Ok(seal);
         }
         let fresh = Seal::load(&self.state)?;
+        Seal::lasting(&self.state)?;
         Ok(self.seal.get_or_init(|| fresh))
     }
 }

@@ -7,6 +7,8 @@ use policies::json::{Json, Object};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Abilities {
     roots: bool,
+    /// It says when they change.
+    roots_change: bool,
     form: bool,
     url: bool,
     sampling: bool,
@@ -23,6 +25,7 @@ impl Abilities {
         let sampling_can = |key: &str| sampling.is_some_and(|s| s.get(key).is_some());
         Self {
             roots: capabilities.get("roots").is_some(),
+            roots_change: capabilities.get("roots").and_then(|r| r.get("listChanged")?.as_bool()) == Some(true),
             // An empty object means forms, as before there were modes (2025-11-25, elicitation).
             form: elicitation.is_some() && (mode("form") || !mode("url")),
             url: mode("url"),
@@ -44,7 +47,8 @@ impl Abilities {
         };
         let mut out = Object::new();
         if self.roots {
-            out.set("roots", empty());
+            let changing = || Json::object([("listChanged", true.into())]);
+            out.set("roots", if self.roots_change { changing() } else { empty() });
         }
         if self.form || self.url {
             out.set("elicitation", of(&[("form", self.form), ("url", self.url)]));

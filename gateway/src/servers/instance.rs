@@ -24,6 +24,9 @@ pub(super) enum StartError {
     /// The process ended before it said anything useful.
     #[error("{0}")]
     EndedEarly(String),
+    /// The server asks for tokens there are none of.
+    #[error("{0}")]
+    Refused(String),
     /// Everything else.
     #[error("{0}")]
     Failed(String),
@@ -63,6 +66,7 @@ pub(super) async fn start(
     };
     outcome.map_err(|e| match e {
         McpError::Gone(_) => StartError::EndedEarly(e.to_string()),
+        McpError::Unauthorized(why) => StartError::Refused(why),
         other => StartError::Failed(other.to_string()),
     })
 }
@@ -149,7 +153,8 @@ impl mcp::Events for Events {
             | "notifications/resources/list_changed" => {
                 let live = self.slot.upgrade().and_then(|s| s.live());
                 if let Some(entry) = servers.entries.get(&self.server) {
-                    servers.relist(entry, live.map(|live| (live, self.caller.clone())));
+                    let whose = servers.manifests.whose(&self.server, &self.caller);
+                    servers.relist(entry, whose, live.map(|live| (live, self.caller.clone())));
                 }
             }
             "notifications/resources/updated" => servers.said.say(&self.server, &self.who, What::Updated(params)),
@@ -157,6 +162,7 @@ impl mcp::Events for Events {
                 tracing::debug!(server = %self.server, "{}", policies::json::Json::Object(params.clone()));
                 servers.said.say(&self.server, &self.who, What::Log(params));
             }
+            "notifications/tasks" => servers.said.say(&self.server, &self.who, What::Task(params)),
             // What belongs to a request or to a connection goes no further; the rest may concern
             // whoever listens.
             "notifications/progress" | "notifications/cancelled" | "notifications/initialized" => {}

@@ -1,8 +1,10 @@
 //! The tools of all servers under one name map.
 //!
 //! A manifest is what a server listed last, whichever instance was asked: a tool's definition
-//! is the operator's business before it is the principal's. The map is rebuilt when one
-//! changes; its version tells the doors to look whether *their* view did.
+//! is the operator's business before it is the principal's. Only where each principal has
+//! credentials of its own does a server know whom it shows what, and each has a list of its own.
+//! A principal's map is made anew when a list of it changes; the version tells the doors to look
+//! whether *their* view did.
 //!
 //! ```text
 //!   first need ─▶ listing ─▶ known ─(list_changed, restart, ttl over)─▶ listing again, the old one standing
@@ -14,9 +16,9 @@ use adapters::mcp::{Attachment, McpError};
 use policies::json::Json;
 use policies::manifest::{NameMap, Prefix, Tool, import};
 use policies::names::Name;
-use policies::resolve::{ServerSpec, Transport};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU8, Ordering};
+use policies::resolve::{Flow, ServerSpec, Transport};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
@@ -55,36 +57,83 @@ pub(super) struct Lists {
     ttl: Option<Duration>,
 }
 
-/// Where the listing of one server stands.
+/// Whose a list is: a principal's, or everybody's, which is the empty one.
+pub(super) type Whose = Arc<str>;
+
+/// Where the listing of one server, for one or for everybody, stands.
 #[derive(Default)]
 pub(super) struct Progress {
     /// 0 nothing, 1 listing again, 2 listing again and once more.
     again: AtomicU8,
+    /// It changed while it was listed for the first time.
+    missed: AtomicBool,
     attempt: Mutex<Option<Instant>>,
     done: watch::Sender<u64>,
 }
 
 pub(crate) struct Manifests {
-    listings: Mutex<BTreeMap<Name, Listing>>,
-    map: RwLock<Arc<NameMap>>,
+    listings: Mutex<BTreeMap<Name, BTreeMap<Whose, Listing>>>,
+    /// By principal; by nobody where all servers show everybody the same. Made when looked at.
+    maps: RwLock<HashMap<Whose, Arc<NameMap>>>,
+    /// Servers that show each principal a list of its own.
+    own: BTreeSet<Name>,
     auto: BTreeSet<Name>,
     version: watch::Sender<u64>,
 }
 
+/// Whether each principal shows a server credentials of its own.
+fn tells_principals_apart(spec: &ServerSpec) -> bool {
+    match &spec.transport {
+        // With its own credentials Pleach is one and the same for everybody.
+        Transport::Http { auth: Some(auth), .. } => auth.flow != Flow::ClientCredentials,
+        _ => false,
+    }
+}
+
 impl Manifests {
     pub(super) fn new(specs: &BTreeMap<Name, ServerSpec>) -> Self {
-        let auto = specs.iter().filter(|(_, s)| s.words.prefix == Prefix::Auto).map(|(n, _)| n.clone()).collect();
-        let listings = specs.keys().map(|n| (n.clone(), Listing::default())).collect();
-        Self { listings: Mutex::new(listings), map: RwLock::default(), auto, version: watch::channel(0).0 }
+        let those = |which: fn(&ServerSpec) -> bool| -> BTreeSet<Name> {
+            specs.iter().filter(|(_, spec)| which(spec)).map(|(name, _)| name.clone()).collect()
+        };
+        Self {
+            listings: Mutex::new(specs.keys().map(|n| (n.clone(), BTreeMap::new())).collect()),
+            maps: RwLock::default(),
+            own: those(tells_principals_apart),
+            auto: those(|spec| spec.words.prefix == Prefix::Auto),
+            version: watch::channel(0).0,
+        }
     }
-    /// The tools as they are now.
-    pub(crate) fn map(&self) -> Arc<NameMap> {
-        self.map.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whose list of a server a caller is shown.
+    pub(super) fn whose(&self, name: &Name, caller: &Caller) -> Whose {
+        if self.own.contains(name) { caller.principal.clone() } else { Whose::default() }
     }
-    /// Whether a server has prompts or resources, as far as is known.
-    pub(super) fn may_offer(&self, name: &Name) -> bool {
-        let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.get(name).is_some_and(|l| l.offers)
+    /// The tools a caller's servers have, as they are now.
+    pub(crate) fn map(&self, caller: &Caller) -> Arc<NameMap> {
+        let viewer = if self.own.is_empty() { Whose::default() } else { caller.principal.clone() };
+        let made = self.maps.read().unwrap_or_else(PoisonError::into_inner).get(&viewer).cloned();
+        made.unwrap_or_else(|| {
+            // Held until the map is in its place: no list changes meanwhile.
+            let listings = self.lock();
+            let shown = listings.iter().filter_map(|(name, all)| all.get(&self.whose(name, caller)));
+            let map = NameMap::build(shown.flat_map(|l| l.tools.iter().flatten().cloned()).collect(), &self.auto);
+            for (name, why) in &map.refused {
+                tracing::warn!("the name {name} is not used: {why}");
+            }
+            let map = Arc::new(map);
+            self.maps.write().unwrap_or_else(PoisonError::into_inner).insert(viewer, map.clone());
+            map
+        })
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, BTreeMap<Whose, Listing>>> {
+        self.listings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// What is known of a server, for whom.
+    fn look<T>(&self, name: &Name, whose: &Whose, at: impl FnOnce(&Listing) -> T) -> Option<T> {
+        self.lock().get(name).and_then(|all| all.get(whose)).map(at)
+    }
+    /// Whether a server has prompts or resources for a caller, as far as is known.
+    pub(super) fn may_offer(&self, name: &Name, caller: &Caller) -> bool {
+        self.look(name, &self.whose(name, caller), |l| l.offers).unwrap_or(false)
     }
     /// Something a view may show is different now.
     pub(super) fn changed(&self) {
@@ -92,27 +141,26 @@ impl Manifests {
     }
     /// How long a client may keep a list made of all of them.
     pub(crate) fn ttl(&self) -> Duration {
-        let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.values().filter_map(|l| l.ttl).min().unwrap_or(MAX_TTL).min(MAX_TTL)
+        let listings = self.lock();
+        listings.values().flat_map(BTreeMap::values).filter_map(|l| l.ttl).min().unwrap_or(MAX_TTL).min(MAX_TTL)
     }
-    /// Changes when the map does.
+    /// Changes when a map does.
     pub(crate) fn version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
-    /// What is known of each server.
-    pub(crate) fn listings(&self) -> BTreeMap<Name, Listing> {
-        self.listings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What is known of each server, for a caller.
+    pub(crate) fn listings(&self, caller: &Caller) -> BTreeMap<Name, Listing> {
+        let of = |name: &Name, all: &BTreeMap<Whose, Listing>| all.get(&self.whose(name, caller)).cloned();
+        self.lock().iter().map(|(name, all)| (name.clone(), of(name, all).unwrap_or_default())).collect()
     }
-    fn known(&self, name: &Name) -> bool {
-        let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.get(name).is_some_and(|l| l.tools.is_some())
+    fn known(&self, name: &Name, whose: &Whose) -> bool {
+        self.look(name, whose, |l| l.tools.is_some()).unwrap_or(false)
     }
-    fn is_stale(&self, name: &Name) -> bool {
-        let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.get(name).and_then(|l| l.stale_at).is_some_and(|at| at <= Instant::now())
+    fn is_stale(&self, name: &Name, whose: &Whose) -> bool {
+        self.look(name, whose, |l| l.stale_at.is_some_and(|at| at <= Instant::now())).unwrap_or(false)
     }
-    /// Takes what a server listed.
-    fn set(&self, spec: &ServerSpec, lists: Lists) {
+    /// Takes what a server listed, for whom.
+    fn set(&self, spec: &ServerSpec, whose: &Whose, lists: Lists) {
         let imported = import(&spec.name, &spec.words, &lists.tools);
         for (what, why) in &imported.rejected {
             tracing::warn!(server = %spec.name, "tool {what:?} is not used: {why}");
@@ -121,13 +169,18 @@ impl Manifests {
             tracing::warn!(server = %spec.name, "tool {what:?}: {why}");
         }
         let tools: Vec<Arc<Tool>> = imported.tools.into_iter().map(Arc::new).collect();
-        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
         let hashes = |tools: &[Arc<Tool>]| tools.iter().map(|t| t.hash.clone()).collect::<Vec<_>>();
-        let before = listings.remove(&spec.name).unwrap_or_default();
-        let same = before.tools.as_deref().map(hashes) == Some(hashes(&tools));
+        let listed = hashes(&tools);
+        let is_listed = |known: &&Listing| known.tools.as_deref().map(hashes).as_ref() == Some(&listed);
+        let mut listings = self.lock();
+        let all = listings.entry(spec.name.clone()).or_default();
+        let same = all.get(whose).as_ref().is_some_and(is_listed);
+        // What several are shown alike is kept once.
+        let kept = all.get(whose).filter(is_listed).or_else(|| all.values().find(is_listed));
+        let tools = kept.and_then(|l| l.tools.clone()).unwrap_or(tools);
         let ttl = lists.ttl.or((!lists.announces).then_some(MAX_TTL));
         let listing = Listing {
-            tools: Some(if same { before.tools.unwrap_or_default() } else { tools }),
+            tools: Some(tools),
             offers: lists.offers,
             instructions: lists.instructions,
             rejected: imported.rejected,
@@ -136,28 +189,22 @@ impl Manifests {
             stale_at: (!lists.announces).then(|| Instant::now() + ttl.unwrap_or(MAX_TTL)),
             ttl,
         };
-        listings.insert(spec.name.clone(), listing);
+        all.insert(whose.clone(), listing);
         if !same {
-            self.rebuild(&listings);
+            let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
+            if self.own.contains(&spec.name) {
+                maps.remove(whose);
+            } else {
+                maps.clear();
+            }
         }
         drop(listings);
         if !same {
             self.changed();
         }
     }
-    fn rebuild(&self, listings: &BTreeMap<Name, Listing>) {
-        let all = listings.values().flat_map(|l| l.tools.iter().flatten().cloned()).collect();
-        let map = NameMap::build(all, &self.auto);
-        for (name, why) in &map.refused {
-            tracing::warn!("the name {name} is not used: {why}");
-        }
-        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(map);
-    }
-    fn fail(&self, name: &Name, why: String) {
-        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(listing) = listings.get_mut(name) {
-            listing.failed = Some(why);
-        }
+    fn fail(&self, name: &Name, whose: &Whose, why: String) {
+        self.lock().entry(name.clone()).or_default().entry(whose.clone()).or_default().failed = Some(why);
     }
 }
 
@@ -182,20 +229,17 @@ impl Servers {
     }
     async fn ensure(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller, patience: Duration) {
         let name = &entry.spec.name;
-        if self.manifests.known(name) {
-            if self.manifests.is_stale(name) {
-                self.relist(entry, None);
+        let whose = self.manifests.whose(name, caller);
+        if self.manifests.known(name, &whose) {
+            if self.manifests.is_stale(name, &whose) {
+                self.relist(entry, whose, None);
             }
             return;
         }
-        let mut done = entry.progress.done.subscribe();
-        // Where everybody has tokens of their own, another may be let in who was not the first.
-        if *done.borrow() > 0 && matches!(entry.spec.transport, Transport::Http { auth: Some(_), .. }) {
-            let _ = tokio::time::timeout(patience, self.list(entry, caller)).await;
-            return;
-        }
+        let progress = entry.progress(&whose);
+        let mut done = progress.done.subscribe();
         let began = {
-            let mut attempt = entry.progress.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut attempt = progress.attempt.lock().unwrap_or_else(PoisonError::into_inner);
             *attempt.get_or_insert_with(|| {
                 self.tasks.spawn(self.clone().first_list(entry.clone(), caller.clone()));
                 Instant::now()
@@ -204,16 +248,27 @@ impl Servers {
         let _ = tokio::time::timeout_at((began + patience).into(), done.changed()).await;
     }
 
-    /// Lists a server until it was listed once, or nobody serves any more.
+    /// Lists a server until it was listed once, or nobody serves any more. Whom it refuses for
+    /// want of a token is tried once for each wish: a login may come.
     async fn first_list(self: Arc<Self>, entry: Arc<Entry>, caller: Caller) {
+        let whose = self.manifests.whose(&entry.spec.name, &caller);
+        let progress = entry.progress(&whose);
         let mut wait = FIRST_RETRY;
-        while !self.manifests.known(&entry.spec.name) {
+        let mut over;
+        while !self.manifests.known(&entry.spec.name, &whose) {
             tokio::select! {
-                () = self.list(&entry, &caller) => {}
+                refused = self.list(&entry, &caller) => over = refused,
                 () = self.stop.cancelled() => return,
             }
-            entry.progress.done.send_modify(|n| *n += 1);
-            if self.manifests.known(&entry.spec.name) {
+            if over {
+                // Before anybody hears of it: who comes next begins anew.
+                progress.attempt.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+            progress.done.send_modify(|n| *n += 1);
+            if over || self.manifests.known(&entry.spec.name, &whose) {
+                if progress.missed.load(Ordering::Acquire) {
+                    self.relist(&entry, whose, None);
+                }
                 return;
             }
             tokio::select! {
@@ -224,31 +279,51 @@ impl Servers {
         }
     }
 
-    async fn list(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller) {
+    /// `true` when a token is wanted that there is none of.
+    async fn list(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller) -> bool {
         let name = &entry.spec.name;
+        let whose = self.manifests.whose(name, caller);
         let listed = match self.instance(name, caller, Abilities::default()).await {
-            Ok(attachment) => lists(&attachment).await.map_err(|e| format!("server {name}: {e}")),
-            Err(why) => Err(why),
+            Ok(attachment) => lists(&attachment).await.map_err(|e| {
+                let refused = matches!(e, McpError::Unauthorized(_));
+                (format!("server {name}: {e}"), refused)
+            }),
+            Err(why) => {
+                let slot = entry.slot(caller, Abilities::default());
+                Err((why, slot.refused.load(Ordering::Acquire)))
+            }
         };
         match listed {
-            Ok(lists) => self.manifests.set(&entry.spec, lists),
-            Err(why) => self.manifests.fail(name, why),
+            Ok(lists) => {
+                self.manifests.set(&entry.spec, &whose, lists);
+                false
+            }
+            Err((why, refused)) => {
+                self.manifests.fail(name, &whose, why);
+                refused
+            }
         }
     }
 
-    /// Reads the lists again in the background, from `own` or any live instance; a storm of
-    /// wishes is read at growing intervals.
-    pub(super) fn relist(self: &Arc<Self>, entry: &Arc<Entry>, own: Option<(Arc<Attachment>, Caller)>) {
-        if !self.manifests.known(&entry.spec.name) || entry.progress.again.swap(2, Ordering::AcqRel) > 0 {
+    /// Reads the lists again in the background, from `own` or any live instance of whom they
+    /// are; a storm of wishes is read at growing intervals.
+    pub(super) fn relist(self: &Arc<Self>, entry: &Arc<Entry>, whose: Whose, own: Option<(Arc<Attachment>, Caller)>) {
+        let progress = entry.progress(&whose);
+        progress.missed.store(true, Ordering::Release);
+        if !self.manifests.known(&entry.spec.name, &whose) {
+            return;
+        }
+        progress.missed.store(false, Ordering::Release);
+        if progress.again.swap(2, Ordering::AcqRel) > 0 {
             return;
         }
         let (servers, entry) = (self.clone(), entry.clone());
         self.tasks.spawn(async move {
-            let again = &entry.progress.again;
+            let again = &progress.again;
             let mut wait = Duration::from_millis(20);
             loop {
                 again.store(1, Ordering::Release);
-                let own = own.clone().filter(|(a, _)| a.alive()).or_else(|| entry.any_live());
+                let own = own.clone().filter(|(a, _)| a.alive()).or_else(|| entry.any_live(&whose));
                 if let Some((attachment, caller)) = own {
                     let listed = async {
                         let listed = lists(&attachment).await;
@@ -260,7 +335,7 @@ impl Servers {
                         () = servers.stop.cancelled() => return,
                     };
                     match listed {
-                        Ok(lists) => servers.manifests.set(&entry.spec, lists),
+                        Ok(lists) => servers.manifests.set(&entry.spec, &whose, lists),
                         Err(e) => tracing::warn!(server = %entry.spec.name, "{e}"),
                     }
                 }
@@ -271,6 +346,13 @@ impl Servers {
                 wait = MAX_RETRY.min(wait * 2);
             }
         });
+    }
+}
+
+impl Entry {
+    fn progress(&self, whose: &Whose) -> Arc<Progress> {
+        let mut all = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(whose.clone()).or_default().clone()
     }
 }
 

@@ -20,8 +20,8 @@ mod slot;
 
 use crate::oauth::Vault;
 use crate::settings::Loaded;
-use adapters::mcp::{Attachment, Era};
-use manifest::{Manifests, Progress};
+use adapters::mcp::{Attachment, Era, Topic};
+use manifest::{Manifests, Progress, Whose};
 use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
 use slot::{Key, Slot};
@@ -40,6 +40,8 @@ pub(crate) use slot::Watch;
 
 /// An instance unused for this long is ended.
 const IDLE: Duration = Duration::from_secs(300);
+/// How long servers may take to hear that we leave.
+const LEAVING: Duration = Duration::from_secs(3);
 /// Instances under one key, where a server's questions need a call to be alone.
 const MAX_LANES: u8 = 8;
 /// Instances of one server at a time; the one idle longest makes room.
@@ -64,7 +66,8 @@ struct Entry {
     era: Mutex<Option<Era>>,
     /// It was seen to ask without saying whose call it is about.
     asks: AtomicBool,
-    progress: Progress,
+    /// By whose list it is.
+    progress: Mutex<HashMap<Whose, Arc<Progress>>>,
 }
 
 impl Servers {
@@ -75,7 +78,7 @@ impl Servers {
                 slots: Mutex::default(),
                 era: Mutex::default(),
                 asks: AtomicBool::new(false),
-                progress: Progress::default(),
+                progress: Mutex::default(),
             })
         };
         let entries: BTreeMap<Name, Arc<Entry>> =
@@ -182,6 +185,7 @@ impl Servers {
             }
             (other, _) => other,
         };
+        slot.refused.store(matches!(connection, Err(instance::StartError::Refused(_))), Ordering::Release);
         let connection = connection.map_err(|e| e.to_string())?;
         *lock(&entry.era) = Some(connection.era());
         tracing::info!(server = %entry.spec.name, era = ?connection.era(), principal = %slot.caller.principal, "connected");
@@ -197,17 +201,20 @@ impl Servers {
     /// After a restart, or a while of deafness: the lists and the watched resources may have
     /// changed.
     fn look_again(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>, attachment: Arc<Attachment>) {
-        self.relist(entry, Some((attachment.clone(), slot.caller.clone())));
+        let whose = self.manifests.whose(&entry.spec.name, &slot.caller);
+        self.relist(entry, whose, Some((attachment.clone(), slot.caller.clone())));
         let watched = slot.watched();
         if watched.is_empty() {
             return;
         }
         let (servers, slot, name) = (self.clone(), slot.clone(), entry.spec.name.clone());
         self.tasks.spawn(async move {
-            for resource in watched {
-                match attachment.watch(&resource).await {
-                    Ok(_) => servers.said.updated(&name, &slot.who, resource.uri()),
-                    Err(e) => tracing::warn!(server = %name, "resources/subscribe {}: {e}", resource.uri()),
+            for watched in watched {
+                match (attachment.watch(&watched).await, watched.topic()) {
+                    (Ok(_), Topic::Resource(uri)) => servers.said.updated(&name, &slot.who, uri),
+                    // Whoever follows a task asks for it too: being told is a courtesy.
+                    (Ok(_), Topic::Task(_)) => {}
+                    (Err(e), _) => tracing::warn!(server = %name, "{:?} is no longer watched: {e}", watched.topic()),
                 }
             }
         });
@@ -234,6 +241,10 @@ impl Servers {
     /// Ends every instance and waits until they are gone.
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
+        let live: Vec<Arc<Attachment>> = self.entries.values().flat_map(|e| e.all_live()).collect();
+        let closing = futures_util::future::join_all(live.iter().map(|a| a.connection().close()));
+        let _ = tokio::time::timeout(LEAVING, closing).await;
+        drop(live);
         self.entries.values().for_each(|e| e.end_idle(Duration::ZERO));
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
@@ -273,11 +284,17 @@ impl Entry {
         let new = || Arc::new(Slot::new(caller.clone(), &key));
         slots.entry(key.clone()).or_insert_with(new).clone()
     }
+    fn all_live(&self) -> Vec<Arc<Attachment>> {
+        lock(&self.slots).values().filter_map(|s| s.live()).collect()
+    }
     fn end_idle(&self, idle: Duration) {
         lock(&self.slots).retain(|_, slot| idle > Duration::ZERO && slot.is_needed(idle));
     }
-    fn any_live(&self) -> Option<(Arc<Attachment>, Caller)> {
-        lock(&self.slots).values().find_map(|s| Some((s.live()?, s.caller.clone())))
+    /// Any live instance; of a principal, where one is named.
+    fn any_live(&self, whose: &Whose) -> Option<(Arc<Attachment>, Caller)> {
+        let slots = lock(&self.slots);
+        let mut own = slots.values().filter(|s| whose.is_empty() || *s.caller.principal == **whose);
+        own.find_map(|s| Some((s.live()?, s.caller.clone())))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Prompts and resources, as each caller's own instances list them. A process works in the home
-//! and the sandbox of *one* principal, so what it lists is that principal's: unlike tools, it is
-//! never shown to another.
+//! and the sandbox of *one* principal, so what it lists is that principal's: unlike most tools,
+//! it is never shown to another.
 
 use super::manifest::{MAX_RETRY, MAX_TTL};
 use super::{Abilities, Entry, Servers};
@@ -115,7 +115,7 @@ impl Servers {
         let who = viewer(caller);
         let missing = self.entries.values().filter(|e| {
             !e.spec.words.builtin
-                && self.manifests.may_offer(&e.spec.name)
+                && self.manifests.may_offer(&e.spec.name, caller)
                 && !self.offered.is_fresh(&who, &e.spec.name)
         });
         let work: Vec<_> = missing
@@ -144,7 +144,7 @@ impl Servers {
     /// A server's offers may have changed: they are listed again for whom this instance is.
     pub(super) async fn offers_again(self: &Arc<Self>, entry: &Arc<Entry>, attachment: &Attachment, caller: &Caller) {
         let name = &entry.spec.name;
-        if !self.manifests.may_offer(name) {
+        if !self.manifests.may_offer(name, caller) {
             return;
         }
         // A server that is no process of ours, and is shown the same for everybody, lists the same.

@@ -31,6 +31,8 @@ pub(crate) enum What {
     Log(Object),
     /// `notifications/resources/updated`; the server's own address, with what else it said.
     Updated(Object),
+    /// `notifications/tasks`; the task as the server says it.
+    Task(Object),
     /// Something Pleach has no part in.
     Other(String, Object),
 }
@@ -134,7 +136,25 @@ impl super::Servers {
     }
 }
 
+impl super::Servers {
+    /// A legacy client's roots are others than before: those legacy servers hear of it that it
+    /// called and that were told of roots.
+    pub(crate) fn roots_changed(&self, caller: &Caller, client: u64) {
+        let own = self.entries.values().flat_map(|e| e.live_of(&caller.principal));
+        for attachment in own.filter(|a| a.connection().is_told_of_roots(client)) {
+            self.tasks.spawn(async move {
+                attachment.connection().notify("notifications/roots/list_changed", Object::new()).await;
+            });
+        }
+    }
+}
+
 impl super::Entry {
+    /// Of a principal, whatever the sandbox: an HTTP server has none.
+    fn live_of(&self, principal: &str) -> Vec<Arc<adapters::mcp::Attachment>> {
+        let slots = lock(&self.slots);
+        slots.values().filter(|s| *s.caller.principal == *principal).filter_map(|s| s.live()).collect()
+    }
     fn live_for(&self, caller: &Caller) -> Vec<Arc<adapters::mcp::Attachment>> {
         let slots = lock(&self.slots);
         let own =

@@ -31,11 +31,13 @@ pub(super) struct Slot {
     pub(super) abilities: Abilities,
     /// It is being brought back.
     pub(super) reviving: AtomicBool,
+    /// The last start failed for want of a token.
+    pub(super) refused: AtomicBool,
     pub(super) state: tokio::sync::Mutex<Trying>,
     live: Mutex<Option<Arc<Attachment>>>,
     used: Mutex<Instant>,
     /// What is watched, by how many.
-    watched: Mutex<BTreeMap<String, (Watched, usize)>>,
+    watched: Mutex<BTreeMap<Watched, usize>>,
 }
 
 /// How starting went.
@@ -69,6 +71,7 @@ impl Slot {
             who: (key.principal.clone(), key.sandbox.clone()),
             abilities: key.abilities,
             reviving: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             state: tokio::sync::Mutex::default(),
             live: Mutex::default(),
             used: Mutex::new(Instant::now()),
@@ -97,11 +100,11 @@ impl Slot {
         busy || self.used().elapsed() < idle || !lock(&self.watched).is_empty() || self.state.try_lock().is_err()
     }
     pub(super) fn watched(&self) -> Vec<Watched> {
-        lock(&self.watched).values().map(|(w, _)| w.clone()).collect()
+        lock(&self.watched).keys().cloned().collect()
     }
 }
 
-/// Somebody watches a resource; dropping it ends that.
+/// Somebody watches a resource or a task; dropping it ends that.
 pub(crate) struct Watch {
     servers: Arc<Servers>,
     slot: Arc<Slot>,
@@ -109,7 +112,7 @@ pub(crate) struct Watch {
 }
 
 impl Servers {
-    /// Watches a resource of a caller's instance.
+    /// Watches a resource or a task of a caller's instance.
     ///
     /// # Errors
     /// Why it cannot be watched.
@@ -125,7 +128,7 @@ impl Servers {
         let slot = entry.slot(caller, abilities);
         let attachment = self.live(entry, &slot).await.map_err(McpError::Unreachable)?;
         // Counted in first: whoever leaves meanwhile is not the last.
-        lock(&slot.watched).entry(watched.uri().to_owned()).or_insert_with(|| (watched.clone(), 0)).1 += 1;
+        *lock(&slot.watched).entry(watched.clone()).or_default() += 1;
         let watch = Watch { servers: self.clone(), slot, watched };
         let answer = attachment.watch(&watch.watched).await?;
         Ok((watch, answer))
@@ -135,12 +138,12 @@ impl Servers {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut all = lock(&self.slot.watched);
-        let last = match all.get_mut(self.watched.uri()) {
-            Some((_, count)) if *count > 1 => {
+        let last = match all.get_mut(&self.watched) {
+            Some(count) if *count > 1 => {
                 *count -= 1;
                 false
             }
-            _ => all.remove(self.watched.uri()).is_some(),
+            _ => all.remove(&self.watched).is_some(),
         };
         drop(all);
         if let Some(attachment) = self.slot.live().filter(|_| last) {

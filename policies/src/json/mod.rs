@@ -13,6 +13,7 @@
 //! Whoever needs arithmetic or a schema check converts with [`Json::to_serde`].
 
 mod parse;
+mod scan;
 mod write;
 
 pub use parse::{JsonError, JsonErrorKind, Limits};

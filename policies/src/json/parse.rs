@@ -1,5 +1,6 @@
 //! The parser: one pass, bounded depth, every refusal with its byte offset.
 
+use super::scan::plain;
 use super::{Json, Number, Object};
 use std::collections::HashSet;
 
@@ -225,9 +226,7 @@ impl Parser<'_> {
         let mut out = String::new();
         loop {
             let start = self.at;
-            while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0..=0x1f)) {
-                self.at += 1;
-            }
+            self.at += plain(&self.text.as_bytes()[start..]);
             out.push_str(&self.text[start..self.at]);
             match self.peek() {
                 Some(b'"') => {

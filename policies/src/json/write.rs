@@ -1,5 +1,6 @@
 //! Two spellings of one value: compact in received order, and canonical with sorted keys.
 
+use super::scan::plain;
 use super::{Json, Object};
 use std::fmt::Write;
 
@@ -55,13 +56,11 @@ fn entries<'a>(entries: impl Iterator<Item = (&'a str, &'a Json)>, out: &mut Str
 
 pub(super) fn string(text: &str, out: &mut String) {
     out.push('"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.push_str(&text[plain..at]);
-        plain = at + 1;
+    let mut rest = text;
+    loop {
+        let length = plain(rest.as_bytes());
+        out.push_str(&rest[..length]);
+        let Some(byte) = rest.as_bytes().get(length) else { break };
         match byte {
             b'"' => out.push_str("\\\""),
             b'\\' => out.push_str("\\\\"),
@@ -73,8 +72,8 @@ pub(super) fn string(text: &str, out: &mut String) {
                 let _ = write!(out, "\\u{other:04x}");
             }
         }
+        rest = &rest[length + 1..];
     }
-    out.push_str(&text[plain..]);
     out.push('"');
 }
 

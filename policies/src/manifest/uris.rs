@@ -60,7 +60,7 @@ impl Uris {
             None => format!("{SCHEME}{server}/{uri}"),
         };
         match self.prefixes.get(server) {
-            Some(Prefix::Auto) if self.shared.contains(uri) => Some(prefixed()),
+            Some(Prefix::Auto) if self.is_shared(server, uri) => Some(prefixed()),
             Some(Prefix::None) if self.shared.contains(uri) => None,
             Some(Prefix::Auto | Prefix::None) => Some(uri.to_owned()),
             _ => Some(prefixed()),
@@ -101,6 +101,15 @@ impl Uris {
         self.prefixed(outside).is_some_and(|(owner, _)| owner != *server)
     }
 
+    /// Whether others have an address too: they list it, or the template it was made from.
+    fn is_shared(&self, server: &Name, uri: &str) -> bool {
+        if self.shared.contains(uri) || self.owners.get(uri) == Some(server) {
+            return self.shared.contains(uri);
+        }
+        let mut own = self.templates.iter().filter(|(_, of)| of == server);
+        own.any(|(template, _)| self.shared.contains(template) && fits(template, uri))
+    }
+
     fn prefixed(&self, outside: &str) -> Option<(Name, String)> {
         let (rest, scheme) = match (outside.strip_prefix(SCHEME), outside.strip_prefix(UI)) {
             (Some(rest), _) => (rest, ""),
@@ -111,7 +120,12 @@ impl Uris {
         let (server, prefix) = self.prefixes.iter().find(|(name, _)| name.as_str() == server)?;
         let uri = format!("{scheme}{uri}");
         // Only what `outside` writes: one address, one spelling.
-        let own = *prefix == Prefix::Always || (*prefix == Prefix::Auto && self.shared.contains(&uri));
+        let own = match prefix {
+            Prefix::Always => true,
+            // An address itself, or what a template that several list was filled to.
+            Prefix::Auto => self.is_shared(server, &uri),
+            Prefix::None => false,
+        };
         own.then(|| (server.clone(), uri))
     }
 }

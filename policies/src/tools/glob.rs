@@ -94,25 +94,41 @@ impl Matcher {
         matcher
     }
     pub(super) fn matches(&self, name: &str) -> bool {
-        self.find(name).is_some()
+        self.found(name).is_some()
     }
     /// The text of a pattern that matches, the most telling kind first.
     pub(super) fn find(&self, name: &str) -> Option<String> {
+        self.found(name).map(|found| match found {
+            Found::Exact => name.to_owned(),
+            Found::Prefix(prefix) => format!("{prefix}*"),
+            Found::Suffix(suffix) => format!("*{suffix}"),
+            Found::General(glob) => glob.as_str().to_owned(),
+        })
+    }
+    fn found<'a>(&'a self, name: &'a str) -> Option<Found<'a>> {
         if self.exact.contains(name) {
-            return Some(name.to_owned());
+            return Some(Found::Exact);
         }
         let longest = self.prefixes.iter().rev();
         let starts = |(len, set): (&usize, &HashSet<Box<str>>)| name.get(..*len).filter(|p| set.contains(*p));
         if let Some(prefix) = longest.map(starts).find_map(|p| p) {
-            return Some(format!("{prefix}*"));
+            return Some(Found::Prefix(prefix));
         }
         let ends = |(len, set): (&usize, &HashSet<Box<str>>)| {
             let at = name.len().checked_sub(*len)?;
             name.get(at..).filter(|s| set.contains(*s))
         };
         if let Some(suffix) = self.suffixes.iter().rev().map(ends).find_map(|s| s) {
-            return Some(format!("*{suffix}"));
+            return Some(Found::Suffix(suffix));
         }
-        self.general.iter().find(|glob| glob.matches(name)).map(|glob| glob.as_str().to_owned())
+        self.general.iter().find(|glob| glob.matches(name)).map(Found::General)
     }
+}
+
+/// Which pattern matched; its text is made only for whoever reads it.
+enum Found<'a> {
+    Exact,
+    Prefix(&'a str),
+    Suffix(&'a str),
+    General(&'a Glob),
 }

@@ -6,6 +6,7 @@ use super::McpError;
 use super::connection::{Clock, Era};
 use super::headers;
 use super::party::{Events, Party};
+use super::questions::Questions;
 use super::tokens::{Refusal, Retry, Tokens};
 use super::wire::{MODERN, Message};
 use crate::net::reasons;
@@ -57,6 +58,7 @@ pub(super) struct Asking<'a> {
     pub(super) party: Option<Arc<dyn Party>>,
     pub(super) clock: &'a Clock,
     pub(super) events: &'a Arc<dyn Events>,
+    pub(super) questions: &'a Arc<Questions>,
 }
 
 impl Http {

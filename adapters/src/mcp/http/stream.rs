@@ -6,6 +6,7 @@
 use super::{Asking, Http, MAX_BODY, reasons};
 use crate::mcp::McpError;
 use crate::mcp::connection::{Era, answer};
+use crate::mcp::questions::Open;
 use crate::mcp::sse;
 use crate::mcp::wire::{Message, RpcError};
 use futures_util::stream::FuturesUnordered;
@@ -20,7 +21,7 @@ const STAND_LIMIT: Duration = Duration::from_secs(300);
 /// Times a stream is taken up again without anything new in it.
 const MAX_RESUMES: u32 = 8;
 
-type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Message> + Send + 'a>>;
+type Answering<'a> = std::pin::Pin<Box<dyn Future<Output = Option<Message>> + Send + 'a>>;
 
 /// Something heard on a standing stream.
 pub(crate) enum Heard {
@@ -82,7 +83,9 @@ impl Http {
             let chunk = tokio::select! {
                 chunk = bytes.next() => chunk,
                 Some(answer) = answers.next() => {
-                    self.notify(&answer).await;
+                    if let Some(answer) = answer {
+                        self.notify(&answer).await;
+                    }
                     continue;
                 }
             };
@@ -106,7 +109,7 @@ impl Http {
                     }
                     Ok(Message::Notification { method, params }) => said(asking, &method, params),
                     Ok(Message::Request { id, method, params }) => {
-                        answers.push(Box::pin(answered(asking, id, method, params)));
+                        answers.push(Box::pin(answered(asking, asking.questions.open(id), method, params)));
                     }
                     Ok(_) => {}
                     Err(e) => {
@@ -191,17 +194,22 @@ fn said(asking: &Asking<'_>, method: &str, params: Object) {
     match (method, &asking.party) {
         ("notifications/progress" | "notifications/message", Some(party)) => party.notify(method, params),
         ("notifications/progress", None) => {}
+        ("notifications/cancelled", _) => asking.questions.taken_back(&params),
         _ => asking.events.notified(method, params),
     }
 }
 
-async fn answered(asking: &Asking<'_>, id: Json, method: String, params: Object) -> Message {
-    let outcome = match &asking.party {
-        Some(party) if method != "ping" => {
-            let _asking = asking.clock.pause();
-            party.ask(&method, params).await
+async fn answered(asking: &Asking<'_>, open: Open, method: String, params: Object) -> Option<Message> {
+    let answer = async {
+        match &asking.party {
+            Some(party) if method != "ping" => {
+                let _asking = asking.clock.pause();
+                party.ask(&method, params).await
+            }
+            // On the stream of a request of Pleach's own: it is about no call.
+            None if asking.era == Era::Legacy => asking.questions.ask_unowned(&method, params).await,
+            _ => answer(&method),
         }
-        _ => answer(&method),
     };
-    Message::Response { id, outcome }
+    open.answered(answer).await
 }

@@ -108,7 +108,7 @@ async fn classify(context: &Context, names: &[Name], accept: bool) -> Result<u32
     let servers = Servers::new(loaded.clone());
     let caller = Caller::new("local", "the root policy", loaded.policy.door(None));
     servers.ensure_listed(&caller, Duration::from_secs(90)).await;
-    let listings = servers.manifests.listings();
+    let listings = servers.manifests.listings(&caller);
     servers.shutdown().await;
     let mut document = edit::open(&context.config)?;
     let mut failed = 0;

@@ -35,15 +35,17 @@ impl Listener {
         self.address.port()
     }
 
-    /// The first address that looks like an answer; whether it is one is checked elsewhere.
-    pub(super) async fn answer(&self) -> Result<Url, String> {
+    /// The first address that answers the question with this `state`; what it answers is read
+    /// elsewhere. Any page and program of this machine can call here, so whatever does not know
+    /// the state changes nothing.
+    pub(super) async fn answer(&self, state: &str) -> Result<Url, String> {
         loop {
             let (mut stream, _) = self.listener.accept().await.map_err(|e| e.to_string())?;
             let target = tokio::time::timeout(SLOW, target(&mut stream)).await.ok().flatten();
-            let answer = target.and_then(|target| self.read(&target));
+            let answer = target.and_then(|target| self.read(&target, state));
             let (status, text) = match &answer {
                 Some(_) => ("200 OK", "Pleach has its answer. You can close this window.\n"),
-                None => ("404 Not Found", "There is nothing here.\n"),
+                None => ("400 Bad Request", "This is not the answer pleach waits for.\n"),
             };
             let response = format!(
                 "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
@@ -58,11 +60,13 @@ impl Listener {
         }
     }
 
-    /// An answer has a state, and a code or an error; a favicon has neither.
-    fn read(&self, target: &str) -> Option<Url> {
+    /// An answer has the state of the question, once, and a code or an error.
+    fn read(&self, target: &str, state: &str) -> Option<Url> {
         let url = Url::parse(&format!("http://{}{target}", self.address)).ok()?;
         let has = |name: &str| url.query_pairs().any(|(key, _)| key == name);
-        (url.path() == PATH && has("state") && (has("code") || has("error"))).then_some(url)
+        let states: Vec<_> = url.query_pairs().filter(|(key, _)| key == "state").collect();
+        let ours = matches!(states.as_slice(), [(_, only)] if only == state);
+        (url.path() == PATH && ours && (has("code") || has("error"))).then_some(url)
     }
 }
 
@@ -99,14 +103,25 @@ mod tests {
             answer
         };
         let asking = async {
-            for noise in ["GET /favicon.ico", "GET /callback", "POST /callback?state=s&code=c", "GET /x?state=s&code=c"]
-            {
+            for noise in [
+                "GET /favicon.ico",
+                "GET /callback",
+                "GET /callback?state=s",
+                "POST /callback?state=s&code=c",
+                "GET /x?state=s&code=c",
+                // What a page that knows the address, and not the state, can send.
+                "GET /callback?state=t&code=c",
+                "GET /callback?state=t&error=access_denied",
+                "GET /callback?state=&code=c",
+                "GET /callback?code=c",
+                "GET /callback?state=t&state=s&code=c",
+            ] {
                 let answer = send(format!("{noise} HTTP/1.1\r\n\r\n")).await;
-                assert!(answer.starts_with("HTTP/1.1 404"), "{noise}: {answer}");
+                assert!(answer.starts_with("HTTP/1.1 400"), "{noise}: {answer}");
             }
             send("GET /callback?code=a%20b&state=s HTTP/1.1\r\nhost: x\r\n\r\n".into()).await
         };
-        let (answer, page) = tokio::join!(listener.answer(), asking);
+        let (answer, page) = tokio::join!(listener.answer("s"), asking);
         assert_eq!(answer.unwrap().query(), Some("code=a%20b&state=s"));
         assert!(page.starts_with("HTTP/1.1 200"));
     }

@@ -102,6 +102,10 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
 /// Shows the question and waits for the answer, wherever it comes from.
 async fn answer(login: &Login, listener: Listener, no_browser: bool) -> Result<Url, Failure> {
     let prefix = redirect(listener.port());
+    let state = login.url().query_pairs().find(|(key, _)| key == "state").map(|(_, state)| state.into_owned());
+    let Some(state) = state.filter(|state| !state.is_empty()) else {
+        return Err(Failure::new(Exit::Failed, "the question has no state, so no answer could be told from another"));
+    };
     if no_browser || !open(login.url()) {
         eprintln!("open this address and consent:\n\n  {}\n", login.url());
         eprintln!("or, if the browser is elsewhere, paste the address it was sent back to ({prefix}?…)");
@@ -110,7 +114,7 @@ async fn answer(login: &Login, listener: Listener, no_browser: bool) -> Result<U
     }
     let waited = async {
         tokio::select! {
-            answer = listener.answer() => answer,
+            answer = listener.answer(&state) => answer,
             answer = pasted(&prefix), if no_browser => answer,
         }
     };

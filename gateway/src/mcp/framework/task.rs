@@ -10,10 +10,10 @@ use policies::json::{Json, Object};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use subagents::event::Event;
+use subagents::event::{Event, Seen};
 use subagents::host::{Ended, Host, Start};
 use subagents::run::{RunId, State};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,6 +66,9 @@ impl Running {
         });
         Some(Waiting(wait))
     }
+    fn lives_here(&self, id: &RunId) -> bool {
+        lock(&self.0).contains_key(id)
+    }
     /// Ends a run; `false` when it does not live here.
     pub(super) fn end(&self, id: &RunId) -> bool {
         let found = lock(&self.0).get(id).cloned();
@@ -104,6 +107,18 @@ impl Framework {
             // A run asks nothing yet, so there is nothing an update could answer.
             _ => Ok(Object::new().into()),
         }
+    }
+
+    /// Whether changes of a run can be told of: it lives here, or changes no more.
+    pub(in crate::mcp) async fn can_tell(&self, run: &str) -> bool {
+        let id = RunId::known(run);
+        let lives_here = self.ground.running.lives_here(&id);
+        let state = self.state_of(&id).await;
+        state.is_some_and(|s| lives_here || s.get("status").and_then(Json::as_str) != Some("working"))
+    }
+    /// Everything that happens in runs of this process, from now on.
+    pub(in crate::mcp) fn watch(&self) -> broadcast::Receiver<Seen> {
+        self.ground.host.watch()
     }
 
     /// What the journal says of a run, as a `DetailedTask` without its id.

@@ -5,7 +5,7 @@ use crate::mcp::call::Asking;
 use crate::mcp::dispatch::dispatch;
 use crate::mcp::outbox::{Outbox, place};
 use crate::mcp::session::Session;
-use crate::mcp::{LEGACY, LEGACY_VERSIONS, Sink, Speaker, View, changes, initialize, unsupported};
+use crate::mcp::{LEGACY, LEGACY_VERSIONS, ROOTS_CHANGED, Sink, Speaker, View, changes, initialize, unsupported};
 use adapters::mcp::{MODERN, Message};
 use axum::response::Response;
 use futures_util::{Stream, StreamExt};
@@ -125,6 +125,9 @@ pub(super) fn other(
             if let Some(id) = params.get("requestId") {
                 session.cancel(&id.to_text());
             }
+        }
+        Message::Notification { method, .. } if method == ROOTS_CHANGED => {
+            view.guard.servers.roots_changed(&view.caller, session.conversation.number());
         }
         Message::Response { id, outcome } => session.conversation.answered(&id, outcome),
         _ => {}

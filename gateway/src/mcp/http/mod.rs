@@ -1,17 +1,17 @@
 //! The door over streamable HTTP.
 
+mod answering;
 mod legacy;
 
-use super::call::Asking;
-use super::dispatch::dispatch;
 use super::framework::Framework;
 use super::session::Sessions;
-use super::{Shared, Sink, Speaker, View, asked_version, changes, check_modern, check_present};
+use super::{Shared, View, asked_version, changes, check_modern, check_present};
 use crate::auth::{self, Doorman};
 use crate::compose::App;
 use crate::guard::Guard;
 use adapters::mcp::headers::{decode, name_of};
 use adapters::mcp::{MODERN, Message, RpcError, meta};
+use answering::Answering;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -25,8 +25,6 @@ use policies::resolve::Policy;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 /// A request may have this many bytes.
 pub(crate) const MAX_BODY: usize = 4 << 20;
@@ -51,7 +49,9 @@ type Views = std::sync::Mutex<std::collections::HashMap<(String, Option<String>)
 impl Door {
     pub(crate) fn new(app: &App, listens: SocketAddr) -> Self {
         let policy = Arc::new(app.loaded.policy.clone());
-        let doorman = Arc::new(Doorman::new(policy.clone(), listens));
+        let servers = &app.guard.servers;
+        let doorman = Doorman::new(policy.clone(), listens, (servers.tasks.clone(), servers.stop.clone()));
+        let doorman = Arc::new(doorman);
         let shared = app.shared.clone();
         Self { guard: app.guard.clone(), policy, doorman, sessions: Arc::default(), shared, views: Arc::default() }
     }
@@ -236,6 +236,10 @@ async fn check_mirrored(view: &View, headers: &HeaderMap, method: &str, params: 
     let Some(name) = params.get("name").and_then(Json::as_str).filter(|_| method == "tools/call") else {
         return Ok(());
     };
+    // Pleach's own tools mirror nothing, and no server is started to find that out.
+    if view.framework.is_some() && Framework::has(name) {
+        return Ok(());
+    }
     let Some(tool) = view.guard.find(&view.caller, name).await else { return Ok(()) };
     let empty = Json::Object(Object::new());
     let arguments = params.get("arguments").unwrap_or(&empty);
@@ -286,33 +290,16 @@ async fn modern_request(view: View, id: Json, method: String, params: Object) ->
         let messages = changes::listen(view, id, &params).await;
         return sse(messages.map(|m| event(&m)));
     }
-    let cancel = CancellationToken::new();
-    // The closed stream is the cancellation: whoever drops the response drops the guard.
-    let guard = cancel.clone().drop_guard();
-    let (sender, mut receiver) = mpsc::channel::<Message>(1_024);
-    let notify = sender.clone();
-    // Progress is a courtesy: a client that reads too slowly misses some, the server never waits.
-    let sink: Sink = Arc::new(move |message| notify.try_send(message).is_ok());
-    let tasks = view.guard.servers.tasks.clone();
-    tasks.spawn(async move {
-        let asking = Asking { method, params, sink, cancel };
-        if let Some(outcome) = dispatch(&view, &Speaker::Modern, asking).await {
-            let _ = sender.send(Message::Response { id, outcome }).await;
-        }
-    });
+    let mut answering = Answering::new(view, id, method, params);
     // What comes first decides: an answer is an answer, anything else begins a stream.
-    let first = tokio::time::timeout(STREAM_AFTER, receiver.recv()).await;
+    let first = tokio::time::timeout(STREAM_AFTER, answering.next()).await;
     match first {
         Ok(None) => empty(StatusCode::ACCEPTED),
         Ok(Some(message @ Message::Response { .. })) => json(status_of(&message), &message),
         other => {
             let start = futures_util::stream::iter(other.ok().flatten());
-            let open = (receiver, guard, false);
-            let rest = futures_util::stream::unfold(open, |(mut receiver, guard, over)| async move {
-                // A call that was parked may still speak; this request is answered.
-                let message = if over { None } else { receiver.recv().await }?;
-                let over = matches!(message, Message::Response { .. });
-                Some((message, (receiver, guard, over)))
+            let rest = futures_util::stream::unfold(answering, |mut answering| async move {
+                Some((answering.next().await?, answering))
             });
             sse(start.chain(rest).map(|m| event(&m)))
         }
