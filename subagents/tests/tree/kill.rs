@@ -17,7 +17,7 @@ fn four_classes() -> Script {
 /// Two children at once, one of which has a child; and one in the background.
 fn three_levels() -> Script {
     Script::from([
-        ("a", vec![("", vec![agent("b", "x"), agent("c", "y"), background("c")]), ("", vec![]), ("done", vec![])]),
+        ("a", vec![("", vec![agent("b", "x"), agent("c", "y"), background("c")]), ("done", vec![]), ("done", vec![])]),
         ("b", vec![("", vec![agent("c", "z"), call("s__once")]), ("b done", vec![])]),
         ("c", vec![("", vec![call("s__once"), call("s__idem")]), ("c done", vec![])]),
     ])
