@@ -20,9 +20,7 @@ pub(crate) struct Standing {
     pub(crate) policy: Arc<Policy>,
     /// Its agent's definition.
     pub(crate) agent: AgentSpec,
-    /// What it may do and give.
-    pub(crate) authority: RunAuthority,
-    /// The same, as the guard knows it.
+    /// What it may do, as the guard knows it.
     pub(crate) caller: Caller,
     /// What its model is shown: fixed, so that the provider's cache holds.
     pub(super) tools: OnceCell<Vec<ToolSpec>>,
@@ -32,7 +30,7 @@ impl Standing {
     pub(super) fn new(policy: Arc<Policy>, within: Within, principal: &str, id: &RunId) -> Self {
         let who = format!("run {id} ({})", within.agent.name);
         let caller = Caller::new(principal, &who, within.authority.use_.clone());
-        Self { policy, agent: within.agent, authority: within.authority, caller, tools: OnceCell::new() }
+        Self { policy, agent: within.agent, caller, tools: OnceCell::new() }
     }
     /// Agents its model may start.
     pub(crate) fn may_start(&self) -> Vec<&AgentSpec> {

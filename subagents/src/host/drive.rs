@@ -10,7 +10,9 @@
 //! ```
 //!
 //! Everything a run does, its children included, is a future inside its driver's: none is
-//! detached, and what is dropped or cancelled takes along all that is below it.
+//! detached, and what is dropped or cancelled takes along all that is below it. The other side of
+//! that coin: a driver never waits for anything without moving on what it has in hand, which may
+//! hold what it waits for ([`moving`]).
 
 use super::tree::{Run, Tree, lock};
 use super::{Ended, Host, HostError};
@@ -61,12 +63,55 @@ pub(crate) enum Flow {
 
 pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What became of something in hand.
+type Became = (String, Result<Flow, HostError>);
+
 /// What a driver has in hand.
 #[derive(Default)]
 struct Work {
-    running: FuturesUnordered<Boxed<(String, Result<Flow, HostError>)>>,
+    running: FuturesUnordered<Boxed<Became>>,
+    /// What is done and was not looked at.
+    done: Vec<Became>,
     busy: BTreeSet<String>,
     parked: BTreeSet<String>,
+}
+
+impl Work {
+    fn begin(&mut self, key: String, doing: impl Future<Output = Result<Flow, HostError>> + Send + 'static) {
+        if !self.parked.contains(&key) && self.busy.insert(key.clone()) {
+            self.running.push(Box::pin(async move { (key, doing.await) }));
+        }
+    }
+    /// Takes in what is done; the end of the run, if something wants it.
+    fn settle(&mut self) -> Result<Option<(State, String)>, HostError> {
+        for (key, flow) in std::mem::take(&mut self.done) {
+            self.busy.remove(&key);
+            match flow? {
+                Flow::Done => {}
+                Flow::Parked => {
+                    self.parked.insert(key);
+                }
+                Flow::End(state, text) => return Ok(Some((state, text))),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Waits for something while what is in hand moves on.
+pub(super) async fn moving<T, F: Future>(
+    running: &mut FuturesUnordered<F>,
+    done: &mut Vec<F::Output>,
+    wait: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(wait);
+    loop {
+        tokio::select! {
+            biased;
+            got = &mut wait => return got,
+            Some(one) = running.next() => done.push(one),
+        }
+    }
 }
 
 /// Works on a run until it ends or waits. Boxed, because a run holds runs.
@@ -93,14 +138,15 @@ impl At {
             if let Some(why) = self.tree.broken() {
                 return Err(why);
             }
-            let (phase, effects, deadline) = {
+            if let Some((state, text)) = work.settle()? {
+                return self.close(work, state, text).await;
+            }
+            let look = async {
                 let log = self.run.log.lock().await;
                 (log.state.phase(), turn::pending(&log.state), log.deadline())
             };
-            if phase.is_end() {
-                return Ok(Stop::Ended(self.tree.standing_of(&self.run).await));
-            }
-            if self.token.is_cancelled() {
+            let (phase, effects, deadline) = moving(&mut work.running, &mut work.done, look).await;
+            if phase.is_end() || self.token.is_cancelled() {
                 return self.close(work, State::Cancelled, "cancelled".into()).await;
             }
             let now = super::now();
@@ -109,47 +155,36 @@ impl At {
                 return self.close(work, State::OverBudget, why).await;
             }
             let mut due = deadline;
-            let mut expired = Vec::new();
             for effect in effects {
+                let key = effect.key();
                 match effect {
                     Effect::Finish(state, text) => return self.close(work, state, text).await,
                     Effect::Await(waiting) => match waiting.expires {
-                        Some(expires) if expires <= now => expired.push(Event::TimedOut { id: waiting.id }),
+                        Some(expires) if expires <= now => {
+                            work.begin(key, self.clone().time_out(waiting.id));
+                        }
                         Some(expires) => due = Some(due.map_or(expires, |d| d.min(expires))),
                         None => {}
                     },
-                    effect => {
-                        let key = effect.key();
-                        if !work.parked.contains(&key) && work.busy.insert(key.clone()) {
-                            let doing = self.clone().perform(effect);
-                            work.running.push(Box::pin(async move { (key, doing.await) }));
-                        }
-                    }
+                    effect => work.begin(key, self.clone().perform(effect)),
                 }
             }
-            if !expired.is_empty() {
-                self.append(expired).await?;
+            if !work.done.is_empty() {
                 continue;
             }
             if work.running.is_empty() {
                 return self.park(&work.parked).await;
             }
             tokio::select! {
-                Some((key, flow)) = work.running.next() => {
-                    work.busy.remove(&key);
-                    match flow? {
-                        Flow::Done => {}
-                        Flow::Parked => {
-                            work.parked.insert(key);
-                        }
-                        Flow::End(state, text) => return self.close(work, state, text).await,
-                    }
-                }
+                Some(one) = work.running.next() => work.done.push(one),
                 () = self.run.wake.notified() => work.parked.clear(),
                 () = self.token.cancelled() => {}
                 () = sleep_until(due) => {}
             }
         }
+    }
+    async fn time_out(self, id: String) -> Result<Flow, HostError> {
+        self.append(vec![Event::TimedOut { id }]).await
     }
 
     /// Puts the run down: nothing is in hand, and nothing can be begun.

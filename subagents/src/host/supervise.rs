@@ -10,7 +10,7 @@
 //! A top is a run that has not ended and that no run waits for: the root, and a run somebody
 //! outside woke after those above it had ended.
 
-use super::drive::{Stop, live};
+use super::drive::{Stop, live, moving};
 use super::tree::{Tree, lock};
 use super::{Ended, Host, HostError};
 use crate::ports::{Command, Lease};
@@ -66,18 +66,32 @@ impl Host {
     async fn supervise(self: &Arc<Self>, tree: &Arc<Tree>) -> Result<Ended, HostError> {
         let mut posts = Some(self.ports.bus.subscribe());
         let mut running = FuturesUnordered::new();
+        let mut done: Vec<(RunId, Result<Stop, HostError>)> = Vec::new();
         let (mut busy, mut parked) = (BTreeSet::new(), BTreeSet::new());
-        self.take(tree).await?;
+        let mut posted = true;
         loop {
             if let Some(why) = tree.broken() {
                 return Err(why);
             }
-            for top in tree.tops().await {
+            if std::mem::take(&mut posted) {
+                moving(&mut running, &mut done, self.take(tree)).await?;
+                parked.clear();
+            }
+            for (id, stop) in std::mem::take(&mut done) {
+                busy.remove(&id);
+                if let Stop::Parked = stop? {
+                    parked.insert(id);
+                }
+            }
+            for top in moving(&mut running, &mut done, tree.tops()).await {
                 if !parked.contains(&top.id) && busy.insert(top.id.clone()) {
                     let (id, above) = (top.id.clone(), tree.cancel.clone());
                     let living = live(self.clone(), tree.clone(), top, above);
                     running.push(async move { (id, living.await) });
                 }
+            }
+            if !done.is_empty() {
+                continue;
             }
             if running.is_empty() {
                 match self.put_down(tree).await? {
@@ -87,19 +101,11 @@ impl Host {
                 continue;
             }
             tokio::select! {
-                Some((id, stop)) = running.next() => {
-                    busy.remove(&id);
-                    if let Stop::Parked = stop? {
-                        parked.insert(id);
-                    }
-                }
+                Some(one) = running.next() => done.push(one),
                 () = tree.wake.notified() => parked.clear(),
                 heard = heard(&mut posts) => match heard {
-                    Ok(root) if root != tree.root => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => {
-                        self.take(tree).await?;
-                        parked.clear();
-                    }
+                    Ok(root) => posted = root == tree.root,
+                    Err(RecvError::Lagged(_)) => posted = true,
                     Err(RecvError::Closed) => posts = None,
                 },
             }

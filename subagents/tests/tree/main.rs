@@ -1,0 +1,5 @@
+//! The tree over ports that live in memory: what a crash leaves is what is gone on with.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod kill;
+mod world;
