@@ -6,7 +6,8 @@
 //!   by nobody ───────────▶ claim, load, apply; then drive on, or give it back
 //! ```
 
-use super::tree::{Run, Tree, lock};
+use super::run::Run;
+use super::tree::{Tree, lock};
 use super::{Done, Ended, Host, HostError, Then, now};
 use crate::event::{Event, WaitingFor};
 use crate::ports::{Answer, Claimed, Command, QuestionFilter};
