@@ -121,6 +121,15 @@ impl Node {
             _ => None,
         }
     }
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<f64> {
+        match self.value {
+            #[expect(clippy::cast_precision_loss, reason = "as exact as the file's own floats")]
+            Value::Int(n) => Some(n as f64),
+            Value::Float(n) => Some(n),
+            _ => None,
+        }
+    }
     /// The truth value, if it is one.
     pub fn bool(&self) -> Option<bool> {
         match self.value {

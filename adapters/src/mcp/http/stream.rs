@@ -6,8 +6,8 @@
 use super::{Asking, Http, MAX_BODY, reasons};
 use crate::mcp::McpError;
 use crate::mcp::connection::{Era, answer};
-use crate::mcp::sse;
 use crate::mcp::wire::{Message, RpcError};
+use crate::sse;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
 use policies::json::{Json, Limits, Object};
