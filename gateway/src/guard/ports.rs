@@ -14,9 +14,7 @@ use policies::resolve::{Limits, Policy};
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::event::ToolCall;
-use subagents::ports::{
-    Authorized, Facts, Gate, ToolFailure, ToolOutput, ToolSpec, Toolbox, Verified, WhatHappened,
-};
+use subagents::ports::{Authorized, Facts, Gate, ToolFailure, ToolOutput, ToolSpec, Toolbox, Verified, WhatHappened};
 use subagents::run::Caller;
 use tokio_util::sync::CancellationToken;
 
