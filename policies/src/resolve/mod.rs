@@ -7,12 +7,14 @@ mod agents;
 mod auth;
 mod grants;
 mod models;
+mod output;
 mod prices;
 mod servers;
 
 pub use agents::{AgentSpec, ClientSpec};
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
 pub use models::{ModelSpec, Priced, Provider, RemoteModel, Wire};
+pub use output::OutputSchema;
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 
 use crate::authority::{AgentPolicy, Authority, Link, Sources};
@@ -208,6 +210,15 @@ pub fn request(
     if cx.errors.is_empty() { Ok((asks, limits)) } else { Err(plain(&FileErrors(cx.errors))) }
 }
 
+/// The `budget` of a spawn request.
+///
+/// # Errors
+/// What is wrong with it, for the model to correct.
+pub fn budget_request(json: &crate::json::Json) -> Result<Limits, String> {
+    let node = crate::file::read_budget(json).map_err(|e| plain(&e))?;
+    Ok(grants::limits(&node, Limits::NONE))
+}
+
 fn plain(errors: &FileErrors) -> String {
     errors.0.iter().map(|e| e.message.as_str()).collect::<Vec<_>>().join("; ")
 }
@@ -390,6 +401,27 @@ impl Resolver<'_> {
         Some(out)
     }
 
+    /// A budget greater than the root's is met with it; whoever wrote it should know.
+    fn check_budgets(&mut self, policy: &Policy, agent: &AgentSpec) {
+        let tables = [
+            ("policy", &agent.limits, &agent.policy.sources),
+            ("subagent_policy", &agent.subagent_limits, &agent.policy.subagent_sources),
+        ];
+        for (table, limits, sources) in tables {
+            let more = crate::budget::exceeds(limits, &policy.root_limits);
+            if more.is_empty() {
+                continue;
+            }
+            let place = sources.place("budget").unwrap_or(&agent.place).clone();
+            let message = format!(
+                "agent {}: {table}.budget names more {} than the root policy holds; the lesser counts",
+                agent.name,
+                more.join(", ")
+            );
+            self.warn(&place, message);
+        }
+    }
+
     /// Checks that need everything resolved.
     fn cross_check(&mut self, policy: &Policy) {
         if let Err(why) = check_public(policy.gateway.listen, policy) {
@@ -429,6 +461,7 @@ impl Resolver<'_> {
                 );
                 self.warn(&place, message);
             }
+            self.check_budgets(policy, agent);
             if !grant.models.allows(agent.model.as_str()) {
                 let message = format!("agent {} uses model {}, which its models do not allow", agent.name, agent.model);
                 self.error(&agent.place, message);
