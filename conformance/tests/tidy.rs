@@ -144,6 +144,7 @@ fn every_spawned_task_is_accounted_for() {
         ("adapters/src/mcp/connection.rs", 1, "tells a server of a cancellation, within some seconds"),
         ("adapters/src/mcp/standing.rs", 1, "ends with the connection it listens for"),
         ("adapters/src/store/writer.rs", 1, "awaited by close"),
+        ("adapters/src/store/watch.rs", 1, "awaited by close; ends with the writer otherwise"),
         ("adapters/src/builtin/bash.rs", 2, "awaited by run"),
         ("gateway/src/oauth/mod.rs", 1, "finishes what an issuer may have done already; whoever needs it waits"),
         ("gateway/src/mcp/stdio.rs", 1, "awaited when input closes"),

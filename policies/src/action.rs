@@ -5,6 +5,7 @@ use crate::fs::FileOp;
 use crate::json::{Json, Object};
 use crate::manifest::Tool;
 use crate::names::Name;
+use crate::permission::Access;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -133,4 +134,42 @@ pub struct TreeFacts {
     pub depth: u32,
     /// Runs the tree had so far, the root included.
     pub total: u32,
+}
+
+/// What it would mean to make a tool call again when nobody knows whether it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Nothing: it changes nothing.
+    Pure,
+    /// Nothing, as long as it carries the same key.
+    Idempotent,
+    /// It must not be repeated unseen, but another tool can tell whether it happened.
+    Verifiable,
+    /// It must not be repeated.
+    Once,
+}
+
+impl Effect {
+    /// All classes, most harmless first.
+    pub const ALL: [Effect; 4] = [Effect::Pure, Effect::Idempotent, Effect::Verifiable, Effect::Once];
+    /// The word in the policy file and in the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Effect::Pure => "pure",
+            Effect::Idempotent => "idempotent",
+            Effect::Verifiable => "verifiable",
+            Effect::Once => "once",
+        }
+    }
+    /// Reads the word.
+    pub fn from_word(word: &str) -> Option<Effect> {
+        Effect::ALL.into_iter().find(|e| e.as_str() == word)
+    }
+    /// The class of a tool nobody gave one: reading can be repeated, anything else cannot.
+    pub fn of_access(access: Access) -> Effect {
+        match access {
+            Access::ReadOnly => Effect::Pure,
+            Access::ReadWrite | Access::Destructive => Effect::Once,
+        }
+    }
 }

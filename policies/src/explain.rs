@@ -1,19 +1,21 @@
 //! Sentences: what a grant means to a reviewer, and why a verdict fell.
 
 use crate::authority::RunAuthority;
+use crate::budget::{count, in_words};
 use crate::domain::{Domains, Networks};
 use crate::fs::FsGrant;
 use crate::grant::{Grant, Profile};
 use crate::permission::Access;
 use crate::price::Usd;
-use crate::resolve::{AgentSpec, ModelSpec, Policy, Priced};
+use crate::resolve::{AgentSpec, Limits, ModelSpec, Policy, Priced};
 use crate::tools::Mode;
 use std::path::Path;
 
 /// `check`'s sentences: one paragraph for the root and one for each agent, as it would be
 /// started from a door, and again for each parent that leaves it less.
 pub fn sentences(policy: &Policy, folder: &Path) -> Vec<String> {
-    let mut out = vec![format!("The root policy {}", describe(&policy.root, folder))];
+    let root = describe(&policy.root, folder);
+    let mut out = vec![format!("The root policy {root} {}", spends("It", &policy.root_limits))];
     if policy.root.sandbox != Profile::Full {
         let loses: Vec<String> = policy.root.sandbox.loses().iter().map(|l| format!("  - {l}")).collect();
         out.push(format!("The sandbox profile \"{}\" loses:\n{}", policy.root.sandbox, loses.join("\n")));
@@ -21,7 +23,7 @@ pub fn sentences(policy: &Policy, folder: &Path) -> Vec<String> {
     out.extend(policy.models.values().filter_map(model));
     for agent in policy.agents.values() {
         let Ok(own) = RunAuthority::spawn(&policy.door(None), &agent.policy, None) else { continue };
-        out.push(format!("{} {}", agent.name, agent_sentence(agent, &own, folder)));
+        out.push(format!("{} {}", agent.name, agent_sentence(policy, agent, &own, folder)));
         for parent in policy.agents.values().filter(|p| p.subagents.contains(&agent.name)) {
             let Ok(above) = RunAuthority::spawn(&policy.door(None), &parent.policy, None) else { continue };
             let Ok(below) = RunAuthority::spawn(&above.delegate, &agent.policy, None) else { continue };
@@ -60,8 +62,9 @@ fn model(spec: &ModelSpec) -> Option<String> {
     Some(format!("Model {} is {} at {origin}: {cost}.{fallback}", spec.name, remote.model))
 }
 
-fn agent_sentence(agent: &AgentSpec, own: &RunAuthority, folder: &Path) -> String {
-    let mut text = describe(own.use_.grant(), folder);
+fn agent_sentence(policy: &Policy, agent: &AgentSpec, own: &RunAuthority, folder: &Path) -> String {
+    let limits = policy.root_limits.meet(agent.limits);
+    let mut text = format!("{} {}", describe(own.use_.grant(), folder), spends("It", &limits));
     if agent.subagents.is_empty() {
         text.push_str(" It starts nobody.");
         return text;
@@ -78,6 +81,10 @@ fn agent_sentence(agent: &AgentSpec, own: &RunAuthority, folder: &Path) -> Strin
             wider.join(", "),
             describe(give, folder)
         ));
+    }
+    let below = limits.meet(agent.subagent_limits);
+    if below != limits {
+        text.push_str(&format!(" {}", spends("Each of them", &below)));
     }
     text
 }
@@ -98,6 +105,19 @@ pub fn describe(grant: &Grant, folder: &Path) -> String {
         agents.max_depth,
         agents.max_total,
     )
+}
+
+/// What counted limits leave: `It may spend $2.00, 500000 tokens, 100 turns, 30 minutes.`
+pub fn spends(who: &str, limits: &Limits) -> String {
+    let counts = [("turn", limits.turns), ("tool call", limits.tool_calls)];
+    let counts = counts.into_iter().filter(|(_, n)| *n != u32::MAX).map(|(name, n)| count(n.into(), name));
+    let usd = (limits.usd != Usd::MAX).then(|| limits.usd.to_string());
+    let tokens = (limits.tokens != u64::MAX).then(|| count(limits.tokens, "token"));
+    let parts: Vec<String> = usd.into_iter().chain(tokens).chain(counts).chain(limits.wall.map(in_words)).collect();
+    match parts.as_slice() {
+        [] => format!("{who} may spend without limit."),
+        parts => format!("{who} may spend {}.", parts.join(", ")),
+    }
 }
 
 fn files(fs: &FsGrant, access: Access, folder: &Path) -> String {

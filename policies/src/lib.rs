@@ -14,6 +14,7 @@
 
 pub mod action;
 pub mod authority;
+pub mod budget;
 pub mod callers;
 pub mod decide;
 pub mod domain;

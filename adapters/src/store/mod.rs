@@ -1,225 +1,152 @@
 //! The journal on disk: SQLite in WAL mode. What `append` returned `Ok` for is on disk; many
 //! appends at once share one transaction.
+//!
+//! ```text
+//!  append claim release post take put_blob ──▶ writer ──▶ one transaction ──▶ everybody told
+//!  load row question blob runs find ─────────▶ connections that only read
+//!  watch: a counter of others' changes ──────▶ hints that commands wait
+//! ```
+//!
+//! Whoever holds no lease of a tree cannot write to it: each append names its epoch, and the
+//! epoch is compared inside the transaction that writes.
 
+mod append;
+mod blobs;
+mod error;
+mod inbox;
+mod lease;
+mod open;
 mod owner;
+mod questions;
+mod read;
+#[cfg(test)]
+mod tests;
+mod watch;
 mod writer;
 
-use async_trait::async_trait;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use std::path::Path;
-use std::time::Duration;
-use subagents::event::{Event, Record};
-use subagents::ports::{Journal, JournalError, RunRow};
-use subagents::run::RunId;
+pub use error::StoreError;
 
-/// Why the store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It cannot be opened, read or written.
-    #[error("store {path}: {source}; is it writable, and is the disk not full?")]
-    Database {
-        /// The file.
-        path: String,
-        /// What SQLite said.
-        source: sqlx::Error,
-    },
-    /// It was made by another version.
-    #[error("store {path}: {source}; it was made by another version of pleach")]
-    Migration {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        source: sqlx::migrate::MigrateError,
-    },
-    /// What stands in it cannot be read.
-    #[error("store {path}: run {run}, event {seq}: {why}")]
-    Corrupt {
-        /// The file.
-        path: String,
-        /// The run.
-        run: String,
-        /// The event.
-        seq: i64,
-        /// What is wrong.
-        why: String,
-    },
-}
+use async_trait::async_trait;
+use sqlx::sqlite::SqlitePool;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+use subagents::ports::{
+    Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Question, QuestionFilter, QuestionRow, RunRow, Write,
+};
+use subagents::run::RunId;
+use tokio::sync::broadcast;
 
 /// A row of the list of runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     /// The run.
     pub row: RunRow,
-    /// Whether the process that works on it is alive.
+    /// Whether a live process has its tree. A parked tree is nobody's, and fine.
     pub owned: bool,
 }
 
-/// The store of one policy file.
+/// The store of one policy file. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: SqlitePool,
     path: String,
     writer: writer::Writer,
+    watch: watch::Watch,
 }
 
 impl Store {
-    /// Opens the store, making it if it is not there, and brings it to this version.
+    /// Opens the store, making it (for its owner's eyes only) if it is not there, and brings it
+    /// to this version.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let shown = path.display().to_string();
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10))
-            .foreign_keys(true);
-        let failed = |source| StoreError::Database { path: shown.clone(), source };
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(failed)?;
-        sqlx::migrate!("src/store/migrations")
-            .run(&pool)
-            .await
-            .map_err(|source| StoreError::Migration { path: shown.clone(), source })?;
-        let writer = writer::Writer::start(pool.clone(), owner::own());
-        Ok(Self { pool, path: shown, writer })
+        open::open(path, open::Options::default()).await
     }
-    /// Opens the store to look at, without changing anything. `None` when there is none yet.
+    /// Opens the store to look at. `None` when there is none yet. One of an older version is
+    /// brought to this one; apart from that nothing is changed.
     ///
     /// # Errors
     /// When it cannot be read.
     pub async fn look(path: &Path) -> Result<Option<Self>, StoreError> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let shown = path.display().to_string();
-        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(10));
-        let failed = |source| StoreError::Database { path: shown.clone(), source };
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
-        let writer = writer::Writer::closed();
-        Ok(Some(Self { pool, path: shown, writer }))
+        open::look(path).await
     }
-    /// The runs, newest first.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn runs(&self, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM runs ORDER BY started DESC, depth, run LIMIT ?")
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| self.failed(e))?;
-        rows.iter().map(|row| self.listed(row)).collect()
-    }
-    /// The runs whose id ends or begins with `part`: one, or several that are meant equally.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn find(&self, part: &str) -> Result<Vec<Listed>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM runs WHERE run = ?1 OR substr(run, -length(?1)) = ?1 OR substr(run, 1, length(?1)) = ?1 LIMIT 10")
-            .bind(part)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| self.failed(e))?;
-        rows.iter().map(|row| self.listed(row)).collect()
-    }
-    /// The runs that act for a principal, newest first.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn runs_of(&self, principal: &str, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        let rows = sqlx::query(concat!(
-            "SELECT runs.* FROM runs JOIN events ON events.run = runs.run AND events.type = 'run.started' ",
-            "WHERE json_extract(events.body, '$.principal') = ? ORDER BY started DESC, depth, runs.run LIMIT ?"
-        ))
-        .bind(principal)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|e| self.failed(e))?;
-        rows.iter().map(|row| self.listed(row)).collect()
-    }
-    /// One of them, by its whole id.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn run_of(&self, principal: &str, run: &str) -> Result<Option<Listed>, StoreError> {
-        let row = sqlx::query(concat!(
-            "SELECT runs.* FROM runs JOIN events ON events.run = runs.run AND events.type = 'run.started' ",
-            "WHERE runs.run = ? AND json_extract(events.body, '$.principal') = ?"
-        ))
-        .bind(run)
-        .bind(principal)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(|e| self.failed(e))?;
-        row.as_ref().map(|row| self.listed(row)).transpose()
-    }
-    /// All events of a run, in order.
-    ///
-    /// # Errors
-    /// When the store cannot be read, or holds what no version wrote.
-    pub async fn events(&self, run: &RunId) -> Result<Vec<Record>, StoreError> {
-        let rows = sqlx::query("SELECT seq, at, body FROM events WHERE run = ? ORDER BY seq")
-            .bind(run.as_str())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| self.failed(e))?;
-        rows.iter()
-            .map(|row| {
-                let (seq, at): (i64, i64) = (row.get("seq"), row.get("at"));
-                let body: String = row.get("body");
-                let event: Event = serde_json::from_str(&body).map_err(|e| StoreError::Corrupt {
-                    path: self.path.clone(),
-                    run: run.to_string(),
-                    seq,
-                    why: e.to_string(),
-                })?;
-                Ok(Record { run: run.clone(), seq: seq.unsigned_abs(), at: at.unsigned_abs(), event })
-            })
-            .collect()
-    }
-    /// Waits until everything is written and closes the file.
+    /// Waits until everything is written, gives back the trees this process has and closes the
+    /// file.
     pub async fn close(&self) {
         self.writer.close().await;
+        self.watch.close().await;
         self.pool.close().await;
-    }
-    fn listed(&self, row: &sqlx::sqlite::SqliteRow) -> Result<Listed, StoreError> {
-        let count = |name: &str| -> Result<u64, StoreError> {
-            row.try_get::<i64, _>(name).map(i64::unsigned_abs).map_err(|e| self.failed(e))
-        };
-        let text = |name: &str| -> Result<Option<String>, StoreError> { row.try_get(name).map_err(|e| self.failed(e)) };
-        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let ended: Option<i64> = row.try_get("ended").map_err(|e| self.failed(e))?;
-        let owner = text("owner")?.unwrap_or_default();
-        Ok(Listed {
-            row: RunRow {
-                run: RunId::known(&text("run")?.unwrap_or_default()),
-                parent: text("parent")?.as_deref().map(RunId::known),
-                root: RunId::known(&text("root")?.unwrap_or_default()),
-                depth: small(count("depth")?),
-                agent: text("agent")?.unwrap_or_default(),
-                state: text("state")?.unwrap_or_default(),
-                turns: small(count("turns")?),
-                tool_calls: small(count("tool_calls")?),
-                tokens: count("tokens")?,
-                started: count("started")?,
-                ended: ended.map(i64::unsigned_abs),
-            },
-            owned: owner::alive(&owner),
-        })
     }
     fn failed(&self, source: sqlx::Error) -> StoreError {
         StoreError::Database { path: self.path.clone(), source }
+    }
+    fn corrupt(&self, run: &str, seq: i64, why: &serde_json::Error) -> StoreError {
+        StoreError::Corrupt { path: self.path.clone(), run: run.to_owned(), seq, why: why.to_string() }
     }
 }
 
 #[async_trait]
 impl Journal for Store {
-    async fn append(&self, record: &Record, row: &RunRow) -> Result<(), JournalError> {
-        let body = serde_json::to_string(&record.event).map_err(|e| JournalError(e.to_string()))?;
-        self.writer.append(writer::Entry { record: record.clone(), body, row: row.clone() }).await
+    async fn append(&self, writes: Vec<Write>, lease: &Lease) -> Result<(), JournalError> {
+        self.writer.perform(append::Append::new(writes, lease)?).await
     }
+    async fn claim(&self, root: &RunId) -> Result<Claimed, JournalError> {
+        self.writer.perform(lease::Claim(root.clone())).await
+    }
+    async fn release(&self, lease: &Lease) -> Result<Vec<Command>, JournalError> {
+        self.writer.perform(lease::Release(lease.clone())).await
+    }
+    async fn load(&self, root: &RunId) -> Result<Vec<Loaded>, JournalError> {
+        Ok(self.loaded(root).await?)
+    }
+    async fn row(&self, run: &RunId) -> Result<Option<RunRow>, JournalError> {
+        Ok(self.one(run).await?)
+    }
+    async fn unfinished_roots(&self) -> Result<Vec<RunId>, JournalError> {
+        Ok(self.unfinished().await?)
+    }
+    async fn put_blob(&self, bytes: Vec<u8>) -> Result<String, JournalError> {
+        self.writer.perform(blobs::Put::new(bytes)).await
+    }
+    async fn get_blob(&self, name: &str, offset: u64, limit: u64) -> Result<Option<(Vec<u8>, u64)>, JournalError> {
+        Ok(self.blob(name, offset, limit).await?)
+    }
+    async fn question(&self, id: &str) -> Result<Option<QuestionRow>, JournalError> {
+        Ok(self.question_row(id).await?)
+    }
+    async fn open_questions(&self, filter: &QuestionFilter) -> Result<Vec<Question>, JournalError> {
+        Ok(self.questions_open(filter).await?)
+    }
+    async fn post(&self, root: &RunId, command: &Command) -> Result<bool, JournalError> {
+        self.writer.perform(inbox::Post::new(root, command)?).await
+    }
+    async fn take(&self, lease: &Lease) -> Result<Vec<Command>, JournalError> {
+        self.writer.perform(inbox::Take(lease.clone())).await
+    }
+}
+
+/// The file itself is the bus: a command's row is seen by its tree's owner within a moment.
+impl Bus for Store {
+    fn wake(&self, root: &RunId) {
+        self.watch.tell(root);
+    }
+    fn subscribe(&self) -> broadcast::Receiver<RunId> {
+        self.watch.subscribe()
+    }
+}
+
+/// Milliseconds since 1970 UTC.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// SQLite's integers have a sign; counts beyond theirs stay at the largest.
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
 }

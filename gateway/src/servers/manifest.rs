@@ -165,6 +165,9 @@ impl Manifests {
         for (what, why) in &imported.rejected {
             tracing::warn!(server = %spec.name, "tool {what:?} is not used: {why}");
         }
+        for (what, why) in &imported.notes {
+            tracing::warn!(server = %spec.name, "tool {what:?}: {why}");
+        }
         let tools: Vec<Arc<Tool>> = imported.tools.into_iter().map(Arc::new).collect();
         let hashes = |tools: &[Arc<Tool>]| tools.iter().map(|t| t.hash.clone()).collect::<Vec<_>>();
         let listed = hashes(&tools);

@@ -122,9 +122,9 @@ impl Node {
         }
     }
     /// The number, if it is one.
+    #[expect(clippy::cast_precision_loss, reason = "amounts, whose bounds are far below where it would show")]
     pub fn number(&self) -> Option<f64> {
         match self.value {
-            #[expect(clippy::cast_precision_loss, reason = "as exact as the file's own floats")]
             Value::Int(n) => Some(n as f64),
             Value::Float(n) => Some(n),
             _ => None,
@@ -200,10 +200,22 @@ fn node(file: &Arc<str>, source: &str, value: &DeValue<'_>, offset: usize) -> No
 /// # Errors
 /// Everything wrong with it.
 pub fn read_request(json: &crate::json::Json) -> Result<Node, FileErrors> {
+    of_request(json, &shapes::GRANT, "policy")
+}
+
+/// A budget table that arrives as JSON: the `budget` of a spawn request.
+///
+/// # Errors
+/// Everything wrong with it.
+pub fn read_budget(json: &crate::json::Json) -> Result<Node, FileErrors> {
+    of_request(json, &shapes::BUDGET, "budget")
+}
+
+fn of_request(json: &crate::json::Json, shape: &shape::Shape, at: &str) -> Result<Node, FileErrors> {
     let place = Place { file: "request".into(), line: 1, column: 1 };
     let root = from_json(json, &place);
     let mut errors = Vec::new();
-    shape::check(&root, &shapes::GRANT, "policy", &mut errors);
+    shape::check(&root, shape, at, &mut errors);
     if errors.is_empty() { Ok(root) } else { Err(FileErrors(errors)) }
 }
 

@@ -23,8 +23,10 @@ pub enum Shape {
     Word(&'static [&'static str], &'static [&'static str]),
     /// An integer within bounds.
     Int(i64, i64),
-    /// A number not below zero.
-    Number,
+    /// A number from zero up to this one.
+    Number(f64),
+    /// A table of any form, or a string with its own check.
+    TableOr(fn(&str) -> Result<(), Flaw>),
     /// A truth value.
     Bool,
     /// A key of the design whose inner shape does not matter before it is served.
@@ -82,7 +84,7 @@ pub fn check(node: &Node, shape: &Shape, at: &str, errors: &mut Vec<FileError>) 
                 check(item, shape, at, errors);
             }
         }
-        (Shape::Text(test), Value::Text(text)) => match test(text) {
+        (Shape::Text(test) | Shape::TableOr(test), Value::Text(text)) => match test(text) {
             Ok(()) => {}
             Err(Flaw::Wrong(message)) => wrong(format!("{at}: {message}")),
             Err(Flaw::NotYet(what)) => errors.push(not_yet(node, &format!("{at} = {what}"))),
@@ -101,9 +103,13 @@ pub fn check(node: &Node, shape: &Shape, at: &str, errors: &mut Vec<FileError>) 
                 wrong(format!("{at} lies between {min} and {max}, not at {n}"));
             }
         }
-        (Shape::Number, Value::Int(n)) if *n >= 0 => {}
-        (Shape::Number, Value::Float(n)) if n.is_finite() && *n >= 0.0 => {}
-        (Shape::Bool, Value::Bool(_)) | (Shape::Anything, _) => {}
+        (Shape::Number(max), Value::Int(_) | Value::Float(_)) => {
+            let n = node.number().unwrap_or(f64::NAN);
+            if !(0.0..=*max).contains(&n) {
+                wrong(format!("{at} lies between 0 and {max}, not at {n}"));
+            }
+        }
+        (Shape::Bool, Value::Bool(_)) | (Shape::TableOr(_), Value::Table(_)) | (Shape::Anything, _) => {}
         (expected, found) => {
             let name = if at.is_empty() { "the file" } else { at };
             wrong(format!("{name} is {}, not {}", expected.kind(), kind(found)));
@@ -161,7 +167,8 @@ impl Shape {
             Shape::List(_) => "a list",
             Shape::Text(_) | Shape::Word(..) => "a string",
             Shape::Int(..) => "an integer",
-            Shape::Number => "a number not below zero",
+            Shape::Number(_) => "a number",
+            Shape::TableOr(_) => "a table or a string",
             Shape::Bool => "true or false",
             Shape::Anything => "a value",
         }
@@ -196,7 +203,8 @@ impl Shape {
             Shape::Text(_) => json!({ "type": "string" }),
             Shape::Word(served, _) => json!({ "type": "string", "enum": served }),
             Shape::Int(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
-            Shape::Number => json!({ "type": "number", "minimum": 0 }),
+            Shape::Number(max) => json!({ "type": "number", "minimum": 0, "maximum": max }),
+            Shape::TableOr(_) => json!({ "type": ["object", "string"] }),
             Shape::Bool => json!({ "type": "boolean" }),
             Shape::Anything => json!({}),
         }

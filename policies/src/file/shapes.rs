@@ -52,6 +52,11 @@ const LISTEN: Shape = Shape::Text(|text| match text.parse::<std::net::SocketAddr
     Ok(_) => Ok(()),
     Err(_) => Err(Flaw::Wrong(format!("{text:?} is no address and port, such as \"127.0.0.1:7420\""))),
 });
+const DURATION: Shape = Shape::Text(|text| crate::budget::duration(text).map(drop).map_err(Flaw::Wrong));
+const SCHEMA: Shape = Shape::TableOr(|text| match text {
+    t if t.ends_with(".json") && !t.contains('\0') => Ok(()),
+    t => Err(Flaw::Wrong(format!("{t:?} is no .json file; a schema is a table or such a file"))),
+});
 const TIMEOUT_MS: Shape = Shape::Int(1, 86_400_000);
 const TOKENS: Shape = Shape::Int(1, 1_000_000_000);
 const DATE: Shape = Shape::Text(|text| {
@@ -86,12 +91,13 @@ const SPAWN: Shape = Shape::Table(&[
     key("max_concurrent", "Children of one run alive at a time.", Shape::Int(0, 1_000)),
     key("max_total", "Runs of one tree over its whole life.", Shape::Int(1, 100_000)),
 ]);
-const BUDGET: Shape = Shape::Table(&[
-    later("usd", "Money."),
-    later("tokens", "Tokens."),
-    key("turns", "Model calls of one run.", Shape::Int(1, 1_000_000)),
-    key("tool_calls", "Tool calls of one run.", Shape::Int(0, 1_000_000)),
-    later("wall", "Wall time."),
+/// A budget, in every grant and in a spawn request.
+pub const BUDGET: Shape = Shape::Table(&[
+    key("usd", "US dollars for model calls.", Shape::Number(9_000_000.0)),
+    key("tokens", "Tokens read and written.", Shape::Int(0, 1_000_000_000_000)),
+    key("turns", "Model calls.", Shape::Int(1, 1_000_000)),
+    key("tool_calls", "Tool calls.", Shape::Int(0, 1_000_000)),
+    key("wall", "Wall time, such as \"30m\", \"45s\", \"2h\".", DURATION),
 ]);
 /// A grant: the root `[policy]` and every narrowing table.
 pub const GRANT: Shape = Shape::Table(&[
@@ -110,7 +116,7 @@ pub const GRANT: Shape = Shape::Table(&[
     key("tools", "Tools by name.", TOOLS),
     key("models", "Models of this file that may be used.", Shape::List(&NAME)),
     key("spawn", "Limits of the tree.", SPAWN),
-    key("budget", "Limits of a run.", BUDGET),
+    key("budget", "Limits of a run and all beneath it.", BUDGET),
     key(
         "sandbox",
         "What the kernel must enforce.",
@@ -119,11 +125,14 @@ pub const GRANT: Shape = Shape::Table(&[
 ]);
 
 /// Dollars for a million tokens of each kind.
-const INPUT: Key = key("input", "Dollars per million tokens read.", Shape::Number);
-const OUTPUT: Key = key("output", "Dollars per million tokens written.", Shape::Number);
-const CACHE_READ: Key = key("cache_read", "Dollars per million tokens read from the provider's cache.", Shape::Number);
-const CACHE_WRITE: Key = key("cache_write", "Dollars per million tokens read and cached for minutes.", Shape::Number);
-const CACHE_LONG: Key = key("cache_write_long", "Dollars per million tokens read and cached an hour.", Shape::Number);
+const INPUT: Key = key("input", "Dollars per million tokens read.", Shape::Number(1_000_000_000.0));
+const OUTPUT: Key = key("output", "Dollars per million tokens written.", Shape::Number(1_000_000_000.0));
+const CACHE_READ: Key =
+    key("cache_read", "Dollars per million tokens read from the provider's cache.", Shape::Number(1_000_000_000.0));
+const CACHE_WRITE: Key =
+    key("cache_write", "Dollars per million tokens read and cached for minutes.", Shape::Number(1_000_000_000.0));
+const CACHE_LONG: Key =
+    key("cache_write_long", "Dollars per million tokens read and cached an hour.", Shape::Number(1_000_000_000.0));
 const PRICE: Shape = Shape::Table(&[
     INPUT,
     OUTPUT,
@@ -169,8 +178,12 @@ const TOOL: Shape = Shape::Table(&[
     ),
     key("path_args", "JSON pointers of the arguments that are paths.", Shape::List(&POINTER)),
     key("url_args", "JSON pointers of the arguments that are URLs.", Shape::List(&POINTER)),
-    later("effect", "What a repetition would do."),
-    later("verify_with", "The tool that tells whether a lost call happened."),
+    key(
+        "effect",
+        "What a repetition would do; default: pure for read-only tools, else once.",
+        Shape::Word(&["pure", "idempotent", "verifiable", "once"], &[]),
+    ),
+    key("verify_with", "The tool of this server that tells whether a lost call happened.", FILLED),
     key("rename", "Its name outside, after the prefix.", GLOB),
 ]);
 /// Who Pleach is at a server; the tokens themselves come by `pleach login`.
@@ -227,7 +240,7 @@ const CLIENT: Shape = Shape::Table(&[
     ),
     key("match", "Claims a token must carry: a name, or a JSON pointer, and its value.", Shape::Texts),
     key("may_start", "Agents it may start; absent: those exposed.", Shape::List(&NAME)),
-    later("can_approve", "Whether it may answer approvals."),
+    key("can_approve", "Whether it may answer approvals and questions; default: false.", Shape::Bool),
     key("policy", "Caps everything this client starts.", GRANT),
 ]);
 const AGENT: Shape = Shape::Table(&[
@@ -240,7 +253,7 @@ const AGENT: Shape = Shape::Table(&[
     key("subagents", "Whom it, and anything beneath it, may start; absent: nobody.", Shape::List(&NAME)),
     key("expose", "Whether clients see it.", Shape::Bool),
     later("skills", "What its card offers."),
-    later("output_schema", "The form of its answer."),
+    key("output_schema", "The form of its answer: a JSON Schema as a table, or a .json file.", SCHEMA),
     key("policy", "What it may do.", GRANT),
     key("subagent_policy", "What it may give, where that differs.", GRANT),
 ]);

@@ -17,6 +17,7 @@ mod scan;
 mod write;
 
 pub use parse::{JsonError, JsonErrorKind, Limits};
+pub use write::digest;
 
 /// A JSON value that keeps key order and the text of numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -76,3 +76,9 @@ pub(super) fn string(text: &str, out: &mut String) {
     }
     out.push('"');
 }
+
+/// SHA-256 of a text, hexadecimal.
+pub fn digest(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -5,6 +5,7 @@
 //! policy needs to know: the access class and who said so, the compiled input schema, which
 //! arguments are paths and hosts, and a canonical hash.
 
+mod effect;
 mod headers;
 mod map;
 mod offers;
@@ -15,15 +16,15 @@ mod uris;
 pub use headers::ParamHeader;
 pub use map::{NameMap, OfferMap, Offering, RESERVED};
 pub use offers::{Offers, Prompt, Resource, offers};
-pub use schema::SchemaError;
+pub use schema::{Schema, SchemaError};
 pub use touch::{RawTouch, RawTouched, guess, of_uri};
 pub use uris::Uris;
 
+use crate::action::Effect;
 use crate::json::{Json, Object};
 use crate::names::Name;
 use crate::permission::Access;
 use crate::place::Place;
-use schema::Schema;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -82,6 +83,10 @@ pub struct ToolWords {
     pub url_args: Option<Vec<String>>,
     /// `rename`
     pub rename: Option<String>,
+    /// `effect`
+    pub effect: Option<Effect>,
+    /// `verify_with`: the server's own name of the tool.
+    pub verify_with: Option<String>,
 }
 
 /// What the policy file says about a server's tools.
@@ -112,6 +117,11 @@ pub struct Tool {
     pub access: Access,
     /// Who decided the class.
     pub access_from: AccessFrom,
+    /// What a repetition would do.
+    pub effect: Effect,
+    /// The tool of the same server, by its own name, that tells whether a lost call happened;
+    /// there exactly when the effect is verifiable.
+    pub verify_with: Option<String>,
     /// The definition as received.
     pub definition: Object,
     /// SHA-256 of the canonical definition, hexadecimal.
@@ -129,6 +139,8 @@ pub struct Imported {
     pub tools: Vec<Tool>,
     /// The others: name as far as it could be read, and the reason.
     pub rejected: Vec<(String, String)>,
+    /// Good ones that are less than the policy file says: name and reason.
+    pub notes: Vec<(String, String)>,
 }
 
 /// Reads the `tools` array of a `tools/list` result.
@@ -154,7 +166,16 @@ pub fn import(server: &Name, words: &ServerWords, list: &[Json]) -> Imported {
             Err(why) => imported.rejected.push((shown, why)),
         }
     }
+    imported.notes = effect::check_verifiers(&mut imported.tools);
     imported
+}
+
+/// Whether a value fits a JSON Schema: compiled offline and bounded, like a tool's.
+///
+/// # Errors
+/// What does not fit, or what is wrong with the schema.
+pub fn fits(schema: &Json, value: &Json) -> Result<(), String> {
+    Schema::compile(schema).map_err(|e| format!("the schema is invalid: {e}"))?.check(value)
 }
 
 impl Tool {
@@ -176,7 +197,9 @@ impl Tool {
         }
         let schema = Schema::compile(input).map_err(|e| format!("its inputSchema is invalid: {e}"))?;
         let own = words.tools.get(upstream);
-        let (access, access_from) = classify(words, own, object.get("annotations"));
+        let annotations = object.get("annotations");
+        let (access, access_from) = classify(words, own, annotations);
+        let effect = effect::classify(words, own, access, annotations);
         let bare = own.and_then(|w| w.rename.as_deref()).unwrap_or(upstream);
         if words.prefix != Prefix::Always && bare.contains("__") {
             return Err("its name holds `__`, which without a prefix would look like another server's tool".into());
@@ -191,6 +214,8 @@ impl Tool {
             upstream: upstream.to_owned(),
             access,
             access_from,
+            effect,
+            verify_with: own.and_then(|w| w.verify_with.clone()),
             hash: hash(definition),
             headers: headers::read(input)?,
             schema,

@@ -21,8 +21,9 @@ pub enum SchemaError {
     Invalid(String),
 }
 
+/// A compiled schema. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Schema(Arc<jsonschema::Validator>);
+pub struct Schema(Arc<jsonschema::Validator>);
 
 impl fmt::Debug for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +32,11 @@ impl fmt::Debug for Schema {
 }
 
 impl Schema {
-    pub(super) fn compile(schema: &Json) -> Result<Self, SchemaError> {
+    /// Compiles a schema.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn compile(schema: &Json) -> Result<Self, SchemaError> {
         if schema.to_text().len() > MAX_SCHEMA {
             return Err(SchemaError::TooLarge);
         }
@@ -43,8 +48,14 @@ impl Schema {
             .map_err(|e| SchemaError::Invalid(first_line(&e.to_string())))
     }
     pub(super) fn check(&self, value: &Json) -> Result<(), String> {
-        let value = value.to_serde();
-        self.0.validate(&value).map_err(|e| {
+        self.check_serde(&value.to_serde())
+    }
+    /// Checks a value.
+    ///
+    /// # Errors
+    /// The first thing that does not fit, and where.
+    pub fn check_serde(&self, value: &serde_json::Value) -> Result<(), String> {
+        self.0.validate(value).map_err(|e| {
             let at = e.instance_path().to_string();
             let what = first_line(&e.to_string());
             if at.is_empty() { what } else { format!("{at}: {what}") }

@@ -1,6 +1,6 @@
 //! `[agents]` and `[clients]`.
 
-use super::{Limits, Proof, Resolver};
+use super::{Limits, OutputSchema, Proof, Resolver};
 use crate::authority::{AgentPolicy, Sources};
 use crate::file::Node;
 use crate::grant::{Names, Narrowing};
@@ -27,6 +27,8 @@ pub struct AgentSpec {
     pub model: Name,
     /// Whom it may start.
     pub subagents: BTreeSet<Name>,
+    /// The form of its answer, where it must have one.
+    pub output_schema: Option<OutputSchema>,
     /// Whether clients see it; the default agent always is.
     pub expose: bool,
     /// Its counted limits.
@@ -44,6 +46,8 @@ pub struct ClientSpec {
     pub name: Name,
     /// What names it.
     pub proof: Proof,
+    /// Whether it may answer approvals and questions of people.
+    pub can_approve: bool,
     /// Agents it may start; `None`: those exposed.
     pub may_start: Option<BTreeSet<Name>>,
     /// Its table.
@@ -91,6 +95,7 @@ impl Resolver<'_> {
         let subagent_policy = node.get("subagent_policy").map(|_| Arc::new(over));
         let model = self.agent_model(name, place, node)?;
         let prompt = self.prompt(name, place, node)?;
+        let output_schema = self.output_schema(node);
         Some(AgentSpec {
             name: name.clone(),
             place: place.clone(),
@@ -99,6 +104,7 @@ impl Resolver<'_> {
             initial_prompt: node.text_at("initial_prompt").map(str::to_owned),
             model,
             subagents,
+            output_schema,
             expose: node.get("expose").and_then(Node::bool).unwrap_or(is_default),
             limits,
             subagent_limits,
@@ -163,6 +169,7 @@ impl Resolver<'_> {
             let spec = ClientSpec {
                 name: name.clone(),
                 proof,
+                can_approve: node.get("can_approve").and_then(Node::bool).unwrap_or(false),
                 may_start,
                 policy: Arc::new(policy),
                 sources: Arc::new(sources),

@@ -8,6 +8,7 @@ use crate::fs::FsGrant;
 use crate::grant::{Grant, Names, Narrowing, Profile, SpawnLimits};
 use crate::names::{Name, nearest};
 use crate::permission::Access;
+use crate::price::Usd;
 use crate::tools::{Glob, Layer, ToolRules};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,7 @@ impl Resolver<'_> {
         let own = [self.around.file().to_owned(), store.to_owned(), with("-wal"), with("-shm"), with("-journal")];
         let (asked, sources, limits) = self.narrowing(table, true, &own);
         let nothing = Grant::nothing();
-        (
-            nothing.asked(&asked),
-            sources,
-            limits.meet(Limits { turns: limits.turns.min(Limits::DEFAULT.turns), ..limits }),
-        )
+        (nothing.asked(&asked), sources, limits)
     }
 
     /// A narrowing table; absent means none.
@@ -53,14 +50,8 @@ impl Resolver<'_> {
             spawn: table.get("spawn").map(|n| spawn(n, root)),
             sandbox: table.get("sandbox").and_then(|n| n.text_at("profile")).and_then(Profile::from_word),
         };
-        let count = |key: &str, absent: u32| {
-            let n = table.get("budget").and_then(|b| b.get(key)).and_then(Node::int);
-            n.map_or(absent, |n| u32::try_from(n).unwrap_or(u32::MAX))
-        };
-        let limits = Limits {
-            turns: count("turns", if root { Limits::DEFAULT.turns } else { u32::MAX }),
-            tool_calls: count("tool_calls", u32::MAX),
-        };
+        let absent = if root { Limits::DEFAULT } else { Limits::NONE };
+        let limits = table.get("budget").map_or(absent, |budget| limits(budget, absent));
         (asked, sources, limits)
     }
 
@@ -162,6 +153,20 @@ impl Resolver<'_> {
 
     pub(super) fn names(&mut self, list: &Node, table: &str, kind: &str) -> BTreeSet<Name> {
         list.items().iter().filter_map(|item| self.known(Some(item), table, kind)).collect()
+    }
+}
+
+/// A checked budget table.
+pub(super) fn limits(budget: &Node, absent: Limits) -> Limits {
+    let count = |key: &str, absent: u32| {
+        budget.get(key).and_then(Node::int).map_or(absent, |n| u32::try_from(n).unwrap_or(u32::MAX))
+    };
+    Limits {
+        turns: count("turns", absent.turns),
+        tool_calls: count("tool_calls", absent.tool_calls),
+        usd: budget.get("usd").and_then(Node::number).and_then(Usd::dollars).unwrap_or(absent.usd),
+        tokens: budget.get("tokens").and_then(Node::int).map_or(absent.tokens, i64::unsigned_abs),
+        wall: budget.text_at("wall").and_then(|text| crate::budget::duration(text).ok()).or(absent.wall),
     }
 }
 

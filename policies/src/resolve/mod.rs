@@ -7,12 +7,14 @@ mod agents;
 mod auth;
 mod grants;
 mod models;
+mod output;
 mod prices;
 mod servers;
 
 pub use agents::{AgentSpec, ClientSpec};
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
 pub use models::{ModelSpec, Priced, Provider, RemoteModel, Wire};
+pub use output::OutputSchema;
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 
 use crate::authority::{AgentPolicy, Authority, Link, Sources};
@@ -20,10 +22,12 @@ use crate::file::{FileError, FileErrors, Node};
 use crate::grant::Grant;
 use crate::names::{Name, nearest};
 use crate::place::Place;
+use crate::price::Usd;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What resolving needs to know of the machine.
 pub trait Surroundings {
@@ -50,24 +54,40 @@ pub trait Surroundings {
     fn read_text(&self, path: &Path) -> Result<String, String>;
 }
 
-/// Limits that are counted, not compared: of one run each.
+/// Limits that are counted, not compared. `turns` and `tool_calls` are of one run each; `usd`,
+/// `tokens` and `wall` hold for the run and everything it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Model calls.
     pub turns: u32,
     /// Tool calls.
     pub tool_calls: u32,
+    /// Money; [`Usd::MAX`] is no limit.
+    pub usd: Usd,
+    /// Tokens read and written; `u64::MAX` is no limit.
+    pub tokens: u64,
+    /// Time from the start of the run.
+    pub wall: Option<Duration>,
 }
 
 impl Limits {
-    /// What an absent `[policy.budget]` means: 100 turns, tool calls unlimited.
-    pub const DEFAULT: Self = Self { turns: 100, tool_calls: u32::MAX };
+    /// What an absent `[policy.budget]` means: 100 turns, all else unlimited.
+    pub const DEFAULT: Self = Self { turns: 100, ..Self::NONE };
     /// The lesser of each.
     pub fn meet(self, other: Self) -> Self {
-        Self { turns: self.turns.min(other.turns), tool_calls: self.tool_calls.min(other.tool_calls) }
+        Self {
+            turns: self.turns.min(other.turns),
+            tool_calls: self.tool_calls.min(other.tool_calls),
+            usd: self.usd.min(other.usd),
+            tokens: self.tokens.min(other.tokens),
+            wall: match (self.wall, other.wall) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            },
+        }
     }
     /// No limit, for tables that name none.
-    pub const NONE: Self = Self { turns: u32::MAX, tool_calls: u32::MAX };
+    pub const NONE: Self = Self { turns: u32::MAX, tool_calls: u32::MAX, usd: Usd::MAX, tokens: u64::MAX, wall: None };
 }
 
 /// `[gateway]`.
@@ -188,6 +208,15 @@ pub fn request(
         Resolver { around: &around, errors: Vec::new(), warnings: Vec::new(), create: Vec::new(), root: &node };
     let (asks, _, limits) = cx.narrowing(&node, false, &[]);
     if cx.errors.is_empty() { Ok((asks, limits)) } else { Err(plain(&FileErrors(cx.errors))) }
+}
+
+/// The `budget` of a spawn request.
+///
+/// # Errors
+/// What is wrong with it, for the model to correct.
+pub fn budget_request(json: &crate::json::Json) -> Result<Limits, String> {
+    let node = crate::file::read_budget(json).map_err(|e| plain(&e))?;
+    Ok(grants::limits(&node, Limits::NONE))
 }
 
 fn plain(errors: &FileErrors) -> String {
@@ -372,6 +401,27 @@ impl Resolver<'_> {
         Some(out)
     }
 
+    /// A budget greater than the root's is met with it; whoever wrote it should know.
+    fn check_budgets(&mut self, policy: &Policy, agent: &AgentSpec) {
+        let tables = [
+            ("policy", &agent.limits, &agent.policy.sources),
+            ("subagent_policy", &agent.subagent_limits, &agent.policy.subagent_sources),
+        ];
+        for (table, limits, sources) in tables {
+            let more = crate::budget::exceeds(limits, &policy.root_limits);
+            if more.is_empty() {
+                continue;
+            }
+            let place = sources.place("budget").unwrap_or(&agent.place).clone();
+            let message = format!(
+                "agent {}: {table}.budget names more {} than the root policy holds; the lesser counts",
+                agent.name,
+                more.join(", ")
+            );
+            self.warn(&place, message);
+        }
+    }
+
     /// Checks that need everything resolved.
     fn cross_check(&mut self, policy: &Policy) {
         if let Err(why) = check_public(policy.gateway.listen, policy) {
@@ -411,6 +461,7 @@ impl Resolver<'_> {
                 );
                 self.warn(&place, message);
             }
+            self.check_budgets(policy, agent);
             if !grant.models.allows(agent.model.as_str()) {
                 let message = format!("agent {} uses model {}, which its models do not allow", agent.name, agent.model);
                 self.error(&agent.place, message);

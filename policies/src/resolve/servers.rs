@@ -2,6 +2,7 @@
 
 use super::Resolver;
 use super::auth::AuthSpec;
+use crate::action::Effect;
 use crate::file::Node;
 use crate::manifest::{Prefix, ServerWords, ToolWords};
 use crate::names::Name;
@@ -216,11 +217,14 @@ impl Resolver<'_> {
             {
                 self.error(&rename.place, "rename is a name, not a pattern");
             }
+            let (effect, verify_with) = self.effect(name, tool, node);
             let words = ToolWords {
                 access: access(tool.get("access")),
                 path_args: texts(tool.get("path_args")),
                 url_args: texts(tool.get("url_args")),
                 rename: rename.and_then(Node::text).map(str::to_owned),
+                effect,
+                verify_with,
             };
             tools.insert(name.clone(), words);
         }
@@ -235,5 +239,43 @@ impl Resolver<'_> {
             tools,
             builtin,
         }
+    }
+
+    /// `effect` and `verify_with`: one needs the other, and what verifies must bear repetition.
+    /// Whether the server offers the tool is seen when its tools are imported.
+    fn effect(&mut self, name: &str, tool: &Node, server: &Node) -> (Option<Effect>, Option<String>) {
+        let effect = tool.text_at("effect").and_then(Effect::from_word);
+        let with = tool.get("verify_with");
+        match (effect, with) {
+            (Some(Effect::Verifiable), None) => {
+                let place = tool.get("effect").map_or(&tool.place, |e| &e.place);
+                let message =
+                    "effect = \"verifiable\" needs verify_with = \"tool\": the tool that tells whether a call happened";
+                self.error(place, message);
+            }
+            (Some(Effect::Verifiable), Some(with)) if with.text() == Some(name) => {
+                self.error(
+                    &with.place,
+                    format!("verify_with is {name} itself; name the tool that reads what it wrote"),
+                );
+            }
+            (Some(Effect::Verifiable), Some(with)) => {
+                let other = server.get("tools").and_then(|t| t.get(with.text().unwrap_or_default()));
+                let other = other.and_then(|t| t.text_at("effect")).and_then(Effect::from_word);
+                if let Some(effect) = other.filter(|e| !matches!(e, Effect::Pure | Effect::Idempotent)) {
+                    let message = format!(
+                        "verify_with = {:?}, whose effect is {}; what verifies is asked again after a crash and must be pure or idempotent",
+                        with.text().unwrap_or_default(),
+                        effect.as_str()
+                    );
+                    self.error(&with.place, message);
+                }
+            }
+            (_, Some(with)) => {
+                self.error(&with.place, "verify_with belongs to effect = \"verifiable\"; write that, or remove it");
+            }
+            (_, None) => {}
+        }
+        (effect, with.and_then(Node::text).map(str::to_owned))
     }
 }

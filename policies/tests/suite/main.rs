@@ -1,6 +1,7 @@
 //! The crate from outside, one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod budgets;
 mod callers;
 mod decisions;
 mod domains;

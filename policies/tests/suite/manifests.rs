@@ -1,5 +1,6 @@
 //! Imported tool lists: a bad tool costs that tool.
 
+use policies::action::Effect;
 use policies::json::{Json, Limits};
 use policies::manifest::{Imported, NameMap, Prefix, RawTouched, ServerWords, ToolWords, import};
 use policies::names::Name;
@@ -55,6 +56,51 @@ fn classes_follow_operator_then_default_then_trusted_hints() {
     let mut word = default.clone();
     word.tools.insert("d".into(), ToolWords { access: Some((ReadWrite, None)), ..ToolWords::default() });
     assert_eq!(classes(&word)[1], ReadWrite, "the operator's word beats the server's");
+}
+
+#[test]
+fn effects_follow_the_operator_then_the_class_then_believed_hints() {
+    let tools = r#"[{"name":"read","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}},
+                    {"name":"put","inputSchema":{"type":"object"},"annotations":{"idempotentHint":true}},
+                    {"name":"send","inputSchema":{"type":"object"}}]"#;
+    let effects = |words: &ServerWords| imported(words, tools).tools.iter().map(|t| t.effect).collect::<Vec<_>>();
+    use Effect::*;
+    let plain = ServerWords::default();
+    assert_eq!(effects(&plain), [Once, Once, Once], "hints nobody trusts repeat nothing");
+    let trusted = ServerWords { trust_annotations: true, ..plain.clone() };
+    assert_eq!(effects(&trusted), [Pure, Idempotent, Once]);
+    let builtin = ServerWords { builtin: true, ..plain.clone() };
+    assert_eq!(effects(&builtin), [Pure, Idempotent, Once], "our own server is believed");
+    let mut words = plain.clone();
+    let word = |access, effect| ToolWords { access, effect, ..ToolWords::default() };
+    words.tools.insert("read".into(), word(Some((Access::ReadOnly, None)), None));
+    words.tools.insert("put".into(), word(None, Some(Pure)));
+    words.tools.insert("send".into(), word(Some((Access::ReadOnly, None)), Some(Once)));
+    assert_eq!(effects(&words), [Pure, Pure, Once], "the operator's word beats the class");
+}
+
+#[test]
+fn what_cannot_be_verified_counts_as_once() {
+    let tools = r#"[{"name":"pay","inputSchema":{"type":"object"}},{"name":"send","inputSchema":{"type":"object"}},
+                    {"name":"mail","inputSchema":{"type":"object"}},{"name":"log","inputSchema":{"type":"object"}}]"#;
+    let verified = |by: &str| ToolWords {
+        effect: Some(Effect::Verifiable),
+        verify_with: Some(by.to_owned()),
+        ..ToolWords::default()
+    };
+    let mut words = ServerWords::default();
+    words.tools.insert("pay".into(), verified("log"));
+    words.tools.insert("send".into(), verified("outbox"));
+    words.tools.insert("mail".into(), verified("send"));
+    words.tools.insert("log".into(), ToolWords { access: Some((Access::ReadOnly, None)), ..ToolWords::default() });
+    let out = imported(&words, tools);
+    let effects: Vec<Effect> = out.tools.iter().map(|t| t.effect).collect();
+    assert_eq!(effects, [Effect::Verifiable, Effect::Once, Effect::Once, Effect::Pure]);
+    assert_eq!(out.tools[0].verify_with.as_deref(), Some("log"));
+    assert_eq!(out.tools[1].verify_with, None);
+    let notes: Vec<&str> = out.notes.iter().map(|(tool, _)| tool.as_str()).collect();
+    assert_eq!(notes, ["send", "mail"], "{:?}", out.notes);
+    assert!(out.notes[0].1.contains("does not offer"), "{:?}", out.notes);
 }
 
 fn touches(words: &ServerWords, schema: &str, arguments: &str) -> Vec<String> {

@@ -1,12 +1,15 @@
 //! The `Agent` tool (alias `Task`): what a model says to spawn a child.
 
-use crate::ports::ToolSpec;
+use crate::ports::{Gate, ToolSpec};
 use policies::grant::Narrowing;
 use policies::json::Json;
 use policies::names::Name;
+use policies::price::Usd;
 use policies::resolve::{AgentSpec, Limits};
 use policies::tools::{Glob, Layer, ToolRules};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The tool's name.
 pub const NAME: &str = "Agent";
@@ -24,12 +27,54 @@ pub struct Wish {
     pub agent: Name,
     /// Which model, if not the agent's own.
     pub model: Option<Name>,
-    /// The `policy` of the request, not read yet.
-    pub policy: Option<Json>,
-    /// The `tools` of the request.
-    pub tools: Option<ToolRules>,
+    /// Whether the call is over while the child works.
+    pub background: bool,
+    /// What narrows the child.
+    pub request: Request,
     /// The `budget` of the request.
     pub limits: Limits,
+}
+
+/// What a spawn asks for, as it was written: it is read again whenever the authority is worked
+/// out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Request {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<Value>,
+}
+
+impl Request {
+    /// As it is written down; `None` when nothing is asked for.
+    pub fn to_text(&self) -> Option<String> {
+        (*self != Self::default()).then(|| serde_json::to_string(self).unwrap_or_default())
+    }
+    /// As it was written down.
+    ///
+    /// # Errors
+    /// When it is none of ours.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|e| format!("request: {e}"))
+    }
+    /// What it asks for: the `policy` as the gate reads it, with `tools` in it; and its limits.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the model.
+    pub fn asks(&self, gate: &dyn Gate) -> Result<(Narrowing, Limits), String> {
+        let (mut asks, limits) = match &self.policy {
+            Some(policy) => gate.narrowing(&Json::from(policy)).map_err(|e| format!("policy: {e}"))?,
+            None => (Narrowing::default(), Limits::NONE),
+        };
+        if let Some(tools) = tools(self.tools.as_ref())? {
+            if asks.tools.is_some() {
+                return Err("tools is short for policy.tools.allow; give one of them".into());
+            }
+            asks.tools = Some(tools);
+        }
+        Ok((asks, limits))
+    }
 }
 
 /// Reads the arguments of a call.
@@ -45,17 +90,17 @@ pub fn read(input: &Value, may_start: &[&AgentSpec]) -> Result<Wish, String> {
             policies::names::nearest(unknown, KNOWN).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
         return Err(format!("{unknown:?} is no argument of {NAME}{hint}"));
     }
+    let given = |key: &str| object.get(key).filter(|value| !value.is_null()).cloned();
     let names = || may_start.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ");
     let text = |key: &str| match object.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(format!("{key} is not a string")),
     };
-    if object.get("run_in_background").is_some_and(|v| v.as_bool() != Some(false)) {
-        return Err(
-            "run_in_background is not in this version; leave it out, children run in parallel within a turn".into()
-        );
-    }
+    let background = match object.get("run_in_background") {
+        None | Some(Value::Null) => false,
+        Some(value) => value.as_bool().ok_or("run_in_background is not true or false")?,
+    };
     let prompt = text("prompt")?.filter(|p| !p.trim().is_empty()).ok_or("prompt is missing")?;
     let agent =
         text("subagent_type")?.ok_or_else(|| format!("subagent_type is missing; it may be one of: {}", names()))?;
@@ -68,27 +113,10 @@ pub fn read(input: &Value, may_start: &[&AgentSpec]) -> Result<Wish, String> {
         prompt,
         agent,
         model,
-        policy: object.get("policy").filter(|p| !p.is_null()).map(Json::from),
-        tools: tools(object.get("tools"))?,
+        background,
+        request: Request { policy: given("policy"), tools: given("tools") },
         limits: limits(object.get("budget"))?,
     })
-}
-
-impl Wish {
-    /// The whole narrowing: the `policy` as read, with `tools` in it.
-    ///
-    /// # Errors
-    /// When both speak about tools.
-    pub fn narrowing(&self, policy: Option<Narrowing>) -> Result<Narrowing, String> {
-        let mut asks = policy.unwrap_or_default();
-        if let Some(tools) = &self.tools {
-            if asks.tools.is_some() {
-                return Err("tools is short for policy.tools.allow; give one of them".into());
-            }
-            asks.tools = Some(tools.clone());
-        }
-        Ok(asks)
-    }
 }
 
 fn tools(value: Option<&Value>) -> Result<Option<ToolRules>, String> {
@@ -107,15 +135,41 @@ fn limits(value: Option<&Value>) -> Result<Limits, String> {
     let object = value.as_object().ok_or("budget is not an object")?;
     let mut limits = Limits::NONE;
     for (key, value) in object {
-        let n = value.as_u64().and_then(|n| u32::try_from(n).ok());
-        let n = n.ok_or_else(|| format!("budget.{key} is not a count"))?;
+        let count = || value.as_u64().ok_or_else(|| format!("budget.{key} is not a count"));
+        let small = || count().and_then(|n| u32::try_from(n).map_err(|_| format!("budget.{key} is too large")));
         match key.as_str() {
-            "turns" => limits.turns = n,
-            "tool_calls" => limits.tool_calls = n,
-            other => return Err(format!("budget.{other} is not in this version; turns and tool_calls are")),
+            "turns" => limits.turns = small()?,
+            "tool_calls" => limits.tool_calls = small()?,
+            "tokens" => limits.tokens = count()?,
+            "usd" => {
+                let dollars = value.as_f64().and_then(Usd::dollars);
+                limits.usd = dollars.ok_or("budget.usd is not an amount of dollars, such as 0.5")?;
+            }
+            "wall" => {
+                let text = value.as_str().ok_or("budget.wall is not a time, such as \"30m\"")?;
+                limits.wall =
+                    Some(duration(text).ok_or("budget.wall is not a time, such as \"90s\", \"30m\" or \"2h\"")?);
+            }
+            other => {
+                return Err(format!("budget.{other} is no budget; usd, tokens, turns, tool_calls and wall are"));
+            }
         }
     }
     Ok(limits)
+}
+
+/// `90s`, `30m`, `2h`, `1d`.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return None,
+    };
+    let n: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    n.checked_mul(seconds).filter(|n| *n > 0).map(Duration::from_secs)
 }
 
 /// The tool as a model is shown it, listing whom it may start.
@@ -139,8 +193,19 @@ pub fn spec(may_start: &[&AgentSpec]) -> ToolSpec {
                 "prompt": { "type": "string", "description": "The whole task." },
                 "subagent_type": { "type": "string", "enum": names },
                 "model": { "type": "string", "description": "Another model than the agent's own." },
-                "run_in_background": { "type": "boolean", "const": false },
-                "budget": { "type": "object", "properties": { "turns": count, "tool_calls": count }, "additionalProperties": false },
+                "run_in_background": { "type": "boolean", "description": "Go on at once; its answer comes later as a message." },
+                "budget": {
+                    "type": "object",
+                    "description": "What it and all it starts may use at most.",
+                    "properties": {
+                        "usd": { "type": "number", "exclusiveMinimum": 0 },
+                        "tokens": count,
+                        "turns": count,
+                        "tool_calls": count,
+                        "wall": { "type": "string", "description": "Such as 90s, 30m, 2h." }
+                    },
+                    "additionalProperties": false
+                },
                 "tools": { "type": "array", "items": { "type": "string" }, "description": "Only these tools; can only narrow." },
                 "policy": { "type": "object", "description": "A grant table as in the policy file; can only narrow." }
             },

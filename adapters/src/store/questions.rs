@@ -1,0 +1,129 @@
+//! What people are asked: opened and closed with the events that say so.
+
+use super::lease::Tx;
+use super::{Store, StoreError, signed, unsigned};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use std::collections::BTreeSet;
+use subagents::ports::{JournalError, Question, QuestionChange, QuestionFilter, QuestionRow};
+
+/// Whether the changes can be made: a question is answered once.
+pub(super) async fn check(
+    tx: &mut Tx<'_>,
+    changes: impl Iterator<Item = &QuestionChange>,
+) -> Result<Result<(), JournalError>, sqlx::Error> {
+    let mut opened = BTreeSet::new();
+    let mut answered = BTreeSet::new();
+    for change in changes {
+        match change {
+            QuestionChange::Open(question) => {
+                opened.insert(question.id.as_str());
+            }
+            QuestionChange::Close { id, answer: Some(_), .. } => {
+                let fresh = opened.contains(id.as_str()) || is_open(tx, id).await?;
+                if !fresh || !answered.insert(id.as_str()) {
+                    return Ok(Err(JournalError::Failed(format!("question {id} is not open any more"))));
+                }
+            }
+            QuestionChange::Close { answer: None, .. } => {}
+        }
+    }
+    Ok(Ok(()))
+}
+
+async fn is_open(tx: &mut Tx<'_>, id: &str) -> Result<bool, sqlx::Error> {
+    let open: Option<i64> = sqlx::query_scalar("SELECT 1 FROM questions WHERE id = ? AND closed_at IS NULL")
+        .bind(id)
+        .fetch_optional(&mut *tx.connection)
+        .await?;
+    Ok(open.is_some())
+}
+
+/// Makes a change that was checked.
+pub(super) async fn change(tx: &mut Tx<'_>, change: &QuestionChange) -> Result<(), sqlx::Error> {
+    let encode = |e: serde_json::Error| sqlx::Error::Encode(e.into());
+    match change {
+        QuestionChange::Open(question) => {
+            let body = serde_json::to_string(question).map_err(encode)?;
+            sqlx::query(
+                "INSERT INTO questions (id, run, root, principal, asked, expires, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(&question.id)
+            .bind(&question.run)
+            .bind(&question.root)
+            .bind(&question.principal)
+            .bind(signed(question.asked))
+            .bind(question.expires.map(signed))
+            .bind(body)
+            .execute(&mut *tx.connection)
+            .await
+            .map(drop)
+        }
+        QuestionChange::Close { id, by, answer, at } => {
+            let answer = answer.as_ref().map(serde_json::to_string).transpose().map_err(encode)?;
+            sqlx::query(
+                "UPDATE questions SET closed_by = ?, closed_at = ?, answer = ? WHERE id = ? AND closed_at IS NULL",
+            )
+            .bind(by)
+            .bind(signed(*at))
+            .bind(answer)
+            .bind(id)
+            .execute(&mut *tx.connection)
+            .await
+            .map(drop)
+        }
+    }
+}
+
+/// A query for open questions, oldest first. ?1 is the principal, ?2 the tree, ?3 the time.
+macro_rules! asked {
+    ($more:literal) => {
+        concat!("SELECT run, body FROM questions WHERE closed_at IS NULL ", $more, " ORDER BY asked, id")
+    };
+}
+
+impl Store {
+    pub(super) async fn question_row(&self, id: &str) -> Result<Option<QuestionRow>, StoreError> {
+        let row = sqlx::query("SELECT run, body, closed_by, closed_at, answer FROM questions WHERE id = ?")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| self.failed(e))?;
+        let Some(row) = row else { return Ok(None) };
+        let question = self.question_of(&row)?;
+        let by: Option<String> = row.try_get("closed_by").map_err(|e| self.failed(e))?;
+        let at: Option<i64> = row.try_get("closed_at").map_err(|e| self.failed(e))?;
+        let answer: Option<String> = row.try_get("answer").map_err(|e| self.failed(e))?;
+        let answer = answer.map(|text| serde_json::from_str(&text)).transpose();
+        let answer = answer.map_err(|e| self.corrupt(&question.run, 0, &e))?;
+        Ok(Some(QuestionRow { question, closed: at.map(|at| (by.unwrap_or_default(), unsigned(at))), answer }))
+    }
+
+    pub(super) async fn questions_open(&self, filter: &QuestionFilter) -> Result<Vec<Question>, StoreError> {
+        // A statement for each of the usual questions, so that each has its index.
+        let sql = match filter {
+            QuestionFilter { root: Some(_), .. } => {
+                asked!("AND root = ?2 AND (?1 IS NULL OR principal = ?1) AND (?3 IS NULL OR expires <= ?3)")
+            }
+            QuestionFilter { expired_at: Some(_), .. } => {
+                asked!("AND expires <= ?3 AND (?1 IS NULL OR principal = ?1)")
+            }
+            QuestionFilter { principal: Some(_), .. } => asked!("AND principal = ?1"),
+            QuestionFilter { .. } => asked!(""),
+        };
+        let rows = sqlx::query(sql)
+            .bind(filter.principal.as_deref())
+            .bind(filter.root.as_ref().map(|r| r.as_str()))
+            .bind(filter.expired_at.map(signed))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| self.failed(e))?;
+        rows.iter().map(|row| self.question_of(row)).collect()
+    }
+
+    fn question_of(&self, row: &SqliteRow) -> Result<Question, StoreError> {
+        let run: String = row.try_get("run").map_err(|e| self.failed(e))?;
+        let body: String = row.try_get("body").map_err(|e| self.failed(e))?;
+        serde_json::from_str(&body).map_err(|e| self.corrupt(&run, 0, &e))
+    }
+}

@@ -1,0 +1,291 @@
+//! Tool calls: judged, asked about, written down as about to leave, made, written down as made.
+//!
+//! ```text
+//!  Act ─▶ Gate ─┬─ denied, unknown ─────────────────────────────▶ finished(denied)
+//!               ├─ ask ─▶ waiting … answered ─▶ Act (judged afresh; the approval is good for
+//!               │                                    the same digest only)
+//!               └─ allowed ─▶ dispatched ─▶ Toolbox::call ──────▶ finished(ok | error | unknown)
+//!  Redo (dispatched, no outcome, the process is gone)
+//!       pure, idempotent ─▶ judged afresh ─▶ dispatched again, same key
+//!       verifiable ─▶ Toolbox::verify ─┬─ happened ─▶ finished(ok)
+//!                                      └─ did not ─▶ as idempotent      else as once
+//!       once ─▶ finished(unknown): never repeated
+//! ```
+
+use super::drive::{At, Flow};
+use super::{Approvals, HostError};
+use crate::event::{Event, Outcome, ToolCall, Waiting, WaitingFor};
+use crate::ports::{Answer, Authorized, ToolFailure, Verified, WhatHappened};
+use crate::tools;
+use crate::turn::Asked;
+use policies::action::{Call, Effect};
+use policies::json::{Json, digest};
+use policies::permit::{Denial, Permit};
+use serde_json::json;
+
+/// Attempts at one call that can be repeated; one that fells its process again and again is not
+/// made for ever.
+const MAX_ATTEMPTS: u32 = 3;
+/// How long an approval is waited for.
+const APPROVAL_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What a person's word makes of a question of the guard.
+pub(crate) enum Word {
+    /// Asked about exactly this, a person said yes.
+    Yes(String),
+    /// A person said no, or nobody said anything in time.
+    No(Denial),
+    /// Nobody was asked about this yet.
+    Unasked,
+}
+
+/// What was said about this, if anything was.
+pub(crate) fn word(asked: Option<&Asked>, digest: &str) -> Word {
+    let Some(asked) = asked.filter(|a| a.question.digest.as_deref() == Some(digest)) else { return Word::Unasked };
+    let with = |note: &Option<String>| note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
+    let no = |why: String| Word::No(Denial::plain(why, "do without it, or ask for something else"));
+    match &asked.answer {
+        Some(Answer::Allow { .. }) => Word::Yes(format!("approved by {}", asked.by)),
+        Some(Answer::Deny { note }) => no(format!("{} said no{}", asked.by, with(note))),
+        Some(Answer::Input { note, .. }) => no(format!("{} neither allowed nor denied it{}", asked.by, with(note))),
+        None => no("a person was asked and did not answer in time".into()),
+    }
+}
+
+impl At {
+    pub(super) async fn act(&self, call: &ToolCall, asked: Option<&Asked>) -> Result<Flow, HostError> {
+        if let Some(tool) = tools::find(&call.name) {
+            return tools::perform(self, tool, call, asked).await;
+        }
+        let standing = match self.tree.standing(&self.host.ports, &self.run) {
+            Ok(standing) => standing,
+            Err(denial) => return self.denied(call, asked, denial).await,
+        };
+        let judged = self.host.ports.gate.authorize(&standing.caller, &call.name, Json::from(&call.input));
+        let Some(judged) = self.unless_cancelled(judged).await else { return Ok(Flow::Done) };
+        let (permit, rule, facts) = match judged {
+            Authorized::Unknown => return self.unknown_tool(call, asked).await,
+            Authorized::Denied(denial) => return self.denied(call, asked, denial).await,
+            Authorized::Allowed(permit, rule, facts) => match asked.map(|a| word(asked, digest_of(a))) {
+                // Whoever was asked and said no is heard, even if nobody needs asking any more.
+                Some(Word::No(denial)) => return self.denied(call, asked, denial).await,
+                _ => (permit, rule.to_string(), facts),
+            },
+            Authorized::Ask(question, digest, facts) => match word(asked, &digest) {
+                Word::Yes(by) => {
+                    let rule = format!("{}; {by}", question.rule);
+                    (question.approve(), rule, facts)
+                }
+                Word::No(denial) => return self.denied(call, asked, denial).await,
+                Word::Unasked => {
+                    let rule = question.rule.to_string();
+                    return self.ask_approval(call, asked, rule, digest).await;
+                }
+            },
+        };
+        if let Err(short) = self.tree.ledger.call(&self.run.id) {
+            let denial = Denial::plain(short.to_string(), "answer with what you have");
+            return self.denied(call, asked, denial).await;
+        }
+        let mut events = self.opening(call, asked);
+        events.push(self.decided(call, "allow", rule, None));
+        self.dispatch(call, permit, facts.effect, 1, events).await
+    }
+
+    /// Writes down that the call leaves, and lets it leave.
+    async fn dispatch(
+        &self,
+        call: &ToolCall,
+        permit: Permit<Call>,
+        effect: Effect,
+        attempt: u32,
+        mut events: Vec<Event>,
+    ) -> Result<Flow, HostError> {
+        let key = self.key(call).await;
+        let (id, effect_word) = (call.id.clone(), effect.as_str().to_owned());
+        events.push(Event::ToolDispatched { id, effect: effect_word, key: key.clone(), attempt });
+        if !self.tree.append(&self.host, &self.run, events).await? {
+            return Ok(Flow::Done);
+        }
+        let standing = match self.tree.standing(&self.host.ports, &self.run) {
+            Ok(standing) => standing,
+            Err(denial) => return self.done(call, Outcome::Denied, denial.for_model()).await,
+        };
+        let cancel = self.token.child_token();
+        let made = self.host.ports.toolbox.call(&standing.caller, permit, &key, cancel.clone()).await;
+        match made {
+            Ok(output) => {
+                let outcome = if output.error { Outcome::Error } else { Outcome::Ok };
+                self.done(call, outcome, output.text).await
+            }
+            Err(ToolFailure { why, outcome: WhatHappened::Failed }) => self.done(call, Outcome::Error, why).await,
+            Err(ToolFailure { why, outcome: WhatHappened::Unknown }) => match effect {
+                Effect::Pure | Effect::Idempotent => {
+                    let text = format!("{why}; it may be called again");
+                    self.done(call, Outcome::Error, text).await
+                }
+                Effect::Verifiable => {
+                    match self.host.ports.toolbox.verify(&standing.caller, call, &key, cancel).await {
+                        Verified::Happened(text) => self.done(call, Outcome::Ok, text).await,
+                        Verified::DidNot => self.done(call, Outcome::Error, format!("{why}; it did not happen")).await,
+                        Verified::Unknown => self.done(call, Outcome::Unknown, unknown(call, &why)).await,
+                    }
+                }
+                Effect::Once => self.done(call, Outcome::Unknown, unknown(call, &why)).await,
+            },
+        }
+    }
+
+    /// A call that had left when its process died.
+    pub(super) async fn redo(
+        &self,
+        call: &ToolCall,
+        asked: Option<&Asked>,
+        effect: &str,
+        key: &str,
+        attempt: u32,
+    ) -> Result<Flow, HostError> {
+        let died = "the process that made the call died before its result was written down";
+        // A class this version does not know is one that must not be repeated.
+        let effect = Effect::from_word(effect).unwrap_or(Effect::Once);
+        let Ok(standing) = self.tree.standing(&self.host.ports, &self.run) else {
+            return self.done(call, Outcome::Unknown, unknown(call, died)).await;
+        };
+        if effect == Effect::Verifiable {
+            let look = self.host.ports.toolbox.verify(&standing.caller, call, key, self.token.child_token());
+            let Some(found) = self.unless_cancelled(look).await else { return Ok(Flow::Done) };
+            match found {
+                Verified::Happened(text) => return self.done(call, Outcome::Ok, text).await,
+                Verified::Unknown => return self.done(call, Outcome::Unknown, unknown(call, died)).await,
+                Verified::DidNot => {}
+            }
+        }
+        if effect == Effect::Once || attempt >= MAX_ATTEMPTS {
+            return self.done(call, Outcome::Unknown, unknown(call, died)).await;
+        }
+        let judged = self.host.ports.gate.authorize(&standing.caller, &call.name, Json::from(&call.input));
+        let Some(judged) = self.unless_cancelled(judged).await else { return Ok(Flow::Done) };
+        let permit = match judged {
+            Authorized::Allowed(permit, ..) => permit,
+            // The approval was for this call, and it is still this call.
+            Authorized::Ask(question, digest, _) if matches!(word(asked, &digest), Word::Yes(_)) => question.approve(),
+            _ => {
+                let why = format!("{died}, and it may not be made again under the policy as it is now");
+                return self.done(call, Outcome::Unknown, unknown(call, &why)).await;
+            }
+        };
+        self.dispatch(call, permit, effect, attempt + 1, Vec::new()).await
+    }
+
+    pub(super) async fn refuse(&self, call: &ToolCall, why: String) -> Result<Flow, HostError> {
+        let mut events = self.opening(call, None);
+        events.push(self.decided(call, "deny", "budget.tool_calls".into(), None));
+        events.push(Event::ToolFinished { id: call.id.clone(), outcome: Outcome::Denied, text: why });
+        self.append(events).await
+    }
+
+    pub(crate) async fn unknown_tool(&self, call: &ToolCall, asked: Option<&Asked>) -> Result<Flow, HostError> {
+        let text =
+            format!("there is no tool named {} for this agent; do not assume what it would have said", call.name);
+        let mut events = self.opening(call, asked);
+        events.push(self.decided(call, "deny", format!("no tool is named {}", call.name), None));
+        events.push(Event::ToolFinished { id: call.id.clone(), outcome: Outcome::Denied, text });
+        self.append(events).await
+    }
+
+    pub(crate) async fn denied(
+        &self,
+        call: &ToolCall,
+        asked: Option<&Asked>,
+        denial: Denial,
+    ) -> Result<Flow, HostError> {
+        let place = denial.place.as_ref().map(|p| format!(" ({p})")).unwrap_or_default();
+        let who = denial.who.as_ref().map(|w| format!(" at {w}")).unwrap_or_default();
+        let rule = format!("{}{who}{place}", denial.rule);
+        let mut events = self.opening(call, asked);
+        events.push(self.decided(call, "deny", rule, denial.fix.clone()));
+        events.push(Event::ToolFinished { id: call.id.clone(), outcome: Outcome::Denied, text: denial.for_model() });
+        self.append(events).await
+    }
+
+    /// Asks a person whether the call may be made; where nobody can be asked it may not.
+    pub(crate) async fn ask_approval(
+        &self,
+        call: &ToolCall,
+        asked: Option<&Asked>,
+        rule: String,
+        digest: String,
+    ) -> Result<Flow, HostError> {
+        if let Approvals::Nobody(why) = &self.tree.approvals {
+            let denial = Denial::plain(rule, format!("it asks a person, and {why}"));
+            let fix = "answer where a person can be reached, or move the tool from ask to allow";
+            return self.denied(call, asked, denial.with_fix(fix)).await;
+        }
+        let waiting = Waiting {
+            id: super::question_id().map_err(HostError::Refused)?,
+            call: Some(call.id.clone()),
+            kind: WaitingFor::Approval,
+            question: format!("may {} call {}?", self.run.agent(), call.name),
+            expires: Some(super::now().saturating_add(APPROVAL_MS)),
+            chain: self.chain(),
+            digest: Some(digest),
+            detail: json!({ "tool": call.name, "arguments": call.input, "rule": rule.clone() }),
+            default: None,
+        };
+        let mut events = self.opening(call, asked);
+        events.push(self.decided(call, "ask", rule, None));
+        events.push(Event::Waiting(Box::new(waiting)));
+        self.append(events).await
+    }
+
+    pub(crate) async fn done(&self, call: &ToolCall, outcome: Outcome, text: String) -> Result<Flow, HostError> {
+        let text = self.bounded(text).await?;
+        self.append(vec![Event::ToolFinished { id: call.id.clone(), outcome, text }]).await
+    }
+    /// The first event of a call, unless it was written when a person was asked.
+    pub(crate) fn opening(&self, call: &ToolCall, asked: Option<&Asked>) -> Vec<Event> {
+        if asked.is_some() {
+            return Vec::new();
+        }
+        let (id, name) = (call.id.clone(), call.name.clone());
+        vec![Event::ToolRequested { id, name, input: call.input.clone() }]
+    }
+    pub(crate) fn decided(&self, call: &ToolCall, verdict: &str, rule: String, fix: Option<String>) -> Event {
+        Event::ToolDecided { id: call.id.clone(), verdict: verdict.to_owned(), rule, chain: self.chain(), fix }
+    }
+    /// Who is who, from the root policy to the run.
+    pub(crate) fn chain(&self) -> Vec<String> {
+        let standing = self.tree.standing(&self.host.ports, &self.run);
+        standing.map(|s| s.caller.authority.chain().into_iter().map(str::to_owned).collect()).unwrap_or_default()
+    }
+    /// The same whenever this call is made, and of no other: from what is written down, never
+    /// from where the loop happens to be.
+    async fn key(&self, call: &ToolCall) -> String {
+        let turn = self.run.log.lock().await.state.turns.to_string();
+        let arguments = Json::from(&call.input).to_canonical();
+        let parts = [self.tree.root.as_str(), self.run.id.as_str(), &turn, &call.id, &arguments];
+        // Lengths, so that no two lists of parts read the same.
+        let text: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+        let mut key = digest(&text);
+        key.truncate(32);
+        key
+    }
+}
+
+fn digest_of(asked: &Asked) -> &str {
+    asked.question.digest.as_deref().unwrap_or_default()
+}
+
+/// What the model is told of a call that may have happened.
+fn unknown(call: &ToolCall, why: &str) -> String {
+    let mut sent = call.input.to_string();
+    if let Some((at, _)) = sent.char_indices().nth(500) {
+        sent.truncate(at);
+        sent.push('…');
+    }
+    format!(
+        "unknown: {why}. What was sent: {} {sent}. It may have happened or not, and it was not repeated. \
+         Assume neither: find out first, or say that it is unknown",
+        call.name
+    )
+}

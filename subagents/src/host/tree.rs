@@ -1,0 +1,299 @@
+//! A tree while somebody works on it: its runs, its ledger, its lease, and [`Tree::commit`], the
+//! one place where a run changes.
+
+use super::authority::{self, Standing};
+use super::run::{Log, Run};
+use super::{Approvals, Ended, Host, HostError, Ports};
+use crate::event::{Event, Record, Seen, Started, Step};
+use crate::ledger::{Ledger, Spent};
+use crate::ports::{Lease, Loaded, Question, QuestionChange, Write};
+use crate::run::RunId;
+use policies::authority::Authority;
+use policies::permit::Denial;
+use policies::resolve::Policy;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What the runs of one tree share.
+pub(crate) struct Tree {
+    pub(crate) root: RunId,
+    pub(super) lease: Lease,
+    pub(crate) principal: Arc<str>,
+    /// The door in its own words.
+    pub(super) place: Arc<str>,
+    pub(super) approvals: Approvals,
+    /// The door's authority, and the policy it is of.
+    door: Mutex<Option<(Arc<Policy>, Authority)>>,
+    runs: Mutex<BTreeMap<RunId, Arc<Run>>>,
+    /// Runs there are and are about to be: counted before one is made.
+    pub(super) total: AtomicU32,
+    pub(crate) ledger: Ledger,
+    /// Ends everything: every run's token is below it.
+    pub(super) cancel: CancellationToken,
+    /// Why nothing more may be written.
+    broken: OnceLock<HostError>,
+    /// Whether commands are still taken, and whether one came since the tree was looked at.
+    pub(super) gate: tokio::sync::Mutex<Gate>,
+    /// Something changed that the tree's own driver must see.
+    pub(super) wake: Notify,
+    /// Nobody works on it here any more.
+    pub(super) closed: CancellationToken,
+}
+
+pub(super) struct Gate {
+    pub(super) open: bool,
+    pub(super) dirty: bool,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Tree {
+    pub(super) fn new(
+        lease: Lease,
+        principal: Arc<str>,
+        place: Arc<str>,
+        approvals: Approvals,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            root: lease.root.clone(),
+            lease,
+            principal,
+            place,
+            approvals,
+            door: Mutex::new(None),
+            runs: Mutex::default(),
+            total: AtomicU32::new(0),
+            ledger: Ledger::default(),
+            cancel,
+            broken: OnceLock::new(),
+            gate: tokio::sync::Mutex::new(Gate { open: true, dirty: false }),
+            wake: Notify::new(),
+            closed: CancellationToken::new(),
+        }
+    }
+    /// A tree as its journal says: every run folded, every budget counted.
+    pub(super) fn rebuilt(lease: Lease, loaded: Vec<Loaded>, cancel: CancellationToken) -> Result<Self, HostError> {
+        let refuse = |why: &str| HostError::Refused(why.to_owned());
+        let root = loaded.iter().find(|l| l.row.run == lease.root).ok_or_else(|| refuse("there is no such run"))?;
+        let Some(Event::Started(first)) = root.records.first().map(|r| &r.event) else {
+            return Err(refuse("the run was refused before it began; start a new one"));
+        };
+        let Some(place) = first.door.as_deref() else {
+            return Err(refuse("the run was made by a version that could not go on with one; start a new one"));
+        };
+        let approvals = first.nobody.as_deref().map_or(Approvals::Park, |why| Approvals::Nobody(why.into()));
+        let tree = Self::new(lease, first.principal.as_str().into(), place.into(), approvals, cancel);
+        for Loaded { row, records } in loaded {
+            let Some(Event::Started(started)) = records.first().map(|r| &r.event) else { continue };
+            let parent = started.parent.as_deref().map(RunId::known);
+            let run = Run::new(row.run.clone(), parent, tree.lineage(started), row.started);
+            let mut log = Log::new(row.started);
+            for record in &records {
+                log.apply(record.at, &record.event);
+                if record.seq != log.seq {
+                    let why = format!("the journal of run {} has no event {}", row.run, log.seq);
+                    return Err(HostError::Journal(why));
+                }
+            }
+            let spent = Spent {
+                turns: log.state.turns.into(),
+                tool_calls: log.state.tool_calls.into(),
+                ..log.state.spent().into()
+            };
+            tree.ledger.add(&run.id, run.parent.as_ref(), &started.budget.unwrap_or_default(), spent);
+            if let Ok(mut slot) = run.log.try_lock() {
+                *slot = log;
+            }
+            tree.insert(run);
+        }
+        Ok(tree)
+    }
+    /// From the door down to a run: its parent's way, or the one its fork brought along.
+    fn lineage(&self, started: &Started) -> Vec<Step> {
+        let parent = started.parent.as_deref().and_then(|p| self.run(&RunId::known(p)));
+        let mut steps = parent.map_or_else(|| started.lineage.clone(), |p| p.lineage.clone());
+        steps.push(Step { agent: started.agent.clone(), request: started.request.clone() });
+        steps
+    }
+    pub(super) fn insert(&self, run: Arc<Run>) {
+        lock(&self.runs).insert(run.id.clone(), run);
+        self.total.fetch_add(1, Ordering::AcqRel);
+    }
+    pub(crate) fn run(&self, id: &RunId) -> Option<Arc<Run>> {
+        lock(&self.runs).get(id).cloned()
+    }
+    /// All runs, parents before children.
+    pub(crate) fn all(&self) -> Vec<Arc<Run>> {
+        let mut runs: Vec<_> = lock(&self.runs).values().cloned().collect();
+        runs.sort_by(|a, b| (a.depth(), &a.id).cmp(&(b.depth(), &b.id)));
+        runs
+    }
+    /// The runs above one, nearest first.
+    pub(crate) fn above(&self, run: &Run) -> Vec<Arc<Run>> {
+        let mut out = Vec::new();
+        let mut at = run.parent.clone();
+        while let Some(parent) = at.and_then(|id| self.run(&id)) {
+            at = parent.parent.clone();
+            out.push(parent);
+        }
+        out
+    }
+    /// The runs below one, parents before children.
+    pub(crate) fn below(&self, run: &RunId) -> Vec<Arc<Run>> {
+        self.all().into_iter().filter(|r| self.above(r).iter().any(|a| a.id == *run)).collect()
+    }
+    /// Tells a run's driver, and those that may have put it down, to look again.
+    pub(super) fn wake(&self, run: &Run) {
+        run.wake.notify_one();
+        for above in self.above(run) {
+            above.wake.notify_one();
+        }
+        self.wake.notify_one();
+    }
+
+    /// Why nothing more may be written, if so.
+    pub(super) fn broken(&self) -> Option<HostError> {
+        self.broken.get().cloned()
+    }
+    /// Stops everything at once, without an end in any journal.
+    pub(super) fn break_off(&self, why: HostError) -> HostError {
+        let why = self.broken.get_or_init(|| why).clone();
+        self.cancel.cancel();
+        self.wake.notify_one();
+        why
+    }
+
+    /// Fixes what the door allows, under the policy it was asked under.
+    pub(super) fn set_door(&self, policy: Arc<Policy>, door: Authority) {
+        *lock(&self.door) = Some((policy, door));
+    }
+    fn door(&self, ports: &Ports, policy: &Arc<Policy>) -> Result<Authority, Denial> {
+        let mut door = lock(&self.door);
+        match &*door {
+            Some((of, authority)) if Arc::ptr_eq(of, policy) => Ok(authority.clone()),
+            _ => {
+                let (authority, _) = ports.gate.door(&self.principal, &self.place).ok_or_else(|| {
+                    let why = format!("the client {} may not come in any more", self.principal);
+                    Denial::plain(why, "the run cannot go on")
+                })?;
+                *door = Some((policy.clone(), authority.clone()));
+                Ok(authority)
+            }
+        }
+    }
+    /// A run's standing under the policy as it is now: worked out again when that changed.
+    pub(crate) fn standing(&self, ports: &Ports, run: &Run) -> Result<Arc<Standing>, Denial> {
+        let policy = ports.gate.policy();
+        let mut standing = lock(&run.standing);
+        if let Some(known) = standing.as_ref().filter(|s| Arc::ptr_eq(&s.policy, &policy)) {
+            return Ok(known.clone());
+        }
+        let within = self.within(ports, &policy, &run.lineage)?;
+        let fresh = Arc::new(Standing::new(policy, within, &self.principal, &run.id));
+        *standing = Some(fresh.clone());
+        Ok(fresh)
+    }
+    pub(super) fn within(
+        &self,
+        ports: &Ports,
+        policy: &Arc<Policy>,
+        lineage: &[Step],
+    ) -> Result<authority::Within, Denial> {
+        authority::authority(policy, &*ports.gate, &self.door(ports, policy)?, lineage)
+    }
+}
+
+impl Tree {
+    /// The only place where runs change: the events of one or several, in one transaction. Says
+    /// whether they were taken; a run that has ended takes nothing but a message.
+    ///
+    /// The state takes an event in before the journal has it: nobody sees the state in between,
+    /// for its lock is held; and when the journal fails, nothing is ever done with that state.
+    pub(crate) async fn commit(&self, host: &Host, parts: Vec<(Arc<Run>, Vec<Event>)>) -> Result<bool, HostError> {
+        let mut parts = parts;
+        // Always in this order, so that two commits never wait for each other.
+        parts.sort_by(|(a, _), (b, _)| (a.depth(), &a.id).cmp(&(b.depth(), &b.id)));
+        let mut logs = Vec::new();
+        for (run, _) in &parts {
+            logs.push(run.log.lock().await);
+        }
+        if let Some(why) = self.broken() {
+            return Err(why);
+        }
+        let taken = parts.iter().zip(&logs).all(|((_, events), log)| {
+            !log.state.phase().is_end() || matches!(events.first(), Some(Event::MessageReceived { .. }))
+        });
+        if !taken {
+            return Ok(false);
+        }
+        let at = super::now();
+        let mut writes = Vec::new();
+        for ((run, events), log) in parts.iter().zip(&mut logs) {
+            if std::mem::replace(&mut log.torn, true) {
+                return Err(self.break_off(HostError::Journal("a write was given up half-way".into())));
+            }
+            for event in events {
+                log.apply(at, event);
+                let record = Record { run: run.id.clone(), seq: log.seq, at, event: event.clone() };
+                let question = self.question(run, event, at);
+                writes.push(Write { record, row: run.row(self, &log.state, at), question });
+            }
+        }
+        let records: Vec<Record> = writes.iter().map(|w| w.record.clone()).collect();
+        if let Err(e) = host.ports.journal.append(writes, &self.lease).await {
+            return Err(self.break_off(e.into()));
+        }
+        for log in &mut logs {
+            log.torn = false;
+        }
+        for record in records {
+            let _ = host.seen.send(Seen::Record(record));
+        }
+        drop(logs);
+        for (run, _) in &parts {
+            run.written.notify_waiters();
+        }
+        Ok(true)
+    }
+    /// The events of one run.
+    pub(crate) async fn append(&self, host: &Host, run: &Arc<Run>, events: Vec<Event>) -> Result<bool, HostError> {
+        self.commit(host, vec![(run.clone(), events)]).await
+    }
+    fn question(&self, run: &Run, event: &Event, at: u64) -> Option<QuestionChange> {
+        match event {
+            Event::Waiting(w) if !w.id.is_empty() => Some(QuestionChange::Open(Question {
+                id: w.id.clone(),
+                run: run.id.to_string(),
+                root: self.root.to_string(),
+                principal: self.principal.to_string(),
+                kind: w.kind.as_str().to_owned(),
+                text: w.question.clone(),
+                detail: w.detail.clone(),
+                chain: w.chain.clone(),
+                asked: at,
+                expires: w.expires,
+            })),
+            Event::Answered { id, by, answer } => {
+                let (id, by) = (id.clone(), by.clone());
+                Some(QuestionChange::Close { id, by, answer: Some(answer.clone()), at })
+            }
+            Event::TimedOut { id } => {
+                Some(QuestionChange::Close { id: id.clone(), by: "nobody in time".into(), answer: None, at })
+            }
+            _ => None,
+        }
+    }
+    /// How a run stands.
+    pub(super) async fn standing_of(&self, run: &Run) -> Ended {
+        let log = run.log.lock().await;
+        let phase = log.state.phase();
+        let text = if phase.is_end() { log.state.text.clone() } else { String::new() };
+        Ended { run: run.id.clone(), state: phase, text }
+    }
+}

@@ -1,0 +1,246 @@
+//! What can be told to a tree, wherever it is.
+//!
+//! ```text
+//!   worked on here ──────▶ apply, wake its driver
+//!   by another process ──▶ post to its inbox, wake it
+//!   by nobody ───────────▶ claim, load, apply; then drive on, or give it back
+//! ```
+
+use super::run::Run;
+use super::tree::{Tree, lock};
+use super::{Done, Ended, Host, HostError, Then, now};
+use crate::event::{Event, WaitingFor};
+use crate::ports::{Answer, Claimed, Command, QuestionFilter};
+use crate::run::{RunId, State};
+use crate::tools;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Tries at a tree that changes hands all the time.
+const TRIES: u32 = 20;
+
+/// Whether somebody in this process works on the tree a command is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hands {
+    Busy,
+    Idle,
+}
+
+fn refused(why: impl Into<String>) -> HostError {
+    HostError::Refused(why.into())
+}
+
+impl Host {
+    /// Does a command, wherever the tree is.
+    pub(super) async fn command(
+        self: &Arc<Self>,
+        root: &RunId,
+        command: Command,
+        then: Then,
+    ) -> Result<Done, HostError> {
+        for _ in 0..TRIES {
+            if let Some(tree) = self.working(root) {
+                let mut gate = tree.gate.lock().await;
+                if gate.open {
+                    self.apply(&tree, &command, Hands::Busy).await?;
+                    gate.dirty = true;
+                    tree.wake.notify_one();
+                    return Ok(Done::Here);
+                }
+                drop(gate);
+                tree.closed.cancelled().await;
+                continue;
+            }
+            match self.ports.journal.claim(root).await? {
+                Claimed::Lease(lease) => {
+                    let tree = self.load(lease, self.stopped.child_token()).await?;
+                    return self.command_idle(tree, &command, then).await;
+                }
+                Claimed::Held { by } => {
+                    if self.ports.journal.post(root, &command).await? {
+                        self.ports.bus.wake(root);
+                        return Ok(Done::Elsewhere { by });
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(refused("the tree changes hands all the time; try again"))
+    }
+
+    /// A command for a tree that was just claimed for it.
+    async fn command_idle(self: &Arc<Self>, tree: Tree, command: &Command, then: Then) -> Result<Done, HostError> {
+        let tree = Arc::new(tree);
+        let applied = self.apply(&tree, command, Hands::Idle).await;
+        if applied.is_ok() && then == Then::Drive {
+            let tree = Arc::into_inner(tree).ok_or_else(|| refused("the tree is in use; try again"))?;
+            return self.run_tree(tree).await.map(Done::Driven);
+        }
+        loop {
+            let more = self.ports.journal.release(&tree.lease).await?;
+            if more.is_empty() {
+                return applied.map(|()| Done::Stored);
+            }
+            for command in more {
+                if let Err(why) = self.apply(&tree, &command, Hands::Idle).await {
+                    tracing::warn!(root = %tree.root, ?command, "a command was not obeyed: {why}");
+                }
+            }
+        }
+    }
+
+    /// Does a command to a tree that is ours. One at a time: the caller holds the gate.
+    pub(super) async fn apply(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        command: &Command,
+        hands: Hands,
+    ) -> Result<(), HostError> {
+        let find = |run: &str| tree.run(&RunId::known(run)).ok_or_else(|| refused(format!("there is no run {run}")));
+        match command {
+            Command::Cancel { run, by } => self.do_cancel(tree, &find(run)?, by, hands).await,
+            Command::Answer { question, answer, by } => self.do_answer(tree, question, answer, by).await,
+            Command::Message { run, from, text } => self.do_message(tree, &find(run)?, from, text).await,
+            Command::Pause { by } => self.do_pause(tree, by, true).await,
+            Command::Unpause { by } => self.do_pause(tree, by, false).await,
+        }
+    }
+
+    async fn do_cancel(&self, tree: &Tree, run: &Arc<Run>, by: &str, hands: Hands) -> Result<(), HostError> {
+        let (phase, _) = run.end().await;
+        if phase.is_end() {
+            return Err(refused(format!("run {} is {} already", run.id, phase.as_str())));
+        }
+        if hands == Hands::Busy {
+            tree.stop(run, by);
+            return Ok(());
+        }
+        let why = format!("cancelled by {by}");
+        tree.end(self, run, State::Cancelled, why, Some(by.to_owned())).await?;
+        // Those above that waited for it have something to do now, and their rows say so.
+        for above in tree.above(run) {
+            if above.log.lock().await.state.is_parked() {
+                tree.append(self, &above, vec![Event::Resumed { epoch: tree.lease.epoch }]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn do_answer(&self, tree: &Tree, id: &str, answer: &Answer, by: &str) -> Result<(), HostError> {
+        for run in tree.all() {
+            let question = run.log.lock().await.state.questions().find(|q| q.id == id).cloned();
+            let Some(question) = question else { continue };
+            if question.expires.is_some_and(|e| e <= now()) {
+                return Err(refused(format!("question {id} has expired; the run goes on without an answer")));
+            }
+            match (question.kind, answer) {
+                (WaitingFor::Approval, Answer::Input { .. }) => {
+                    return Err(refused(format!("question {id} asks for an approval: answer allow or deny")));
+                }
+                (WaitingFor::Question, Answer::Input { value, .. }) => {
+                    tools::fits(&question.detail, value).map_err(|why| refused(format!("question {id}: {why}")))?;
+                }
+                _ => {}
+            }
+            let event = Event::Answered { id: id.to_owned(), by: by.to_owned(), answer: answer.clone() };
+            tree.append(self, &run, vec![event]).await?;
+            tree.wake(&run);
+            return Ok(());
+        }
+        Err(refused(format!("question {id} is not open any more")))
+    }
+
+    async fn do_message(&self, tree: &Tree, run: &Arc<Run>, from: &str, text: &str) -> Result<(), HostError> {
+        let (phase, by) = run.end().await;
+        tools::may_go_on(phase, by.as_deref()).map_err(|why| refused(format!("run {} {why}", run.id)))?;
+        let told = Event::MessageReceived { from: from.to_owned(), text: text.to_owned() };
+        let mut parts = vec![(run.clone(), vec![told])];
+        if phase.is_end() {
+            // The nearest above that still works will want to know what comes of it.
+            for above in tree.above(run) {
+                if !above.end().await.0.is_end() {
+                    let woken = Event::ChildStarted { call: None, run: run.id.to_string(), background: true };
+                    parts.push((above, vec![woken]));
+                    break;
+                }
+            }
+            *lock(&run.stop) = None;
+        }
+        tree.commit(self, parts).await?;
+        tree.wake(run);
+        Ok(())
+    }
+
+    async fn do_pause(&self, tree: &Tree, by: &str, pause: bool) -> Result<(), HostError> {
+        let mut parts = Vec::new();
+        for run in tree.all() {
+            let log = run.log.lock().await;
+            let (ended, paused) = (log.state.phase().is_end(), log.state.paused);
+            drop(log);
+            if !ended && paused != pause {
+                let by = by.to_owned();
+                let event = if pause { Event::Paused { by } } else { Event::Unpaused { by } };
+                parts.push((run, vec![event]));
+            }
+        }
+        if parts.is_empty() {
+            let why = if pause { "it has ended, or is paused already" } else { "it is not paused" };
+            return Err(refused(format!("tree {}: {why}", tree.root)));
+        }
+        let runs: Vec<Arc<Run>> = parts.iter().map(|(run, _)| run.clone()).collect();
+        tree.commit(self, parts).await?;
+        runs.iter().for_each(|run| tree.wake(run));
+        Ok(())
+    }
+
+    /// The root of a run's tree.
+    pub(super) async fn root_of(&self, run: &RunId) -> Result<RunId, HostError> {
+        let row = self.ports.journal.row(run).await?;
+        row.map(|row| row.root).ok_or_else(|| refused(format!("there is no run {run}; list them with runs")))
+    }
+
+    pub(super) async fn resume_tree(
+        self: &Arc<Self>,
+        root: &RunId,
+        cancel: CancellationToken,
+    ) -> Result<Ended, HostError> {
+        let lease = match self.ports.journal.claim(root).await? {
+            Claimed::Lease(lease) => lease,
+            Claimed::Held { by } => return Err(HostError::Held { by }),
+        };
+        let tree = self.load(lease, cancel.child_token()).await?;
+        if let Some(run) = tree.run(root) {
+            tree.append(self, &run, vec![Event::Resumed { epoch: tree.lease.epoch }]).await?;
+        }
+        self.run_tree(tree).await
+    }
+    /// Resumes many, side by side.
+    pub(super) async fn resume_each(
+        self: &Arc<Self>,
+        roots: Vec<RunId>,
+        cancel: &CancellationToken,
+    ) -> Vec<(RunId, Result<Ended, HostError>)> {
+        let each = roots.into_iter().map(|root| async move {
+            let ended = self.resume_tree(&root, cancel.clone()).await;
+            (root, ended)
+        });
+        futures_util::future::join_all(each).await
+    }
+    pub(super) async fn expired(&self) -> Result<Vec<RunId>, HostError> {
+        let filter = QuestionFilter { expired_at: Some(now()), ..QuestionFilter::default() };
+        let questions = self.ports.journal.open_questions(&filter).await?;
+        let roots: BTreeSet<RunId> = questions.iter().map(|q| RunId::known(&q.root)).collect();
+        Ok(roots.into_iter().collect())
+    }
+}
+
+impl Tree {
+    /// Has a run ended by its driver.
+    pub(super) fn stop(&self, run: &Run, by: &str) {
+        *lock(&run.stop) = Some(by.to_owned());
+        lock(&run.token).cancel();
+        self.wake(run);
+    }
+}

@@ -1,0 +1,19 @@
+//! What the tree needs of the world, as traits that the rooms above implement.
+//!
+//! | port | who implements it | what it is for |
+//! |---|---|---|
+//! | [`Model`], [`Models`] | adapters | answers |
+//! | [`Gate`], [`Toolbox`] | the guard | what may happen, and making it happen |
+//! | [`Journal`] | the store | what happened, who owns a tree, questions, blobs, the inbox |
+//! | [`Bus`] | the store, or a message bus | hints that somebody else posted a command |
+
+mod guard;
+mod journal;
+mod model;
+
+pub use guard::{Authorized, Facts, Gate, ToolFailure, ToolOutput, Toolbox, Verified, WhatHappened};
+pub use journal::{
+    Answer, Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Question, QuestionChange, QuestionFilter,
+    QuestionRow, RunRow, Write,
+};
+pub use model::{Delta, Model, ModelError, ModelFacts, ModelFailure, Models, Reply, Request, ToolSpec};
