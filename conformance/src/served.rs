@@ -132,11 +132,24 @@ impl Served {
     /// # Panics
     /// When nobody answers.
     pub async fn listen(&self, path: &str, notifications: Value, more: &[(&str, &str)]) -> Listening {
-        let body = modern_body("subscriptions/listen", json!({ "notifications": notifications })).to_string();
-        let own = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "subscriptions/listen")];
+        self.begin(path, "subscriptions/listen", json!({ "notifications": notifications }), more).await
+    }
+    /// Begins a request of the modern era; what is said to it, its answer too, is read as it comes
+    /// or not at all.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn begin(&self, path: &str, method: &str, params: Value, more: &[(&str, &str)]) -> Listening {
+        let name = params["name"].as_str().unwrap_or("").to_owned();
+        let body = modern_body(method, params).to_string();
+        let mut headers = vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
+        if method == "tools/call" {
+            headers.push(("mcp-name", &name));
+        }
+        headers.extend(more);
         let request = self.client.post(format!("{}{path}", self.base)).body(body);
         let request = request.header("content-type", "application/json");
-        Listening::to(request, &[&own, more].concat()).await
+        Listening::to(request, &headers).await
     }
     /// Opens the standing stream of a legacy session.
     ///

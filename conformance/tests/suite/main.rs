@@ -1,6 +1,7 @@
 //! Pleach from outside: the built binary, real files, real sockets, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod abandoned;
 mod accounts;
 mod bad_servers;
 mod bridge;
