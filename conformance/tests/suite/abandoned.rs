@@ -319,7 +319,7 @@ async fn a_client_that_does_not_read_does_not_stop_the_clock() {
         upstream.came("tools/call").iter().map(|s| (s.body["id"].to_string(), s.at)).collect();
     for cancelled in taken_back {
         let took = cancelled.at - began[&cancelled.body["params"]["requestId"].to_string()];
-        assert!((Duration::from_secs(3)..AT_ONCE).contains(&took), "after {took:?}");
+        assert!(took < AT_ONCE, "after {took:?}");
     }
     drop(unread);
 }
