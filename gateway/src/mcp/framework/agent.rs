@@ -2,7 +2,7 @@
 
 use super::task::{Done, PATIENCE};
 use super::{Framework, complete};
-use crate::guard::error_result;
+use crate::guard::{MCP, error_result};
 use crate::mcp::View;
 use crate::mcp::call::has_tasks;
 use adapters::mcp::{Kind, Party, Reply};
@@ -31,20 +31,22 @@ impl Framework {
             let names: Vec<&str> = self.agents().map(|a| a.name.as_str()).collect();
             return failed(&format!("subagent_type is one of: {}", names.join(", ")));
         };
-        let runtime = subagents::agent_tool::NAME;
-        if let Err(denial) = subagents::ports::Gate::authorize_runtime(&*view.guard, &view.caller, runtime) {
+        if let Err(denial) = view.guard.own(&view.caller, subagents::tools::agent::NAME) {
             return failed(&denial.for_model());
         }
         let Ok(id) = RunId::fresh() else { return failed("the system has no randomness") };
-        // The run's own: a request that became a task may end without it.
-        let end = view.guard.servers.stop.child_token();
+        // The run's own: a request that became a task may end without it, and the end of this
+        // process puts the run down without ending it.
+        let end = CancellationToken::new();
         let start = Start {
             id: id.clone(),
             agent,
             prompt: text("prompt").to_owned(),
             principal: view.caller.principal.clone(),
             door: view.caller.authority.clone(),
+            place: MCP.into(),
             limits: self.limits,
+            approvals: self.approvals.clone(),
             cancel: end.clone(),
         };
         let reporter = party.clone().filter(|p| p.wants_progress()).map(|party| self.report(id.clone(), party));
@@ -84,7 +86,7 @@ impl Framework {
                     Err(RecvError::Closed) => return,
                 };
                 let message = match &record.event {
-                    Event::Started { root: of, agent, .. } if *of == root.as_str() => format!("{agent} started"),
+                    Event::Started(started) if started.root == root.as_str() => format!("{} started", started.agent),
                     Event::ToolRequested { name, .. } if runs.contains(record.run.as_str()) => format!("calls {name}"),
                     Event::Finished { state, .. } if runs.contains(record.run.as_str()) => state.clone(),
                     _ => continue,

@@ -23,7 +23,7 @@ use policies::resolve::{AgentSpec, ClientSpec, Limits, Policy};
 use policies::tools::Mode;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use subagents::host::Host;
+use subagents::host::{Approvals, Host};
 use task::Running;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,10 @@ const RUNS: &str = "pleach__runs";
 const RUN: &str = "pleach__run";
 const CANCEL: &str = "pleach__cancel";
 const EXPLAIN: &str = "pleach__explain";
+
+/// Why nobody is asked where no client may answer.
+const NOBODY: &str = "no client of this file may approve: give one can_approve = true, or start the run with \
+    `pleach run`, which `pleach answer` answers";
 
 /// What all clients' tools stand on.
 #[derive(Clone)]
@@ -54,6 +58,10 @@ pub(crate) struct Framework {
     ground: Ground,
     may_start: BTreeSet<Name>,
     limits: Limits,
+    /// Whether a person can be asked by this client's runs.
+    approvals: Approvals,
+    /// Whether it may answer for people: approvals, and questions of others' runs.
+    can_approve: bool,
 }
 
 impl Framework {
@@ -65,7 +73,18 @@ impl Framework {
         let may_start: BTreeSet<Name> = client.and_then(|c| c.may_start.clone()).unwrap_or_else(exposed);
         let limits = client.map_or(Limits::NONE, |c| c.limits);
         let on = policy.gateway.framework_tools && !may_start.is_empty();
-        on.then(|| Self { ground: ground.clone(), may_start, limits })
+        let somebody = policy.clients.as_ref().is_none_or(|clients| clients.values().any(|c| c.can_approve));
+        let approvals = match somebody {
+            true => Approvals::Park,
+            false => Approvals::Nobody(NOBODY.into()),
+        };
+        let can_approve = client.is_none_or(|c| c.can_approve);
+        on.then(|| Self { ground: ground.clone(), may_start, limits, approvals, can_approve })
+    }
+
+    /// Puts all runs down; they go on at the next start.
+    pub(super) async fn put_down(&self) {
+        self.ground.host.suspend().await;
     }
 
     fn agents(&self) -> impl Iterator<Item = &AgentSpec> {
@@ -110,7 +129,7 @@ impl Framework {
         ];
         let shown = all
             .into_iter()
-            .filter(|(name, _)| !(denied(name) || *name == AGENT && denied(subagents::agent_tool::NAME)));
+            .filter(|(name, _)| !(denied(name) || *name == AGENT && denied(subagents::tools::agent::NAME)));
         shown.map(|(_, definition)| definition).collect()
     }
 
@@ -131,7 +150,7 @@ impl Framework {
         let Some(name) = [AGENT, RUNS, RUN, CANCEL, EXPLAIN].into_iter().find(|n| *n == name) else {
             return Some(complete(error_result("there is no such tool")));
         };
-        if let Err(denial) = subagents::ports::Gate::authorize_runtime(&*view.guard, &view.caller, name) {
+        if let Err(denial) = view.guard.own(&view.caller, name) {
             return Some(complete(error_result(&denial.for_model())));
         }
         let definitions = self.definitions(view);
