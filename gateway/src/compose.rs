@@ -5,7 +5,6 @@ use crate::guard::{Approve, Guard};
 use crate::mcp::framework::Ground;
 use crate::servers::Servers;
 use crate::settings::Loaded;
-use adapters::model::Scripted;
 use adapters::store::Store;
 use policies::names::Name;
 use std::collections::BTreeMap;
@@ -27,12 +26,9 @@ pub(crate) struct App {
 /// Joins everything for a policy.
 ///
 /// # Errors
-/// A script that cannot be read (exit 2), a store that cannot be written (exit 1).
+/// A model that cannot be used, such as by its script (exit 2), a store that cannot be written (exit 1).
 pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Failure> {
-    let mut models: BTreeMap<Name, Arc<dyn Model>> = BTreeMap::new();
-    for (name, spec) in &loaded.policy.models {
-        models.insert(name.clone(), Arc::new(Scripted::load(&spec.script).map_err(Failure::usage)?));
-    }
+    let models = adapters::model::build(&loaded.policy).map_err(Failure::usage)?;
     let store = Store::open(&loaded.policy.store).await?;
     let servers = Servers::new(loaded.clone());
     let guard = Arc::new(Guard::new(servers.clone(), approve));

@@ -15,7 +15,6 @@ pub mod headers;
 mod http;
 mod party;
 mod questions;
-mod sse;
 mod standing;
 mod stdio;
 mod tokens;

@@ -69,8 +69,8 @@ pub(super) fn answer(answer: &Answer) -> String {
         Answer::Deny { note } => ("deny".to_owned(), note),
         Answer::Input { value, note } => (value.as_str().map_or_else(|| value.to_string(), str::to_owned), note),
     };
-    let note = note.as_ref().map(|n| format!(" ({n})")).unwrap_or_default();
-    format!("{}{}", first_line(&word, 120), first_line(&note, 120))
+    let note = note.as_ref().map(|n| format!(" ({})", first_line(n, 120))).unwrap_or_default();
+    format!("{}{note}", first_line(&word, 120))
 }
 
 /// What happened to a run besides its turns and calls; `None` for those.

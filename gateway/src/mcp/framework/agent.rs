@@ -11,7 +11,7 @@ use policies::names::Name;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use subagents::event::{Event, Seen};
-use subagents::host::Start;
+use subagents::host::{Done as Answered, HostError, Start, Then};
 use subagents::run::{RunId, State};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -50,10 +50,13 @@ impl Framework {
             cancel: end.clone(),
         };
         let reporter = party.clone().filter(|p| p.wants_progress()).map(|party| self.report(id.clone(), party));
-        let Some(done) = self.ground.running.begin(&self.ground.host, &view.guard.servers.tasks, start) else {
+        let host = self.ground.host.clone();
+        let work = async move { host.start(start).await };
+        let begun = self.ground.running.begin(&view.guard.servers.tasks, &id, view.caller.principal.clone(), work);
+        let Some(done) = begun else {
             return failed("too many runs of yours are under way; wait for some, or cancel them");
         };
-        let as_task = party.is_some_and(|p| has_tasks(&p.capabilities()));
+        let as_task = party.as_ref().is_some_and(|p| has_tasks(&p.capabilities()));
         let patience = async {
             match as_task {
                 true => tokio::time::sleep(PATIENCE).await,
@@ -61,7 +64,7 @@ impl Framework {
             }
         };
         let outcome = tokio::select! {
-            ended = done.wait() => Some(complete(answer(&ended))),
+            ended = done.wait() => self.settled(view, &id, ended, party.as_ref(), &cancel).await,
             () = patience => Some(Reply { kind: Kind::Other, modern: true, result: self.task_of(view, &id).await }),
             () = cancel.cancelled() => {
                 end.cancel();
@@ -72,6 +75,45 @@ impl Framework {
             reporter.abort();
         }
         outcome
+    }
+
+    /// The answer of a call whose run ended; one that waits is told to the client, and goes on
+    /// with what it says.
+    async fn settled(
+        &self,
+        view: &View,
+        id: &RunId,
+        mut done: Done,
+        party: Option<&Arc<dyn Party>>,
+        cancel: &CancellationToken,
+    ) -> Option<Reply> {
+        loop {
+            let why = match &done {
+                Ok(ended) if ended.state == State::Waiting => ended.text.clone(),
+                _ => return Some(complete(answer(&done))),
+            };
+            let said = tokio::select! {
+                said = self.put(view, id, party) => said,
+                // The run stays as it is: a row, until somebody answers.
+                () = cancel.cancelled() => return None,
+            };
+            let Some((question, said)) = said else { return Some(complete(self.waits(view, id, &why).await)) };
+            let host = self.ground.host.clone();
+            let principal = view.caller.principal.clone();
+            let answered = host.answer(&question, said, &principal, Then::Drive);
+            done = tokio::select! {
+                answered = answered => match answered {
+                    Ok(Answered::Driven(ended)) => Ok(ended),
+                    // Somebody else works on it, or the answer came too late: the run tells.
+                    Ok(_) | Err(HostError::Refused(_)) => self.ground.host.ended(id).await.map_err(|e| e.to_string()),
+                    Err(why) => Err(why.to_string()),
+                },
+                () = cancel.cancelled() => {
+                    let _ = self.ground.host.cancel(id, &principal).await;
+                    return None;
+                }
+            };
+        }
     }
 
     /// Reports the steps of the tree that grows from `root`, as progress.

@@ -6,11 +6,14 @@
 //! |---|---|
 //! | `pleach__Agent` | starts an agent; its answer, or a task where the client has the extension and it takes longer |
 //! | `pleach__runs` · `pleach__run` | the runs of this client; one of them, event by event |
+//! | `pleach__send` | says something to a run; one that ended goes on with it |
+//! | `pleach__answer` | answers what a run asks a person, or lists what is asked |
 //! | `pleach__cancel` | ends a run and everything it started |
 //! | `pleach__explain` | which rule decides a call of a tool, without making it |
 
 mod agent;
 mod own;
+mod questions;
 mod task;
 
 use super::View;
@@ -30,8 +33,11 @@ use tokio_util::sync::CancellationToken;
 pub(super) const AGENT: &str = "pleach__Agent";
 const RUNS: &str = "pleach__runs";
 const RUN: &str = "pleach__run";
+const SEND: &str = "pleach__send";
+const ANSWER: &str = "pleach__answer";
 const CANCEL: &str = "pleach__cancel";
 const EXPLAIN: &str = "pleach__explain";
+const ALL: [&str; 7] = [AGENT, RUNS, RUN, SEND, ANSWER, CANCEL, EXPLAIN];
 
 /// Why nobody is asked where no client may answer.
 const NOBODY: &str = "no client of this file may approve: give one can_approve = true, or start the run with \
@@ -118,6 +124,14 @@ impl Framework {
             ),
             tool(RUNS, "List runs", "Lists your runs, newest first.", &[("limit", limit)], &[]),
             tool(RUN, "Show a run", "Shows a run of yours: every turn, call and verdict.", &[("run", run())], &["run"]),
+            tool(
+                SEND,
+                "Say something to a run",
+                "Says something to a run of yours: one that works hears it before its next step, one that has ended goes on.",
+                &[("run", run()), ("message", text("What to say."))],
+                &["run", "message"],
+            ),
+            answering(),
             tool(CANCEL, "Cancel a run", "Ends a run of yours and all it started.", &[("run", run())], &["run"]),
             tool(
                 EXPLAIN,
@@ -135,7 +149,7 @@ impl Framework {
 
     /// Whether a tool is one of these.
     pub(super) fn has(name: &str) -> bool {
-        [AGENT, RUNS, RUN, CANCEL, EXPLAIN].contains(&name)
+        ALL.contains(&name)
     }
 
     /// Calls one of them; `None` when the caller took the call back.
@@ -147,7 +161,7 @@ impl Framework {
         party: Option<Arc<dyn Party>>,
         cancel: CancellationToken,
     ) -> Option<Reply> {
-        let Some(name) = [AGENT, RUNS, RUN, CANCEL, EXPLAIN].into_iter().find(|n| *n == name) else {
+        let Some(name) = ALL.into_iter().find(|n| *n == name) else {
             return Some(complete(error_result("there is no such tool")));
         };
         if let Err(denial) = view.guard.own(&view.caller, name) {
@@ -162,10 +176,29 @@ impl Framework {
             AGENT => self.agent(view, arguments, party, cancel).await,
             RUNS => Some(complete(self.runs(view, arguments).await)),
             RUN => Some(complete(self.run(view, arguments).await)),
+            SEND => Some(complete(self.send(view, arguments).await)),
+            ANSWER => Some(complete(self.answer(view, arguments).await)),
             CANCEL => Some(complete(self.cancel(view, arguments).await)),
             _ => Some(complete(self.explain(view, arguments).await)),
         }
     }
+}
+
+/// The definition of `pleach__answer`.
+fn answering() -> (&'static str, Json) {
+    let mut verdict = text("The answer to an approval.");
+    if let Some(verdict) = verdict.as_object_mut() {
+        verdict.set("enum", vec![Json::from("allow"), Json::from("deny")]);
+    }
+    let input = Json::object([("description", "The answer to a question: a text, or what its schema says.".into())]);
+    let properties = [
+        ("id", text("The question's id, q-….")),
+        ("verdict", verdict),
+        ("input", input),
+        ("note", text("A word to the agent.")),
+    ];
+    let says = "Answers what a run asks a person; without id, lists what is asked.";
+    tool(ANSWER, "Answer a run", says, &properties, &[])
 }
 
 fn complete(result: Json) -> Reply {
