@@ -51,6 +51,7 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
 async fn check_source(State(loaded): State<Arc<Loaded>>, request: Request, next: Next) -> Response {
     match auth::check_source(request.headers(), &loaded.policy.gateway) {
         Ok(()) => next.run(request).await,
+        Err((_, why)) if crate::rest::is_mine(request.uri().path()) => crate::rest::foreign(why),
         Err((status, why)) => {
             let mut response = Response::new(Body::from(format!("{why}\n")));
             *response.status_mut() = status;

@@ -6,12 +6,13 @@
 //!                                   └──────────────────────┴── too often ──▶ dead
 //! ```
 //!
-//! Taking one moves its next try beyond the time a try may take: a process that dies in between
-//! leaves it to the next one, so a message is told at least once.
+//! Taking one moves its next try beyond the time a try may take, and says who took it: of a process
+//! known to be dead it is due at once, of one on another machine when that time is over. So a
+//! message is told at least once.
 
 use super::lease::Tx;
 use super::writer::{Job, Verdict};
-use super::{Store, StoreError, signed, unsigned};
+use super::{Store, StoreError, owner, signed, unsigned};
 use async_trait::async_trait;
 use sqlx::Row;
 use subagents::event::Record;
@@ -70,9 +71,10 @@ impl Job for Take {
     type Output = bool;
     async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<bool>, sqlx::Error> {
         let taken = sqlx::query(
-            "UPDATE outbox SET tries = tries + 1, next = ? WHERE id = ? AND next = ? AND state = 'pending'",
+            "UPDATE outbox SET tries = tries + 1, next = ?, taker = ? WHERE id = ? AND next = ? AND state = 'pending'",
         )
         .bind(signed(self.until))
+        .bind(tx.me())
         .bind(signed(self.id))
         .bind(signed(self.was))
         .execute(&mut *tx.connection)
@@ -92,7 +94,7 @@ impl Job for Settle {
             Told::Later(next, why) => ("pending", *next, Some(why.as_str())),
             Told::Dead(why) => ("dead", tx.now, Some(why.as_str())),
         };
-        sqlx::query("UPDATE outbox SET state = ?, next = ?, why = ? WHERE id = ? AND state = 'pending'")
+        sqlx::query("UPDATE outbox SET state = ?, next = ?, why = ?, taker = NULL WHERE id = ? AND state = 'pending'")
             .bind(state)
             .bind(signed(next))
             .bind(why)
@@ -108,7 +110,43 @@ impl Job for Settle {
     }
 }
 
+/// Makes due again what dead processes took.
+struct Reclaim;
+
+#[async_trait]
+impl Job for Reclaim {
+    type Output = ();
+    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<()>, sqlx::Error> {
+        let taken: Vec<(i64, String, i64)> =
+            sqlx::query_as("SELECT id, taker, next FROM outbox WHERE taker IS NOT NULL")
+                .fetch_all(&mut *tx.connection)
+                .await?;
+        for (id, taker, next) in taken {
+            if !owner::holds(&taker, unsigned(next), tx.now) {
+                sqlx::query("UPDATE outbox SET next = ?, taker = NULL WHERE id = ?")
+                    .bind(signed(tx.now))
+                    .bind(id)
+                    .execute(&mut *tx.connection)
+                    .await?;
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
 impl Store {
+    /// Makes due again what processes took that are dead by now.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn reclaim_due(&self) -> Result<(), JournalError> {
+        let taken: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE taker IS NOT NULL")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|e| self.failed(e))?;
+        // Mostly there is nothing, and nobody has to wait for the writer.
+        if taken == 0 { Ok(()) } else { self.writer.perform(Reclaim).await }
+    }
     /// The messages that are due, longest due first.
     ///
     /// # Errors

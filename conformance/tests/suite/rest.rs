@@ -308,6 +308,7 @@ async fn what_is_wrong_is_said() {
     let wrong = served.get("/v1/runs/r-x/cancel", &[ALICE]).await;
     problem(&wrong, 405, "POST");
     assert_eq!(wrong.headers["allow"], "POST");
+    problem(&served.get("/v1/runs", &[ALICE, ("origin", "https://evil.example")]).await, 403, "allowed_origins");
     let budget = json!({ "agent": "lead", "prompt": "x", "budget": { "turns": 1 } });
     let over = post(&served, ALICE, "/v1/runs", budget).await.json();
     until(&served, ALICE, over["run"].as_str().unwrap(), "over_budget").await;

@@ -101,6 +101,16 @@ impl Door {
     }
 }
 
+/// Whether a path is this door's.
+pub(crate) fn is_mine(path: &str) -> bool {
+    path.starts_with("/v1/") || routes::ROUTES.iter().any(|r| r.captures(path).is_some())
+}
+
+/// What a request from a foreign Host or Origin is told here.
+pub(crate) fn foreign(why: String) -> Response {
+    Problem::new(Kind::Forbidden, why, "call it by a name that is allowed, and from no other site's page").response()
+}
+
 async fn nothing(request: Request) -> Response {
     let detail = format!("nothing is served at {}", request.uri().path());
     Problem::new(Kind::NotFound, detail, "see /openapi.json").response()

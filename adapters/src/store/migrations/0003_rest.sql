@@ -56,9 +56,12 @@ CREATE TABLE outbox (
     tries INTEGER NOT NULL DEFAULT 0,
     -- When it is tried next, milliseconds since 1970 UTC; when it was settled, once it is.
     next  INTEGER NOT NULL,
-    why   TEXT
+    why   TEXT,
+    -- The process that tells it just now, as `owner.rs` writes it.
+    taker TEXT
 ) STRICT;
 CREATE INDEX outbox_due ON outbox (next) WHERE state = 'pending';
+CREATE INDEX outbox_taken ON outbox (taker) WHERE taker IS NOT NULL;
 CREATE INDEX outbox_root ON outbox (root);
 CREATE INDEX outbox_settled ON outbox (next) WHERE state <> 'pending';
 CREATE TRIGGER events_webhook AFTER INSERT ON events WHEN NEW.type IN ('run.finished', 'run.waiting') BEGIN

@@ -87,6 +87,27 @@ async fn what_a_webhook_is_told_is_written_with_the_event() {
 }
 
 #[tokio::test]
+async fn what_a_dead_process_took_is_due_at_once() {
+    let place = place();
+    let store = dying(&place.path).await;
+    store.reserve(reservation("k", "a", "r-a")).await.unwrap();
+    let lease = claim(&store, "r-a").await;
+    store.append(vec![first("r-a", "r-a"), write("r-a", "r-a", 2, finished())], &lease).await.unwrap();
+    let due = store.due(u64::MAX, 10).await.unwrap();
+    let far = crate::store::clock() + 60_000;
+    assert!(store.take_due(&due[0], far).await.unwrap());
+    store.close().await;
+    let store = Store::open(&place.path).await.unwrap();
+    store.reclaim_due().await.unwrap();
+    let due = store.due(crate::store::clock(), 10).await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert!(store.take_due(&due[0], far).await.unwrap());
+    store.reclaim_due().await.unwrap();
+    assert!(store.due(crate::store::clock(), 10).await.unwrap().is_empty(), "this one lives");
+    store.close().await;
+}
+
+#[tokio::test]
 async fn runs_come_page_by_page() {
     let place = place();
     let store = Store::open(&place.path).await.unwrap();

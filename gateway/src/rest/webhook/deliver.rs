@@ -41,6 +41,9 @@ async fn work(door: &Door) {
     loop {
         let room = AT_A_TIME - under_way.len();
         let mut next = clock().saturating_add(u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX));
+        if let Err(why) = door.0.store.reclaim_due().await {
+            tracing::error!("webhooks of processes that died cannot be looked for: {why}");
+        }
         match door.0.store.due(clock(), u32::try_from(AT_A_TIME + busy.len()).unwrap_or(u32::MAX)).await {
             Ok(due) => {
                 let due: Vec<Due> = due.into_iter().filter(|due| !busy.contains(&due.id)).take(room).collect();
