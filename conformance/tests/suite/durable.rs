@@ -16,13 +16,18 @@ for line in sys.stdin:
     if "id" not in m: continue
     if m["method"] == "tools/call":
         p = m["params"]
+        key = str(p.get("_meta", {}).get("pleach/idempotency-key"))
+        if p["name"] == "seen":
+            r = {"content": [{"type": "text", "text": "yes" if key in open("out/sent.log").read() else "no"}]}
+            print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": r}), flush=True)
+            continue
         with open("out/" + p["name"] + ".log", "a") as f:
-            f.write(str(p.get("_meta", {}).get("pleach/idempotency-key")) + "\n")
+            f.write(key + "\n")
         while not os.path.exists("out/go"): time.sleep(0.02)
         r = {"content": [{"type": "text", "text": p["name"] + " done"}]}
     else:
         r = {"initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}},
-             "tools/list": {"tools": [tool("once"), tool("idem"), tool("asked")]}}.get(m["method"])
+             "tools/list": {"tools": [tool("once"), tool("idem"), tool("asked"), tool("sent"), tool("seen")]}}.get(m["method"])
     out = {"result": r} if r else {"error": {"code": -32601, "message": "no"}}
     print(json.dumps({"jsonrpc": "2.0", "id": m["id"], **out}), flush=True)
 "#;
@@ -40,6 +45,11 @@ args = ["srv/server.py"]
 default_access = "read-write"
 [servers.s.tools.idem]
 effect = "idempotent"
+[servers.s.tools.sent]
+effect = "verifiable"
+verify_with = "seen"
+[servers.s.tools.seen]
+access = "read-only"
 [policy]
 max_access = "read-write"
 filesystem = {{ read = ["srv"], read_write = ["out"] }}
@@ -129,6 +139,14 @@ fn a_call_that_may_be_repeated_is_with_the_same_key() {
     assert_eq!((resumed.code, resumed.out.as_str()), (0, "last: idem done\n"), "{resumed:?}");
     let keys = lines(&folder, "out/idem.log");
     assert!(keys.len() == 2 && keys[0] == keys[1] && keys[0].len() == 32, "{keys:?}");
+}
+
+#[test]
+fn a_call_that_can_be_verified_is_looked_for_and_not_repeated() {
+    let (folder, resumed) = killed_in("sent");
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    assert!(resumed.out.contains("it happened, as s__seen says"), "{resumed:?}");
+    assert_eq!(lines(&folder, "out/sent.log").len(), 1);
 }
 
 #[test]
@@ -286,6 +304,41 @@ async fn what_a_run_asks_reaches_its_client() {
     };
     assert_eq!(done["result"]["content"][0]["text"], "last: asked done", "{done}");
     assert_eq!(lines(&folder, "out/asked.log").len(), 1);
+}
+
+/// The questions of a run that became a task are the task's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_asks_and_is_answered() {
+    let asks = calls("ask_user", "{ question = \"Which?\" }").replace("text =", "delay = \"3s\"\ntext =");
+    let folder = folder("", &(asks + LAST));
+    let served = Served::start(&folder);
+    let task = async |method: &str, mut params: Value| {
+        let can = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+        params["_meta"] = json!({ "io.modelcontextprotocol/clientCapabilities": can });
+        let id = params["taskId"].as_str().unwrap_or_default().to_owned();
+        let headers = if id.is_empty() { Vec::new() } else { vec![("mcp-name", id.as_str())] };
+        served.modern("/mcp", method, params, &headers).await.json()["result"].clone()
+    };
+    let id = task("tools/call", start("Go.")).await["taskId"].clone();
+    let settled = async |from: &str| {
+        let moved = async {
+            loop {
+                let now = task("tasks/get", json!({ "taskId": id })).await;
+                if now["status"] != from {
+                    return now;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), moved).await.expect("it moves")
+    };
+    let asked = settled("working").await;
+    assert_eq!(asked["status"], "input_required", "{asked}");
+    let question = asked["inputRequests"].as_object().unwrap().keys().next().unwrap().clone();
+    let said = json!({ "action": "accept", "content": { "answer": "red" } });
+    task("tasks/update", json!({ "taskId": id, "inputResponses": { question: said } })).await;
+    wait_until("it ends", || only_run(&folder)["state"] == "completed");
+    assert_eq!(settled("working").await["result"]["content"][0]["text"], "last: red");
 }
 
 const CLIENTS: &str = r#"

@@ -67,7 +67,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let then = if args.no_wait { Then::Leave } else { Then::Drive };
     let host = foreground.app.host.clone();
     let work = host.answer(&question.id, answer, LOCAL, then);
-    foreground.command(&root, "answered", work).await
+    Box::pin(foreground.command(&root, "answered", work)).await
 }
 
 async fn list(store: &Path, context: &Context, json: bool) -> Outcome {
@@ -89,13 +89,15 @@ async fn list(store: &Path, context: &Context, json: bool) -> Outcome {
 
 /// The question of an id or of its end; one that was answered is found by its whole id.
 async fn known(store: &Path, id: &str) -> Result<Question, Failure> {
-    let missing = || Failure::new(Exit::Failed, format!("no question is named {id}; `pleach answer` lists the open ones"));
+    let missing =
+        || Failure::new(Exit::Failed, format!("no question is named {id}; `pleach answer` lists the open ones"));
     let store = Store::look(store).await?.ok_or_else(missing)?;
     if let Some(row) = store.question(id).await? {
         return match row.closed {
             None => Ok(row.question),
             Some((by, _)) => {
-                let why = format!("question {id} was answered by {by} already; `pleach show {}` tells how", row.question.run);
+                let why =
+                    format!("question {id} was answered by {by} already; `pleach show {}` tells how", row.question.run);
                 Err(Failure::new(Exit::Failed, why))
             }
         };
@@ -130,15 +132,18 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
     let who = if chain.is_empty() { String::new() } else { format!("\n      asked by {}", chain.join(" > ")) };
     let detailed = |key: &str| detail.get(key).filter(|v| !v.is_null());
     let (more, answer) = if kind == "approval" {
-        let arguments = detailed("arguments").map(|a| format!("\n      with {}", words::first_line(&a.to_string(), 300)));
+        let arguments =
+            detailed("arguments").map(|a| format!("\n      with {}", words::first_line(&a.to_string(), 300)));
         let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
         (format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow      (or deny)".to_owned())
     } else {
         let options = detailed("options").and_then(Value::as_array).map(|options| {
-            let options: Vec<String> = options.iter().map(|o| o.as_str().map_or(o.to_string(), str::to_owned)).collect();
+            let options: Vec<String> =
+                options.iter().map(|o| o.as_str().map_or(o.to_string(), str::to_owned)).collect();
             format!("\n      one of: {}", options.join(" · "))
         });
-        let schema = detailed("schema").map(|s| format!("\n      as JSON of {}", words::first_line(&s.to_string(), 300)));
+        let schema =
+            detailed("schema").map(|s| format!("\n      as JSON of {}", words::first_line(&s.to_string(), 300)));
         let input = if schema.is_some() { "JSON" } else { "TEXT" };
         (format!("{}{}", options.unwrap_or_default(), schema.unwrap_or_default()), format!("--input '{input}'"))
     };

@@ -51,5 +51,5 @@ pub(super) async fn unpause(context: &Context, args: Unpause) -> Outcome {
     let then = if args.no_wait { Then::Leave } else { Then::Drive };
     let host = foreground.app.host.clone();
     let work = host.unpause(&root, LOCAL, then);
-    foreground.command(&root, "it is paused no longer", work).await
+    Box::pin(foreground.command(&root, "it is paused no longer", work)).await
 }

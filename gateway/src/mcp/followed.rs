@@ -116,7 +116,10 @@ impl Followed {
         let mut ended = Vec::new();
         if let Some(framework) = &view.framework {
             for (run, sealed) in &self.runs {
-                let Ok(Json::Object(task)) = framework.follow(view, "tasks/get", (run, sealed), &Object::new()).await else { continue };
+                let Ok(Json::Object(task)) = framework.follow(view, "tasks/get", (run, sealed), &Object::new()).await
+                else {
+                    continue;
+                };
                 if task.get("status").and_then(Json::as_str) != Some("working") {
                     ended.push((run.clone(), task));
                 }

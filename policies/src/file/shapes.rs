@@ -125,11 +125,14 @@ pub const GRANT: Shape = Shape::Table(&[
 ]);
 
 /// Dollars for a million tokens of each kind.
-const INPUT: Key = key("input", "Dollars per million tokens read.", Shape::Number(1_000_000.0));
-const OUTPUT: Key = key("output", "Dollars per million tokens written.", Shape::Number(1_000_000.0));
-const CACHE_READ: Key = key("cache_read", "Dollars per million tokens read from the provider's cache.", Shape::Number(1_000_000.0));
-const CACHE_WRITE: Key = key("cache_write", "Dollars per million tokens read and cached for minutes.", Shape::Number(1_000_000.0));
-const CACHE_LONG: Key = key("cache_write_long", "Dollars per million tokens read and cached an hour.", Shape::Number(1_000_000.0));
+const INPUT: Key = key("input", "Dollars per million tokens read.", Shape::Number(1_000_000_000.0));
+const OUTPUT: Key = key("output", "Dollars per million tokens written.", Shape::Number(1_000_000_000.0));
+const CACHE_READ: Key =
+    key("cache_read", "Dollars per million tokens read from the provider's cache.", Shape::Number(1_000_000_000.0));
+const CACHE_WRITE: Key =
+    key("cache_write", "Dollars per million tokens read and cached for minutes.", Shape::Number(1_000_000_000.0));
+const CACHE_LONG: Key =
+    key("cache_write_long", "Dollars per million tokens read and cached an hour.", Shape::Number(1_000_000_000.0));
 const PRICE: Shape = Shape::Table(&[
     INPUT,
     OUTPUT,

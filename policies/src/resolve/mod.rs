@@ -13,8 +13,8 @@ mod servers;
 
 pub use agents::{AgentSpec, ClientSpec};
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
-pub use output::OutputSchema;
 pub use models::{ModelSpec, Priced, Provider, RemoteModel, Wire};
+pub use output::OutputSchema;
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 
 use crate::authority::{AgentPolicy, Authority, Link, Sources};

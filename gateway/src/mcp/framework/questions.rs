@@ -75,7 +75,8 @@ impl Framework {
     pub(super) async fn answer(&self, view: &View, arguments: &Json) -> Json {
         let text = |key: &str| arguments.get(key).and_then(Json::as_str);
         let Some(id) = text("id") else { return self.list(view).await };
-        let missing = || error_result(&format!("no question of yours is named {id}; pleach__answer without id lists them"));
+        let missing =
+            || error_result(&format!("no question of yours is named {id}; pleach__answer without id lists them"));
         let found = match self.ground.store.question(id).await {
             Ok(found) => found,
             Err(e) => return error_result(&e.to_string()),
@@ -175,7 +176,10 @@ fn can_elicit(party: &dyn Party) -> bool {
 }
 
 fn operator(question: &Question) -> String {
-    format!("an approval is given by a client with can_approve, or by the operator: pleach answer {} allow", question.id)
+    format!(
+        "an approval is given by a client with can_approve, or by the operator: pleach answer {} allow",
+        question.id
+    )
 }
 
 fn about(question: &Question) -> String {
@@ -203,7 +207,8 @@ fn shown(question: &Question) -> Json {
 fn form(question: &Question) -> Object {
     let of = |kind: &str, title: &str| Json::object([("type", kind.into()), ("title", title.into())]);
     let (properties, required) = if question.kind == APPROVAL {
-        let properties = [("allow", of("boolean", "Allow it, this once")), ("note", of("string", "A word to the agent"))];
+        let properties =
+            [("allow", of("boolean", "Allow it, this once")), ("note", of("string", "A word to the agent"))];
         (Json::object(properties), "allow")
     } else {
         let mut answer = of("string", "The answer");
