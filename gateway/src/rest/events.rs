@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use subagents::event::{Event, Record, Seen};
 use subagents::host::Host;
+use subagents::ports::RunRow;
 use subagents::run::RunId;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::Instant;
@@ -39,9 +40,11 @@ pub(super) async fn stream(call: Call) -> Answered {
     let place = call.door.0.watching.enter(&call.who.caller.principal).ok_or_else(|| {
         Problem::too_many("too many streams of yours stand", "close some; one stream tells of a whole tree")
     })?;
-    let mut follow = Follow::new(&call.door, &row.run, &row.root, after, place).await?;
-    follow.read().await?;
-    if follow.ready.is_empty() && (follow.finished || row.ended.is_some() && after > 0) {
+    let mut follow = Follow::new(&call.door, &row, after, place).await?;
+    while follow.dirty && follow.ready.is_empty() {
+        follow.read().await?;
+    }
+    if follow.ready.is_empty() && follow.finished {
         // Nothing follows, and a browser is not to ask again.
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -97,7 +100,8 @@ struct Follow {
 }
 
 impl Follow {
-    async fn new(door: &Door, run: &RunId, root: &RunId, at: u64, place: Place) -> Result<Self, StoreError> {
+    async fn new(door: &Door, row: &RunRow, at: u64, place: Place) -> Result<Self, StoreError> {
+        let (run, root) = (&row.run, &row.root);
         // Before anything is read, so that what happens from now on is heard of.
         let seen = door.0.host.watch();
         let (mut tree, mut below) = (BTreeSet::new(), BTreeSet::new());
@@ -123,7 +127,8 @@ impl Follow {
             pending: None,
             ready: VecDeque::new(),
             dirty: true,
-            finished: false,
+            // Where it has not, what is read says so.
+            finished: row.ended.is_some(),
             over: false,
             look: Instant::now(),
             beat: Instant::now() + BEAT,
