@@ -95,6 +95,26 @@ impl Served {
         // Connections belong to a runtime, and every test has its own.
         reqwest::Client::builder().no_proxy().build().unwrap()
     }
+    /// Gets a path.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.client.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, body: response.text().await.unwrap() }
+    }
+    /// Gets a path that streams.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn follow(&self, path: &str, headers: &[(&str, &str)]) -> Listening {
+        Listening::to(self.client.get(format!("{}{path}", self.base)), headers).await
+    }
     /// Posts bytes with headers.
     ///
     /// # Panics

@@ -9,6 +9,7 @@ mod error;
 mod guard;
 mod mcp;
 mod oauth;
+mod rest;
 mod resume;
 mod serve;
 mod servers;

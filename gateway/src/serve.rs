@@ -25,11 +25,14 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 /// When the listener breaks.
 pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationToken) -> std::io::Result<()> {
     let (app_end, listens) = (app.servers.stop.clone(), listener.local_addr()?);
+    let door = Door::new(app, listens);
+    let rest = crate::rest::Door::new(app, door.doorman())?;
     let router = Router::new()
         // Alive, and ready once listening: neither waits for a server.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
-        .merge(Door::new(app, listens).router())
+        .merge(door.router())
+        .merge(rest.router())
         .layer(middleware::from_fn_with_state(app.loaded.clone(), check_source));
     let (end, stopped, host) = (app_end, stop.clone(), app.host.clone());
     // Streams of changes end with the servers, or they would hold the door open for ever.
@@ -51,6 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
 async fn check_source(State(loaded): State<Arc<Loaded>>, request: Request, next: Next) -> Response {
     match auth::check_source(request.headers(), &loaded.policy.gateway) {
         Ok(()) => next.run(request).await,
+        Err((_, why)) if crate::rest::is_mine(request.uri().path()) => crate::rest::foreign(why),
         Err((status, why)) => {
             let mut response = Response::new(Body::from(format!("{why}\n")));
             *response.status_mut() = status;

@@ -2,9 +2,11 @@
 //! here, for a [`Permit`] and for nothing else: the name is resolved once, every answer is
 //! judged, and an address that was judged is the one dialled.
 
+mod deliver;
 mod fetch;
 mod http;
 
+pub use deliver::{DELIVERY_LIMIT, deliver, screen};
 pub(crate) use fetch::bounded;
 pub use fetch::{fetch, origin};
 pub use http::{client, install_tls};

@@ -16,15 +16,19 @@ mod error;
 mod inbox;
 mod lease;
 mod open;
+mod outbox;
 mod owner;
 mod questions;
 mod read;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod writer;
 
 pub use error::StoreError;
+pub use outbox::{Due, Tally, Told};
+pub use rest::{Parent, Reservation, Reserved, RunsFilter, Webhook, clock};
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;

@@ -23,6 +23,9 @@ macro_rules! runs {
     };
 }
 
+/// All runs, for queries that are put together.
+pub(super) const LISTED: &str = runs!("");
+
 impl Store {
     /// The runs, newest first.
     ///
@@ -122,12 +125,12 @@ impl Store {
         Ok(roots.iter().map(|root| RunId::known(root)).collect())
     }
 
-    fn listed(&self, rows: Result<Vec<SqliteRow>, sqlx::Error>) -> Result<Vec<Listed>, StoreError> {
+    pub(super) fn listed(&self, rows: Result<Vec<SqliteRow>, sqlx::Error>) -> Result<Vec<Listed>, StoreError> {
         let now = now();
         let rows = rows.map_err(|e| self.failed(e))?;
         rows.iter().map(|row| listed(row, now).map_err(|e| self.failed(e))).collect()
     }
-    fn record(&self, row: &SqliteRow) -> Result<Record, StoreError> {
+    pub(super) fn record(&self, row: &SqliteRow) -> Result<Record, StoreError> {
         let failed = |e| self.failed(e);
         let run: String = row.try_get("run").map_err(failed)?;
         let (seq, at): (i64, i64) = (row.try_get("seq").map_err(failed)?, row.try_get("at").map_err(failed)?);

@@ -27,6 +27,8 @@ const RUN_CALL_LIMIT: Duration = Duration::from_secs(3600);
 pub(crate) const CLI: &str = "cli";
 /// The main MCP door.
 pub(crate) const MCP: &str = "mcp";
+/// The REST door; it allows what the main MCP door does.
+pub(crate) const REST: &str = "rest";
 /// The MCP door of one agent: this and the agent's name.
 const MCP_AGENT: &str = "mcp/agents/";
 /// Whoever is at the command line, and the anonymous caller where no clients are named.
@@ -50,7 +52,7 @@ impl Gate for Guard {
             None if principal == LOCAL => (policy.door(None), Limits::NONE),
             None => return None,
         };
-        if place == MCP {
+        if place == MCP || place == REST {
             return Some((authority, limits));
         }
         let agent = policy.agents.get(place.strip_prefix(MCP_AGENT)?)?;

@@ -7,6 +7,7 @@ mod inbox;
 mod lease;
 mod migration;
 mod questions;
+mod rest;
 
 use super::Store;
 use super::open::{Options, open};

@@ -55,6 +55,10 @@ impl Door {
         let shared = app.shared.clone();
         Self { guard: app.guard.clone(), policy, doorman, sessions: Arc::default(), shared, views: Arc::default() }
     }
+    /// Who knows the clients, for the doors beside this one.
+    pub(crate) fn doorman(&self) -> Arc<Doorman> {
+        self.doorman.clone()
+    }
     pub(crate) fn router(self) -> Router {
         let all = post(on_post).get(on_get).delete(on_delete);
         let agent = post(on_agent_post).get(on_agent_get).delete(on_agent_delete);

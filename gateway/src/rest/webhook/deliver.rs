@@ -1,0 +1,187 @@
+//! Telling webhooks: from the outbox in the store, until they have heard or it is given up.
+//!
+//! A message is told at least once; its `id` is the same each time. Messages may overtake each
+//! other; `run` and `seq` say what came when.
+
+use super::super::{Door, object};
+use super::{PURPOSE, permit};
+use crate::guard::Guard;
+use adapters::net;
+use adapters::store::{Due, Told, Webhook, clock};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use ring::hmac;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use subagents::event::{Event, Seen};
+use subagents::ports::Gate;
+use tokio::sync::broadcast::error::RecvError;
+use url::Url;
+
+/// How long to wait after a try that failed, seconds. After the last one it is given up.
+const WAITS: [u64; 11] = [1, 5, 30, 120, 600, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400];
+/// Messages under way at a time.
+const AT_A_TIME: usize = 16;
+/// How long nobody looks for messages of another process.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Begins to tell them; ends with the servers.
+pub(crate) fn start(door: &Door) {
+    let (door, stop) = (door.clone(), door.0.stop.clone());
+    door.0.tasks.clone().spawn(async move {
+        let _ = stop.run_until_cancelled(work(&door)).await;
+    });
+}
+
+async fn work(door: &Door) {
+    let mut seen = door.0.host.watch();
+    let (mut busy, mut under_way) = (BTreeSet::new(), FuturesUnordered::new());
+    let mut hears = true;
+    loop {
+        let room = AT_A_TIME - under_way.len();
+        let mut next = clock().saturating_add(u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX));
+        if let Err(why) = door.0.store.reclaim_due().await {
+            tracing::error!("webhooks of processes that died cannot be looked for: {why}");
+        }
+        match door.0.store.due(clock(), u32::try_from(AT_A_TIME + busy.len()).unwrap_or(u32::MAX)).await {
+            Ok(due) => {
+                let due: Vec<Due> = due.into_iter().filter(|due| !busy.contains(&due.id)).take(room).collect();
+                for due in due {
+                    busy.insert(due.id);
+                    under_way.push(attempt(door, due));
+                }
+                if let Ok(Some(at)) = door.0.store.next_due().await {
+                    // One that is due and not taken waits for room.
+                    next = next.min(at.max(clock().saturating_add(50)));
+                }
+            }
+            Err(why) => tracing::error!("webhooks cannot be looked for: {why}"),
+        }
+        let wait = tokio::time::sleep(Duration::from_millis(next.saturating_sub(clock())));
+        tokio::pin!(wait);
+        loop {
+            tokio::select! {
+                () = &mut wait => break,
+                Some(id) = under_way.next() => {
+                    busy.remove(&id);
+                    break;
+                }
+                heard = seen.recv(), if hears => match heard {
+                    Ok(Seen::Record(record)) if matches!(record.event, Event::Finished { .. } | Event::Waiting(_)) => break,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => hears = false,
+                },
+            }
+        }
+    }
+}
+
+/// One try. Gives the message's number.
+async fn attempt(door: &Door, due: Due) -> u64 {
+    let store = &door.0.store;
+    // Longer than a try takes: who dies in between leaves it to the next one.
+    let until = clock().saturating_add(u64::try_from(net::DELIVERY_LIMIT.as_millis()).unwrap_or(0) + 30_000);
+    match store.take_due(&due, until).await {
+        Ok(true) => {}
+        Ok(false) => return due.id,
+        Err(why) => {
+            tracing::error!("a webhook cannot be taken: {why}");
+            return due.id;
+        }
+    }
+    let told = match store.webhook(&due.root).await {
+        Ok(Some(webhook)) => outcome(tell(door, &webhook, &due).await, due.tries),
+        Ok(None) => Told::Dead("its webhook is gone".into()),
+        Err(why) => outcome(Err(why.to_string()), due.tries),
+    };
+    match &told {
+        Told::Dead(why) => tracing::warn!(run = %due.root, "a webhook is given up: {why}"),
+        Told::Later(_, why) => tracing::info!(run = %due.root, "a webhook is tried again: {why}"),
+        Told::Delivered => {}
+    }
+    if let Err(why) = store.settle(due.id, told).await {
+        tracing::error!("a webhook's outcome cannot be noted: {why}");
+    }
+    due.id
+}
+
+/// What a try means, after so many before it.
+fn outcome(told: Result<u16, String>, tries: u32) -> Told {
+    let why = match told {
+        Ok(200..=299) => return Told::Delivered,
+        // It says that it wants no more.
+        Ok(410) => return Told::Dead("HTTP 410".into()),
+        Ok(status) => format!("HTTP {status}"),
+        Err(why) => why,
+    };
+    match WAITS.get(usize::try_from(tries).unwrap_or(usize::MAX)) {
+        None => Told::Dead(why),
+        Some(wait) => {
+            // Up to a tenth more, so that those that failed together do not come back together.
+            let mut byte = [0u8; 1];
+            let _ = getrandom::fill(&mut byte);
+            let jitter = wait * 100 * u64::from(byte[0]) / 255;
+            Told::Later(clock().saturating_add(wait * 1_000 + jitter), why)
+        }
+    }
+}
+
+async fn tell(door: &Door, webhook: &Webhook, due: &Due) -> Result<u16, String> {
+    let url = Url::parse(&webhook.url).map_err(|e| e.to_string())?;
+    // Under the policy as it is now: a client that is gone reaches nothing.
+    let guard: &Guard = &door.0.guard;
+    let place = crate::guard::REST;
+    let (authority, _) = guard.door(&webhook.principal, place).ok_or("its client may not come in any more")?;
+    let permit = permit(&authority, &url)?;
+    let (kind, seconds) = (due.record.event.kind(), clock() / 1_000);
+    let body = json!({
+        "id": format!("w-{}", due.id), "type": kind, "root": due.root.as_str(), "run": due.record.run.as_str(),
+        "seq": due.record.seq, "at": due.record.at, "event": object::event(&due.record),
+    })
+    .to_string();
+    let mut headers = vec![
+        ("content-type", "application/json".to_owned()),
+        ("user-agent", format!("pleach/{}", env!("CARGO_PKG_VERSION"))),
+        ("pleach-event", kind.to_owned()),
+        ("pleach-delivery", format!("w-{}", due.id)),
+    ];
+    if let Some(sealed) = &webhook.secret {
+        let secret = door.0.seal.open(PURPOSE, &webhook.principal, sealed);
+        let secret = secret.as_ref().and_then(|s| s.as_str());
+        let secret = secret.ok_or("its secret was sealed with another key (state folder lost?)")?;
+        headers.push(("pleach-signature", signature(secret, seconds, &body)));
+    }
+    net::deliver(&url, permit, &headers, body).await
+}
+
+/// `t=…,v1=…`: HMAC-SHA256 over `t.body`, hexadecimal.
+fn signature(secret: &str, seconds: u64, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, format!("{seconds}.{body}").as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("t={seconds},v1={hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_can_be_checked_by_others() {
+        // printf '1.{}' | openssl dgst -sha256 -hmac 0123456789abcdef
+        let signed = signature("0123456789abcdef", 1, "{}");
+        assert!(signed.starts_with("t=1,v1=") && signed.len() == 7 + 64, "{signed}");
+        assert_ne!(signed, signature("0123456789abcdef", 1, "{ }"));
+    }
+
+    #[test]
+    fn tries_end() {
+        assert_eq!(outcome(Ok(204), 0), Told::Delivered);
+        assert_eq!(outcome(Ok(410), 0), Told::Dead("HTTP 410".into()));
+        assert!(matches!(outcome(Ok(302), 0), Told::Later(..)), "no redirect is followed");
+        assert!(matches!(outcome(Err("x".into()), 10), Told::Later(..)));
+        assert_eq!(outcome(Err("x".into()), 11), Told::Dead("x".into()));
+    }
+}
