@@ -225,7 +225,11 @@ const GATEWAY: Shape = Shape::Table(&[
 /// The whole file.
 pub const FILE: Shape = Shape::Table(&[
     key("version", "The file format; 1.", Shape::Int(1, 1)),
-    later("import", "Configurations of other tools."),
+    key(
+        "import",
+        "Configurations of other tools: .mcp.json, .claude/agents, .claude/settings.json.",
+        Shape::List(&PATH),
+    ),
     key("gateway", "The doors.", GATEWAY),
     key("store", "Where runs are kept.", Shape::Table(&[key("url", "sqlite:FILE", STORE)])),
     later("bus", "How several machines wake each other."),
