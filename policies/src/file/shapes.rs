@@ -241,6 +241,22 @@ pub const FILE: Shape = Shape::Table(&[
     key("agents", "Agents by name.", Shape::Map("an agent", &AGENT)),
 ]);
 
+/// What a key is for, in one line: `["agents", "*", "model"]`, where `*` stands for any name.
+pub fn doc(path: &[&str]) -> Option<&'static str> {
+    let (mut shape, mut doc) = (&FILE, None);
+    for part in path {
+        match shape {
+            Shape::Table(keys) => {
+                let key = keys.iter().find(|k| k.name == *part)?;
+                (shape, doc) = (&key.shape, Some(key.doc));
+            }
+            Shape::Map(_, inner) | Shape::Tools(inner) => (shape, doc) = (inner, None),
+            _ => return None,
+        }
+    }
+    doc
+}
+
 /// The JSON Schema of the file.
 pub fn schema() -> serde_json::Value {
     let mut schema = FILE.schema();

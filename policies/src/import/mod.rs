@@ -75,6 +75,8 @@ pub struct Import {
     pub notes: Vec<Note>,
     /// Everything wrong.
     pub errors: Vec<FileError>,
+    /// The files of permission rules among them; they have no tables, and are served as they stand.
+    pub settings: Vec<PathBuf>,
     /// The files and folders, which no agent may touch: they are policy.
     pub sources: Vec<PathBuf>,
     pub(crate) rules: Rules,
@@ -234,6 +236,7 @@ fn single(import: &mut Import, texts: &mut Texts, named: &Named, text: String) {
     if node.get("mcpServers").is_some() || node.get("servers").is_some() {
         texts.servers.push(node);
     } else if name.starts_with("settings") || node.get("permissions").is_some() {
+        import.settings.push(named.path.clone());
         texts.settings.push((node, project(&named.path)));
     } else {
         let place = node.place.clone();

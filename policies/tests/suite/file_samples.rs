@@ -53,7 +53,6 @@ fn the_designs_example_lacks_only_what_is_not_served_yet() {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
     let errors = load(&source).expect_err("some keys are not served yet").0;
     let unserved = [
-        ("import = [", 1),
         ("[bus]", 2),
         ("provider = \"anthropic\"", 12),
         ("model = \"claude", 1),
@@ -80,13 +79,16 @@ fn the_designs_example_without_those_keys_resolves() {
             if line.starts_with('[') {
                 skip_table = line.starts_with("[bus]") || line.starts_with("[peers");
             }
-            let unserved = ["import", "model = \"claude", "api_key"];
+            let unserved = ["model = \"claude", "api_key"];
             !skip_table && !unserved.iter().any(|k| line.starts_with(k))
         })
         .map(|line| line.replace("provider = \"anthropic\"", "provider = \"scripted\"\nscript = \"r.toml\""))
         .collect();
     let mut world = World::default();
     world.variables.insert("SEARCH_TOKEN".into(), "t".into());
+    let agent = "---\nname: reviewer\ndescription: Reviews.\ntools: Read\n---\nReview.\n";
+    world.files.insert("/work/.claude/agents/reviewer.md".into(), agent.into());
+    world.files.insert("/work/.mcp.json".into(), "{ \"mcpServers\": {} }".into());
     let node = policies::file::read("pleach.toml", &served.join("\n")).unwrap();
     let policy = policies::resolve::resolve(&node, &world).unwrap();
     let sentences = policies::explain::sentences(&policy, Path::new("/work")).join("\n");
