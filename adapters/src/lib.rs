@@ -17,4 +17,5 @@ pub mod net;
 pub mod oauth;
 pub mod paths;
 pub mod sandbox;
+mod sse;
 pub mod store;

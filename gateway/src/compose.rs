@@ -5,12 +5,11 @@ use crate::guard::{Approve, Guard};
 use crate::mcp::framework::Ground;
 use crate::servers::Servers;
 use crate::settings::Loaded;
-use adapters::model::Scripted;
 use adapters::store::Store;
 use policies::names::Name;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use subagents::host::Host;
+use subagents::host::{Host, Ports};
 use subagents::ports::{Model, Models};
 
 /// Everything a door needs, joined.
@@ -21,32 +20,37 @@ pub(crate) struct App {
     pub(crate) host: Arc<Host>,
     /// What the MCP doors share.
     pub(crate) shared: crate::mcp::Shared,
-    store: Store,
+    pub(crate) store: Store,
 }
 
 /// Joins everything for a policy.
 ///
 /// # Errors
-/// A script that cannot be read (exit 2), a store that cannot be written (exit 1).
+/// A model that cannot be used, such as by its script (exit 2), a store that cannot be written (exit 1).
 pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Failure> {
-    let mut models: BTreeMap<Name, Arc<dyn Model>> = BTreeMap::new();
-    for (name, spec) in &loaded.policy.models {
-        models.insert(name.clone(), Arc::new(Scripted::load(&spec.script).map_err(Failure::usage)?));
-    }
+    let models = adapters::model::build(&loaded.policy).map_err(Failure::usage)?;
     let store = Store::open(&loaded.policy.store).await?;
     let servers = Servers::new(loaded.clone());
     let guard = Arc::new(Guard::new(servers.clone(), approve));
-    let policy = Arc::new(loaded.policy.clone());
-    let host =
-        Host::new(policy.clone(), guard.clone(), guard.clone(), Arc::new(ByName(models)), Arc::new(store.clone()));
-    let shared = crate::mcp::Shared::new(&loaded.state, Ground::new(host.clone(), policy, store.clone()))
+    let host = Host::new(Ports {
+        gate: guard.clone(),
+        toolbox: guard.clone(),
+        models: Arc::new(ByName(models)),
+        journal: Arc::new(store.clone()),
+        bus: Arc::new(store.clone()),
+    });
+    let ground = Ground::new(host.clone(), loaded.policy.clone(), store.clone());
+    let shared = crate::mcp::Shared::new(&loaded.state, ground)
         .map_err(|e| Failure::new(crate::error::Exit::Failed, format!("{}: {e}", loaded.state.display())))?;
     Ok(App { loaded, servers, guard, host, shared, store })
 }
 
 impl App {
-    /// Ends every server and closes the journal.
+    /// Puts the trees down, ends every server and closes the journal. What was under way goes on
+    /// at the next start: the trees are put down first, so that no end of a server is taken for
+    /// the end of a call.
     pub(crate) async fn shutdown(&self) {
+        self.host.suspend().await;
         self.servers.shutdown().await;
         self.store.close().await;
     }

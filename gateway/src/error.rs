@@ -39,7 +39,11 @@ impl<E: std::error::Error> From<E> for Failure {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(inner) = source {
-            message.push_str(&format!(": {inner}"));
+            // Some say their cause themselves.
+            let cause = inner.to_string();
+            if !message.contains(&cause) {
+                message.push_str(&format!(": {cause}"));
+            }
             source = inner.source();
         }
         Self { exit: Exit::Failed as u8, message }

@@ -9,6 +9,7 @@ mod error;
 mod guard;
 mod mcp;
 mod oauth;
+mod resume;
 mod serve;
 mod servers;
 mod settings;

@@ -30,10 +30,13 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
         .route("/readyz", get(|| async { "ready\n" }))
         .merge(Door::new(app, listens).router())
         .layer(middleware::from_fn_with_state(app.loaded.clone(), check_source));
-    let (end, stopped) = (app_end, stop.clone());
+    let (end, stopped, host) = (app_end, stop.clone(), app.host.clone());
     // Streams of changes end with the servers, or they would hold the door open for ever.
     let graceful = axum::serve(listener, router).with_graceful_shutdown(async move {
         stop.cancelled().await;
+        // First of all: a run goes on at the next start, and must not take the end of its server
+        // or of its client for an outcome.
+        host.suspend().await;
         end.cancel();
     });
     tokio::select! {

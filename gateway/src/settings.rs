@@ -8,12 +8,13 @@ use policies::json::Json;
 use policies::place::Place;
 use policies::resolve::{Limits, Policy, Surroundings, resolve};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A policy with where it came from.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     /// The policy.
-    pub(crate) policy: Policy,
+    pub(crate) policy: Arc<Policy>,
     /// The file, canonical.
     pub(crate) path: PathBuf,
     /// Its folder.
@@ -80,7 +81,7 @@ pub(crate) fn understand(shown: &str, source: &str, file: &Path) -> Result<Loade
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
     let node = policies::file::read(shown, source)?;
     let machine = Machine { folder: folder.clone(), file: file.to_owned() };
-    let policy = resolve(&node, &machine)?;
+    let policy = Arc::new(resolve(&node, &machine)?);
     let own = short_hash(file);
     let (state, packages) = (state_root().join(&own), data_root().join("packages").join(&own));
     Ok(Loaded { policy, path: file.to_owned(), folder, state, packages })

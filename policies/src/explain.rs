@@ -7,7 +7,7 @@ use crate::fs::FsGrant;
 use crate::grant::{Grant, Profile};
 use crate::permission::Access;
 use crate::price::Usd;
-use crate::resolve::{AgentSpec, Limits, Policy};
+use crate::resolve::{AgentSpec, Limits, ModelSpec, Policy, Priced};
 use crate::tools::Mode;
 use std::path::Path;
 
@@ -20,6 +20,7 @@ pub fn sentences(policy: &Policy, folder: &Path) -> Vec<String> {
         let loses: Vec<String> = policy.root.sandbox.loses().iter().map(|l| format!("  - {l}")).collect();
         out.push(format!("The sandbox profile \"{}\" loses:\n{}", policy.root.sandbox, loses.join("\n")));
     }
+    out.extend(policy.models.values().filter_map(model));
     for agent in policy.agents.values() {
         let Ok(own) = RunAuthority::spawn(&policy.door(None), &agent.policy, None) else { continue };
         out.push(format!("{} {}", agent.name, agent_sentence(policy, agent, &own, folder)));
@@ -33,6 +34,32 @@ pub fn sentences(policy: &Policy, folder: &Path) -> Vec<String> {
         }
     }
     out
+}
+
+/// A model that is somewhere else: who is told what agents say, and what that costs.
+fn model(spec: &ModelSpec) -> Option<String> {
+    let remote = spec.remote()?;
+    let dollars = |billionths: u64| Usd(billionths.saturating_mul(1_000_000));
+    let cost = match &spec.price {
+        None => "cost unknown".to_owned(),
+        Some(Priced { price, as_of }) => {
+            let above = price
+                .above
+                .map(|a| format!(", above {} tokens {} and {}", a.tokens, dollars(a.input), dollars(a.output)));
+            let as_of = as_of.as_ref().map(|day| format!(" as of {day}")).unwrap_or_default();
+            format!(
+                "{} per million tokens read and {} written{}{as_of}",
+                dollars(price.input),
+                dollars(price.output),
+                above.unwrap_or_default()
+            )
+        }
+    };
+    let names: Vec<&str> = spec.fallback.iter().map(|n| n.as_str()).collect();
+    let fallback =
+        if names.is_empty() { String::new() } else { format!(" When it cannot, {} answers.", names.join(", then ")) };
+    let origin = remote.base_url.origin().ascii_serialization();
+    Some(format!("Model {} is {} at {origin}: {cost}.{fallback}", spec.name, remote.model))
 }
 
 fn agent_sentence(policy: &Policy, agent: &AgentSpec, own: &RunAuthority, folder: &Path) -> String {

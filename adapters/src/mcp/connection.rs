@@ -344,7 +344,12 @@ impl Connection {
                 Ok(true) => return Ok(Self::stand(core, end).await),
                 // Gone, not merely ignorant: a server of the first era may end at an unknown
                 // first message. The caller starts it again and says what was learnt.
-                Err(gone @ (McpError::Gone(_) | McpError::Unreachable(_) | McpError::Unauthorized(_))) => {
+                Err(
+                    gone @ (McpError::Gone(_)
+                    | McpError::Unreachable(_)
+                    | McpError::Broken(_)
+                    | McpError::Unauthorized(_)),
+                ) => {
                     return Err(gone);
                 }
                 _ => {}

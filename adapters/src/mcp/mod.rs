@@ -15,7 +15,6 @@ pub mod headers;
 mod http;
 mod party;
 mod questions;
-mod sse;
 mod standing;
 mod stdio;
 mod tokens;
@@ -67,6 +66,9 @@ pub enum McpError {
     /// The server could not be reached or started.
     #[error("{0}")]
     Unreachable(String),
+    /// The connection broke after the request may have left: nobody knows whether it arrived.
+    #[error("{0}")]
+    Broken(String),
     /// The server asks for authorization that there is none of; the cure is said.
     #[error("{0}")]
     Unauthorized(String),

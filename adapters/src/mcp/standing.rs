@@ -217,7 +217,7 @@ async fn over_http(core: &Arc<Core>, http: &Http, stands: oneshot::Sender<()>) {
                 drop(core.reintroduce(before).await);
                 lost = Some(core.session());
             }
-            Err(McpError::Unreachable(_)) => {
+            Err(McpError::Unreachable(_) | McpError::Broken(_)) => {
                 missed = true;
                 wait = wait.min(AWAY_WAIT);
             }

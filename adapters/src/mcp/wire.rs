@@ -23,6 +23,8 @@ pub mod meta {
     pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
     /// The token progress is reported under.
     pub const PROGRESS_TOKEN: &str = "progressToken";
+    /// The same whenever the same call is made again.
+    pub const IDEMPOTENCY_KEY: &str = "pleach/idempotency-key";
     /// The least severe log message wanted for a request.
     pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
     /// Which `subscriptions/listen` a notification belongs to.

@@ -3,17 +3,16 @@
 //! one that says `turn = t`, else the one at index *t* among those that say no turn, where *t*
 //! is the number of assistant messages the run already has.
 
-use async_trait::async_trait;
 use globset::{Glob, GlobMatcher};
-use policies::action::Complete;
-use policies::permit::Permit;
+use policies::names::Name;
+use policies::resolve::ModelSpec;
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use subagents::event::{ToolCall, Usage};
-use subagents::ports::{Delta, Model, ModelError, ModelFacts, ModelFailure, Reply, Request};
+use subagents::ports::{Delta, ModelError, ModelFacts, ModelFailure, Reply, Request};
 use subagents::turn::Message;
 
 /// Tries of one request before an `error` of the script is final; what real clients do.
@@ -95,6 +94,7 @@ struct Entered {
 pub struct Scripted {
     file: String,
     entries: Vec<Entered>,
+    facts: ModelFacts,
 }
 
 impl Scripted {
@@ -116,7 +116,19 @@ impl Scripted {
             .into_iter()
             .enumerate()
             .map(|(i, entry)| enter(entry).map_err(|why| error(1, 1, format!("reply {}: {why}", i + 1))));
-        Ok(Self { entries: entries.collect::<Result<_, _>>()?, file })
+        // A script costs nothing and has room for everything, unless the policy file says so.
+        let facts = ModelFacts { context: u64::MAX, max_output: u64::MAX, price: Some(policies::price::Price::FREE) };
+        Ok(Self { entries: entries.collect::<Result<_, _>>()?, file, facts })
+    }
+
+    /// The script of a model of the policy file.
+    ///
+    /// # Errors
+    /// See [`Scripted::load`].
+    pub(super) fn of(spec: &ModelSpec, path: &Path) -> Result<Self, ScriptError> {
+        let price = spec.price.as_ref().map(|p| p.price);
+        let facts = ModelFacts { context: spec.context, max_output: spec.max_output, price };
+        Ok(Self { facts, ..Self::load(path)? })
     }
 
     fn choose(&self, agent: &str, first: &str, turn: u32) -> Option<&Entered> {
@@ -154,26 +166,24 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-#[async_trait]
-impl Model for Scripted {
-    /// A script costs nothing and has room for everything.
-    fn facts(&self) -> ModelFacts {
-        ModelFacts { context: u64::MAX, max_output: u64::MAX, price: Some(policies::price::Price::FREE) }
+impl Scripted {
+    pub(super) fn facts(&self) -> ModelFacts {
+        self.facts.clone()
     }
     /// What the reply it would give says it read.
-    async fn count(&self, request: &Request<'_>) -> u64 {
+    pub(super) fn counted(&self, request: &Request<'_>) -> u64 {
         let (turn, first) = place(request);
         let chosen = self.choose(request.agent, first, turn);
         chosen.and_then(|c| c.entry.usage.as_ref()).map_or(0, |u| u.input)
     }
-    async fn complete(
+    /// The reply of the file.
+    pub(super) async fn answer(
         &self,
-        permit: Permit<Complete>,
-        request: Request<'_>,
+        model: &Name,
+        request: &Request<'_>,
         delta: Delta<'_>,
     ) -> Result<Reply, ModelError> {
-        let Complete { model } = permit.redeem();
-        let (turn, first) = place(&request);
+        let (turn, first) = place(request);
         let Some(chosen) = self.choose(request.agent, first, turn) else {
             let why = format!("{} has no reply for agent {} at turn {turn} (model {model})", self.file, request.agent);
             return Err(ModelError::new(ModelFailure::Refused, why));

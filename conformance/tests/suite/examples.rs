@@ -36,7 +36,11 @@ fn plain(text: &str, folder: &Folder) -> String {
             .scan("", |before, word| {
                 let id = word.starts_with("r-") || *before == "show";
                 *before = word;
-                Some(if id { "RUN".to_owned() } else { word.to_owned() })
+                Some(match id {
+                    true => "RUN".to_owned(),
+                    false if word.starts_with("q-") => "QUESTION".to_owned(),
+                    false => word.to_owned(),
+                })
             })
             .collect();
         out.push_str(&words.join(" "));
@@ -79,6 +83,22 @@ fn inheritance() {
     matches_expected("03-inheritance", &told(&ran, &folder));
     assert_eq!(folder.read("out/team/report.md").as_deref(), Some("Hazel planted.\n"));
     assert!(!folder.join("out/elsewhere.md").exists());
+}
+
+#[test]
+fn durable() {
+    let folder = fresh("05-durable");
+    let ran = folder.run(&["run"]);
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    assert!(!folder.join("out/letter.md").exists(), "nothing was written unasked");
+    let open = folder.run(&["answer", "--json"]);
+    let question: serde_json::Value = serde_json::from_str(open.out.trim()).unwrap();
+    let answered = folder.run(&["answer", question["id"].as_str().unwrap(), "allow"]);
+    assert_eq!(answered.code, 0, "{}", answered.err);
+    let waits = ran.err.split("\n\n").find(|part| part.contains("waits for a person")).unwrap_or(&ran.err);
+    let found = format!("{}{}\n{}", told(&ran, &folder), plain(waits, &folder), told(&answered, &folder));
+    matches_expected("05-durable", &found);
+    assert!(folder.read("out/letter.md").unwrap().contains("forty hazels"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod bad_servers;
 mod bridge;
 mod check_command;
 mod conversations;
+mod durable;
 mod examples;
 mod far_servers;
 mod faults;

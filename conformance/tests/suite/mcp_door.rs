@@ -49,10 +49,12 @@ async fn both_eras_list_and_call() {
         "files__Read",
         "files__Write",
         "pleach__Agent",
+        "pleach__answer",
         "pleach__cancel",
         "pleach__explain",
         "pleach__run",
         "pleach__runs",
+        "pleach__send",
     ];
 
     let discover = served.modern("/mcp", "server/discover", json!({}), &[]).await.json();

@@ -3,6 +3,8 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 mod allow;
+mod answer;
+mod cancel;
 mod check;
 mod clients;
 mod connect;
@@ -10,10 +12,13 @@ mod doctor;
 mod edit;
 mod exec;
 mod explain;
+mod fork;
 mod import;
 mod init;
 mod install;
 mod login;
+mod pause;
+mod resume;
 mod run;
 mod runs;
 mod schema;
@@ -51,6 +56,12 @@ enum Command {
     Run(run::Args),
     Runs(runs::Args),
     Show(show::Args),
+    Resume(resume::Args),
+    Answer(answer::Args),
+    Cancel(cancel::Args),
+    Pause(pause::Args),
+    Unpause(pause::Unpause),
+    Fork(fork::Args),
     Serve(serve::Args),
     Tools(tools::Args),
     Allow(allow::Args),
@@ -63,6 +74,14 @@ enum Command {
 pub(crate) struct Context {
     /// The policy file as named.
     pub(crate) config: PathBuf,
+}
+
+impl Context {
+    /// What a command that is shown needs to find the same policy file.
+    fn suffix(&self) -> String {
+        let config = self.config.display().to_string();
+        if config == "pleach.toml" { String::new() } else { format!(" --config {config}") }
+    }
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -81,6 +100,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => block_on(run::run(&context, args)),
         Command::Runs(args) => block_on(runs::run(&context, args)),
         Command::Show(args) => block_on(show::run(&context, args)),
+        Command::Resume(args) => block_on(resume::run(&context, args)),
+        Command::Answer(args) => block_on(answer::run(&context, args)),
+        Command::Cancel(args) => block_on(cancel::run(&context, args)),
+        Command::Pause(args) => block_on(pause::run(&context, args)),
+        Command::Unpause(args) => block_on(pause::unpause(&context, args)),
+        Command::Fork(args) => block_on(fork::run(&context, args)),
         Command::Serve(args) => block_on(serve::run(&context, args)),
         Command::Tools(args) => block_on(tools::run(&context, args)),
         Command::Explain(args) => block_on(explain::run(&context, args)),

@@ -38,9 +38,10 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let listen = args.listen.unwrap_or(policy.gateway.listen);
     policies::resolve::check_listen(listen, policy.clients.is_some()).map_err(Failure::usage)?;
     policies::resolve::check_public(listen, policy).map_err(Failure::usage)?;
-    let app = compose::app(loaded.clone(), Approve::Nobody).await?;
+    let app = compose::app(loaded.clone(), Approve::Park).await?;
     let stop = CancellationToken::new();
     on_signal(stop.clone())?;
+    crate::resume::start(&app, stop.clone());
     let ended = if args.stdio && args.listen.is_none() {
         let token = std::env::var("PLEACH_TOKEN").ok();
         let identity = auth::identify(policy, token.as_deref())

@@ -4,6 +4,7 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::settings;
 use adapters::store::{Listed, Store};
 use subagents::event::{Event, Record};
+use subagents::ports::{Journal, QuestionFilter};
 
 /// Show a run: its turns, calls, verdicts and the rule that decided each.
 ///
@@ -21,15 +22,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let loaded = settings::load(&context.config)?;
     let missing = || Failure::new(Exit::Failed, format!("no run is named {}; `pleach runs` lists them", args.run));
     let store = Store::look(&loaded.policy.store).await?.ok_or_else(missing)?;
-    let found = store.find(&args.run).await?;
-    let listed = match found.as_slice() {
-        [] => return Err(missing()),
-        [one] => one,
-        several => {
-            let names: Vec<String> = several.iter().map(|l| format!("{} ({})", l.row.run, l.row.agent)).collect();
-            return Err(Failure::usage(format!("{} is meant for several runs: {}", args.run, names.join(", "))));
-        }
-    };
+    let listed = &super::runs::named(&store, &args.run).await?;
     let events = store.events(&listed.row.run).await?;
     if args.json {
         for record in &events {
@@ -41,8 +34,14 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     for record in &events {
         line(listed.row.started, record);
     }
-    if listed.row.ended.is_none() && !listed.owned {
+    if super::runs::is_left(listed) {
         say!("\nNobody works on it any more: the process that did has ended. All above was written before it did.");
+        say!("pleach resume {}{} goes on with it.", listed.row.root.short(), context.suffix());
+    }
+    let filter = QuestionFilter { root: Some(listed.row.root.clone()), ..QuestionFilter::default() };
+    let open = store.open_questions(&filter).await?;
+    for question in open.iter().filter(|q| q.run == listed.row.run.as_str()) {
+        say!("\n{}", super::answer::in_words(question, &context.suffix()));
     }
     Ok(0)
 }
@@ -51,9 +50,12 @@ fn header(listed: &Listed, events: &[Record]) {
     let row = &listed.row;
     let parent = row.parent.as_ref().map(|p| format!(", child of {p}")).unwrap_or_default();
     say!("{} {} is {} (depth {}{parent})", row.run, row.agent, super::runs::state(listed), row.depth);
-    say!("{} turns, {} tool calls, {} tokens", row.turns, row.tool_calls, row.tokens);
-    if let Some(Event::Started { model, principal, max_turns, .. }) = events.first().map(|r| &r.event) {
-        say!("model {model}, for {principal}, at most {max_turns} turns");
+    let cost = super::runs::cost(row.usd);
+    say!("{} turns, {} tool calls, {} tokens, {cost}", row.turns, row.tool_calls, row.tokens);
+    if let Some(Event::Started(started)) = events.first().map(|r| &r.event) {
+        let from = started.forked_from.as_ref().map(|run| format!(", forked from {run}")).unwrap_or_default();
+        let (model, principal) = (&started.model, &started.principal);
+        say!("model {model}, for {principal}, at most {} turns{from}", started.max_turns);
     }
     say!("");
 }
@@ -61,8 +63,8 @@ fn header(listed: &Listed, events: &[Record]) {
 fn line(started: u64, record: &Record) {
     let at = words::duration(record.at.saturating_sub(started));
     let text = match &record.event {
-        Event::Started { prompt, .. } => format!("asked: {}", words::first_line(prompt, 200)),
-        Event::ModelRequested { turn } => format!("turn {turn}"),
+        Event::Started(started) => format!("asked: {}", words::first_line(&started.prompt, 200)),
+        Event::ModelRequested { turn, .. } => format!("turn {turn}"),
         Event::ModelReplied { text, calls, usage, .. } => {
             format!(
                 "  says: {} [{} calls, {}+{} tokens]",
@@ -78,8 +80,24 @@ fn line(started: u64, record: &Record) {
             format!("    {verdict}: {rule}\n{:>20} chain: {}{fix}", "", chain.join(" > "))
         }
         Event::ToolFinished { outcome, text, .. } => format!("    {outcome:?}: {}", words::first_line(text, 160)),
-        Event::Waiting { reason } => format!("waits: {reason}"),
-        Event::Finished { state, text } => format!("{state}: {}", words::first_line(text, 400)),
+        Event::ToolDispatched { effect, key, attempt, .. } => {
+            let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+            format!("    sent ({effect}, key {key}{again})")
+        }
+        Event::ChildStarted { run, background, .. } => {
+            let how = if *background { " in the background" } else { "" };
+            format!("    started {run}{how}")
+        }
+        Event::Waiting(w) if w.id.is_empty() => "waits for what it started".to_owned(),
+        Event::Waiting(w) => format!("  asks a person: {} ({})", words::first_line(&w.question, 200), w.id),
+        Event::Finished { state, text, by } => {
+            let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            format!("{state}{by}: {}", words::first_line(text, 400))
+        }
+        other => match words::event(other) {
+            Some(text) => text,
+            None => other.kind().to_owned(),
+        },
     };
     say!("{at:>8}  {text}");
 }

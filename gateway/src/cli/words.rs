@@ -1,6 +1,8 @@
 //! How calls and results are put into a line for people.
 
 use serde_json::Value;
+use subagents::event::Event;
+use subagents::ports::Answer;
 
 /// Prints a line. A reader that went away, as in `pleach tools | head`, ends the command quietly.
 macro_rules! say {
@@ -58,4 +60,35 @@ pub(super) fn duration(ms: u64) -> String {
         60..3_600 => format!("{}m{:02}s", s / 60, s % 60),
         _ => format!("{}h{:02}m", s / 3_600, s % 3_600 / 60),
     }
+}
+
+/// What somebody said to a question.
+pub(super) fn answer(answer: &Answer) -> String {
+    let (word, note) = match answer {
+        Answer::Allow { note } => ("allow".to_owned(), note),
+        Answer::Deny { note } => ("deny".to_owned(), note),
+        Answer::Input { value, note } => (value.as_str().map_or_else(|| value.to_string(), str::to_owned), note),
+    };
+    let note = note.as_ref().map(|n| format!(" ({})", first_line(n, 120))).unwrap_or_default();
+    format!("{}{note}", first_line(&word, 120))
+}
+
+/// What happened to a run besides its turns and calls; `None` for those.
+pub(super) fn event(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Answered { by, answer: said, .. } => format!("answered by {by}: {}", answer(said)),
+        Event::TimedOut { .. } => "nobody answered in time".to_owned(),
+        Event::MessageReceived { from, text } => format!("told by {from}: {}", first_line(text, 120)),
+        Event::ChildFinished { agent, state, .. } => format!("{agent}, in the background, is {state}"),
+        Event::ArtifactEmitted { name, media_type, .. } => format!("made {name} ({media_type})"),
+        Event::Resumed { .. } => "resumed".to_owned(),
+        Event::Paused { by } => format!("paused by {by}"),
+        Event::Unpaused { by } => format!("goes on after the pause, as {by} said"),
+        Event::ModelFailed { why, .. } => format!("the model did not answer: {}", first_line(why, 160)),
+        Event::BudgetAlert { what, used, limit } => {
+            let shown = |n: &u64| if what == "usd" { policies::price::Usd(*n).to_string() } else { n.to_string() };
+            format!("budget.{what}: {} of {} used", shown(used), shown(limit))
+        }
+        _ => return None,
+    })
 }

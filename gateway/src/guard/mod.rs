@@ -3,34 +3,34 @@
 //! ```text
 //! name ─▶ tool ─▶ arguments' paths and hosts, resolved ─▶ policies::decide
 //!                                                          │ deny ─▶ reason to the model, fix to the person
-//!                                                          │ ask  ─▶ a person, or denied
+//!                                                          │ ask  ─▶ a person: a run parks, a client's own call is denied
 //!                                                          └ allow ─▶ Permit ─▶ instance ─▶ Attachment::call
 //! ```
+//!
+//! `ports` is the guard as the tree of runs sees it.
 
 mod fetch;
 mod inquiry;
 pub(crate) mod outside;
+mod ports;
 mod result;
 mod touches;
+mod verify;
 
 use crate::servers::{Abilities, Servers};
 use adapters::mcp::{Attachment, Exchange, McpError, Reply};
-use async_trait::async_trait;
 pub(crate) use fetch::Refused;
 use policies::action::{Call, RuntimeCall};
 use policies::decide;
-use policies::grant::Narrowing;
 use policies::json::{Json, Object};
 use policies::manifest::Tool;
 use policies::names::Name;
 use policies::permit::{Denial, Permit, Question, Rule, Verdict};
-use policies::resolve::Limits;
 use policies::tools::Mode;
+pub(crate) use ports::{CLI, LOCAL, MCP};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use subagents::ports::{Authorized, Gate, ToolOutput, ToolSpec, Toolbox};
 use subagents::run::Caller;
-use tokio_util::sync::CancellationToken;
 
 /// Decides and performs.
 pub(crate) struct Guard {
@@ -38,11 +38,14 @@ pub(crate) struct Guard {
     approve: Approve,
 }
 
-/// What happens to a question.
+/// What happens to what the policy asks a person about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Approve {
     /// Nobody can be reached: denied with the reason.
     Nobody,
+    /// A run waits as a row until somebody answers. What is no run's call has no row to wait in
+    /// and is denied.
+    Park,
     /// `--yes`: allowed, this once.
     Once,
 }
@@ -54,6 +57,12 @@ pub(crate) enum Decided {
     /// May not.
     Denied(Denial),
     /// There is no such tool for this caller.
+    Unknown,
+}
+
+/// The same before anybody was asked.
+enum Judged {
+    Verdict(Verdict<Call>),
     Unknown,
 }
 
@@ -85,8 +94,21 @@ impl Guard {
         found.filter(|tool| shows(caller, tool))
     }
 
-    /// Judges one call.
+    /// Judges a call that nobody can be asked about, unless `--yes` answers.
     pub(crate) async fn decide(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
+        match self.judged(caller, name, arguments).await {
+            Judged::Verdict(Verdict::Allow(permit, rule)) => Decided::Allowed(permit, rule),
+            Judged::Verdict(Verdict::Ask(question)) => match Self::answer(self.approve, question) {
+                Ok((permit, rule)) => Decided::Allowed(permit, rule),
+                Err(denial) => Decided::Denied(denial),
+            },
+            Judged::Verdict(Verdict::Deny(denial)) => Decided::Denied(denial),
+            Judged::Unknown => Decided::Unknown,
+        }
+    }
+
+    /// Judges one call.
+    async fn judged(&self, caller: &Caller, name: &str, arguments: Json) -> Judged {
         let mut map = self.servers.manifests.map(caller);
         if !map.tools.contains_key(name) {
             self.servers.ensure_listed_for(name, caller).await;
@@ -95,31 +117,40 @@ impl Guard {
         let Some(tool) = map.tools.get(name).cloned() else {
             if let Some(why) = map.refused.get(name) {
                 let denial = Denial::plain(format!("the name {name} is not used: {why}"), "use another tool");
-                return Decided::Denied(denial);
+                return Judged::Verdict(Verdict::Deny(denial));
             }
-            return Decided::Unknown;
+            return Judged::Unknown;
         };
-        let Some(spec) = self.servers.spec(&tool.server) else { return Decided::Unknown };
+        let Some(spec) = self.servers.spec(&tool.server) else { return Judged::Unknown };
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
-        match decide::call(&caller.authority, Call { tool, arguments, touches }) {
-            Verdict::Allow(permit, rule) => Decided::Allowed(permit, rule),
-            Verdict::Ask(question) => match Self::answer(self.approve, question) {
-                Ok((permit, rule)) => Decided::Allowed(permit, rule),
-                Err(denial) => Decided::Denied(denial),
-            },
-            Verdict::Deny(denial) => Decided::Denied(denial),
+        Judged::Verdict(decide::call(&caller.authority, Call { tool, arguments, touches }))
+    }
+
+    /// Judges a call of one of Pleach's own tools, which nobody is asked about.
+    ///
+    /// # Errors
+    /// Why it may not be made.
+    pub(crate) fn own(&self, caller: &Caller, tool: &'static str) -> Result<Permit<RuntimeCall>, Denial> {
+        match decide::runtime(&caller.authority, tool) {
+            Verdict::Allow(permit, _) => Ok(permit),
+            Verdict::Ask(question) => Self::answer(self.approve, question).map(|(permit, _)| permit),
+            Verdict::Deny(denial) => Err(denial),
         }
     }
 
     fn answer<T>(approve: Approve, question: Question<T>) -> Result<(Permit<T>, Rule), Denial> {
+        let fix = "run it with --yes, or move the tool from ask to allow";
         match approve {
             Approve::Once => {
                 let rule = question.rule.clone();
                 Ok((question.approve(), rule))
             }
             Approve::Nobody => {
-                let why = "it asks a person, and nobody can be reached from here";
-                Err(question.refuse(why).with_fix("run it with --yes, or move the tool from ask to allow"))
+                Err(question.refuse("it asks a person, and nobody can be reached from here").with_fix(fix))
+            }
+            Approve::Park => {
+                let why = "it asks a person, and only an agent's run can wait for one; have an agent make the call";
+                Err(question.refuse(why).with_fix("move the tool from ask to allow"))
             }
         }
     }
@@ -185,55 +216,3 @@ pub(crate) fn error_result(text: &str) -> Json {
     let content = Json::object([("type", "text".into()), ("text", text.into())]);
     Json::object([("content", vec![content].into()), ("isError", true.into())])
 }
-
-/// How long a run waits for slow servers before it is shown the tools of the others.
-const LIST_PATIENCE: Duration = Duration::from_secs(30);
-
-#[async_trait]
-impl Gate for Guard {
-    async fn tools(&self, caller: &Caller) -> Vec<ToolSpec> {
-        self.servers.ensure_listed(caller, LIST_PATIENCE).await;
-        self.visible(caller).iter().map(|tool| result::spec(tool)).collect()
-    }
-    async fn authorize(&self, caller: &Caller, tool: &str, arguments: Json) -> Authorized {
-        let decided = self.decide(caller, tool, arguments).await;
-        if let Decided::Denied(denial) = &decided {
-            tracing::info!(caller = %caller.who, tool, "{}", denial.for_person());
-        }
-        match decided {
-            Decided::Allowed(permit, rule) => Authorized::Allowed(permit, rule),
-            Decided::Denied(denial) => Authorized::Denied(denial),
-            Decided::Unknown => Authorized::Unknown,
-        }
-    }
-    fn authorize_runtime(&self, caller: &Caller, tool: &'static str) -> Result<(Permit<RuntimeCall>, Rule), Denial> {
-        match decide::runtime(&caller.authority, tool) {
-            Verdict::Allow(permit, rule) => Ok((permit, rule)),
-            Verdict::Ask(question) => Self::answer(self.approve, question),
-            Verdict::Deny(denial) => Err(denial),
-        }
-    }
-    fn narrowing(&self, request: &Json) -> Result<(Narrowing, Limits), String> {
-        self.servers.loaded.request(request)
-    }
-}
-
-#[async_trait]
-impl Toolbox for Guard {
-    async fn call(
-        &self,
-        caller: &Caller,
-        permit: Permit<Call>,
-        cancel: CancellationToken,
-    ) -> Result<ToolOutput, String> {
-        let name = permit.what().tool.name.clone();
-        let exchange = Exchange { limit: RUN_CALL_LIMIT, cancel, ..Exchange::default() };
-        match self.perform(caller, permit, Object::new(), exchange).await {
-            Ok(reply) => Ok(result::output(&reply.result)),
-            Err(e) => Err(format!("{name}: {e}")),
-        }
-    }
-}
-
-/// No call of a run is longer, whatever its server's own limit.
-const RUN_CALL_LIMIT: Duration = Duration::from_secs(3600);

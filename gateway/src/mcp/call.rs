@@ -498,7 +498,7 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
     let (server, tool, id) = match (Task::open(view, &sealed), &view.framework) {
         (Some(Task::Theirs(server, tool, id)), _) => (server, tool, id),
         (Some(Task::Run(run)), Some(framework)) => {
-            return match framework.follow(method, &run, &sealed).await {
+            return match framework.follow(view, method, (&run, &sealed), &asking.params).await {
                 Ok(result) => Outcome::own(result),
                 Err(error) => Outcome::Error(error),
             };

@@ -46,7 +46,7 @@ impl Followed {
         let found = opened.map(|(sealed, task)| async move {
             let watch = match &task {
                 Task::Run(run) => match &view.framework {
-                    Some(framework) if framework.can_tell(run).await => None,
+                    Some(framework) if framework.can_tell(view, run).await => None,
                     _ => return None,
                 },
                 Task::Theirs(server, tool, id) => {
@@ -95,7 +95,12 @@ impl Followed {
             let Some(seen) = &mut self.seen else { return std::future::pending().await };
             self.due = match seen.recv().await {
                 Ok(Seen::Record(record)) => {
-                    matches!(record.event, Event::Finished { .. }) && self.runs.contains_key(record.run.as_str())
+                    match &record.event {
+                        Event::Finished { .. } => self.runs.contains_key(record.run.as_str()),
+                        // A question of a run below it is a question of the task.
+                        Event::Waiting(waiting) => !waiting.id.is_empty(),
+                        _ => false,
+                    }
                 }
                 Ok(Seen::Delta { .. }) => false,
                 // Any of them may be among what was missed.
@@ -111,7 +116,10 @@ impl Followed {
         let mut ended = Vec::new();
         if let Some(framework) = &view.framework {
             for (run, sealed) in &self.runs {
-                let Ok(Json::Object(task)) = framework.follow("tasks/get", run, sealed).await else { continue };
+                let Ok(Json::Object(task)) = framework.follow(view, "tasks/get", (run, sealed), &Object::new()).await
+                else {
+                    continue;
+                };
                 if task.get("status").and_then(Json::as_str) != Some("working") {
                     ended.push((run.clone(), task));
                 }
@@ -119,8 +127,11 @@ impl Followed {
         }
         // Nothing is waited for from here on.
         self.due = false;
-        let told = |(run, task)| {
-            self.runs.remove(&run);
+        let told = |(run, task): (String, Object)| {
+            // One that asks something has not ended.
+            if task.get("status").and_then(Json::as_str) != Some("input_required") {
+                self.runs.remove(&run);
+            }
             told(task)
         };
         ended.into_iter().map(told).collect()

@@ -53,6 +53,10 @@ pub(crate) async fn serve(view: View, stop: CancellationToken) -> std::io::Resul
             door.take(text).await;
         }
     }
+    // What an agent does goes on at the next start; it is not cancelled because its client left.
+    if let Some(framework) = &door.view.framework {
+        framework.put_down().await;
+    }
     door.stop.cancel();
     drop(door);
     let _ = tokio::time::timeout(std::time::Duration::from_secs(2), writer).await;

@@ -58,6 +58,14 @@ const SCHEMA: Shape = Shape::TableOr(|text| match text {
     t => Err(Flaw::Wrong(format!("{t:?} is no .json file; a schema is a table or such a file"))),
 });
 const TIMEOUT_MS: Shape = Shape::Int(1, 86_400_000);
+const TOKENS: Shape = Shape::Int(1, 1_000_000_000);
+const DATE: Shape = Shape::Text(|text| {
+    let form = text.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
+    match form && text.len() == 10 {
+        true => Ok(()),
+        false => Err(Flaw::Wrong(format!("{text:?} is no day; write it like \"2026-11-20\""))),
+    }
+});
 /// RFC 6749, section 3.3.
 const SCOPE: Shape = Shape::Text(|text| {
     let ok = |b: u8| (0x21..=0x7e).contains(&b) && b != b'"' && b != b'\\';
@@ -116,14 +124,51 @@ pub const GRANT: Shape = Shape::Table(&[
     ),
 ]);
 
+/// Dollars for a million tokens of each kind.
+const INPUT: Key = key("input", "Dollars per million tokens read.", Shape::Number(1_000_000.0));
+const OUTPUT: Key = key("output", "Dollars per million tokens written.", Shape::Number(1_000_000.0));
+const CACHE_READ: Key =
+    key("cache_read", "Dollars per million tokens read from the provider's cache.", Shape::Number(1_000_000.0));
+const CACHE_WRITE: Key =
+    key("cache_write", "Dollars per million tokens read and cached for minutes.", Shape::Number(1_000_000.0));
+const CACHE_LONG: Key =
+    key("cache_write_long", "Dollars per million tokens read and cached an hour.", Shape::Number(1_000_000.0));
+const PRICE: Shape = Shape::Table(&[
+    INPUT,
+    OUTPUT,
+    CACHE_READ,
+    CACHE_WRITE,
+    CACHE_LONG,
+    key("as_of", "The day these were read, such as 2026-11-20.", DATE),
+    key(
+        "above",
+        "Another price for requests that read more tokens than `tokens`; it holds for all of theirs.",
+        Shape::Table(&[
+            key("tokens", "Tokens up to which the ordinary price holds.", TOKENS),
+            INPUT,
+            OUTPUT,
+            CACHE_READ,
+            CACHE_WRITE,
+            CACHE_LONG,
+        ]),
+    ),
+]);
 const MODEL: Shape = Shape::Table(&[
-    key("provider", "Who answers.", Shape::Word(&["scripted"], &["anthropic", "openai", "sampling"])),
+    key("provider", "Who answers.", Shape::Word(&["anthropic", "openai", "scripted"], &["sampling"])),
     key("script", "The file of replies of a scripted model.", PATH),
-    later("model", "The provider's name for it."),
-    later("api_key", "The provider's key."),
-    later("base_url", "Where the provider answers."),
-    later("version", "The provider's API version."),
-    later("fallback", "Models to use when this one cannot."),
+    key("model", "The provider's name for it.", FILLED),
+    key("api_key", "The provider's key.", FILLED),
+    key("base_url", "Where the provider answers; absent: at its own address.", FILLED),
+    key("version", "The provider's API version; anthropic: 2026-10-21.", DATE),
+    key(
+        "effort",
+        "How hard it thinks; absent: as the provider likes.",
+        Shape::Word(&["low", "medium", "high", "xhigh", "max"], &[]),
+    ),
+    key("context", "Tokens of its window; absent: as known, or 128000.", TOKENS),
+    key("max_output", "Tokens it can write at most; absent: as known, or 8192.", TOKENS),
+    key("price", "What it costs; absent: as known, or unknown.", PRICE),
+    key("fallback", "Models to use, in this order, when this one cannot answer.", Shape::List(&NAME)),
 ]);
 const TOOL: Shape = Shape::Table(&[
     key(

@@ -1,4 +1,4 @@
-//! `[agents]`, `[models]` and `[clients]`.
+//! `[agents]` and `[clients]`.
 
 use super::{Limits, OutputSchema, Proof, Resolver};
 use crate::authority::{AgentPolicy, Sources};
@@ -8,17 +8,7 @@ use crate::names::Name;
 use crate::place::Place;
 use crate::tools::{Layer, ToolRules};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
-
-/// A model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelSpec {
-    /// Its name.
-    pub name: Name,
-    /// The file of replies of the scripted provider.
-    pub script: PathBuf,
-}
 
 /// An agent's definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,28 +59,6 @@ pub struct ClientSpec {
 }
 
 impl Resolver<'_> {
-    pub(super) fn models(&mut self, file: &Node) -> BTreeMap<Name, ModelSpec> {
-        let mut out = BTreeMap::new();
-        for (key, place, node) in file.get("models").map(Node::entries).unwrap_or_default() {
-            let Ok(name) = Name::try_from(key.as_str()) else { continue };
-            if node.get("provider").is_none() {
-                self.error(place, format!("model {name} needs a provider"));
-                continue;
-            }
-            let Some(script) = node.get("script") else {
-                self.error(place, format!("model {name} is scripted and needs script = \"replies.toml\""));
-                continue;
-            };
-            let path = self.absolute(script.text().unwrap_or_default());
-            if !self.around.exists(&path) {
-                self.error(&script.place, format!("{} does not exist", path.display()));
-                continue;
-            }
-            out.insert(name.clone(), ModelSpec { name, script: path });
-        }
-        out
-    }
-
     pub(super) fn agents(&mut self, file: &Node) -> BTreeMap<Name, AgentSpec> {
         let mut out = BTreeMap::new();
         let default = file.get("gateway").and_then(|g| g.text_at("default_agent"));

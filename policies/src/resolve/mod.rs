@@ -6,11 +6,14 @@
 mod agents;
 mod auth;
 mod grants;
+mod models;
 mod output;
+mod prices;
 mod servers;
 
-pub use agents::{AgentSpec, ClientSpec, ModelSpec};
+pub use agents::{AgentSpec, ClientSpec};
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
+pub use models::{ModelSpec, Priced, Provider, RemoteModel, Wire};
 pub use output::OutputSchema;
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 
@@ -480,6 +483,7 @@ impl Resolver<'_> {
                 self.warn(&server.place, message);
             }
         }
+        self.cross_check_models(policy);
         for agent in policy.agents.values() {
             let Ok(own) = crate::authority::RunAuthority::spawn(&policy.door(None), &agent.policy, None) else {
                 continue;
@@ -498,6 +502,13 @@ impl Resolver<'_> {
             if !grant.models.allows(agent.model.as_str()) {
                 let message = format!("agent {} uses model {}, which its models do not allow", agent.name, agent.model);
                 self.error(&agent.place, message);
+            }
+            for other in policy.chain(&agent.model).iter().skip(1).filter(|m| !grant.models.allows(m.name.as_str())) {
+                let message = format!(
+                    "agent {} may be answered by {}, which its models do not list: {} falls back on it",
+                    agent.name, other.name, agent.model
+                );
+                self.warn(&agent.place, message);
             }
             for child in &agent.subagents {
                 let Some(spec) = policy.agents.get(child) else { continue };

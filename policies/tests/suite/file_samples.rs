@@ -52,13 +52,7 @@ fn the_designs_example_lacks_only_what_is_not_served_yet() {
     let source =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
     let errors = load(&source).expect_err("some keys are not served yet").0;
-    let unserved = [
-        ("[bus]", 2),
-        ("provider = \"anthropic\"", 12),
-        ("model = \"claude", 1),
-        ("api_key", 1),
-        ("[peers.travel]", 2),
-    ];
+    let unserved = [("[bus]", 2), ("[peers.travel]", 2)];
     let expected: Vec<(usize, usize)> = unserved
         .iter()
         .map(|(text, column)| (source.lines().position(|l| l.starts_with(text)).unwrap() + 1, *column))
@@ -79,20 +73,22 @@ fn the_designs_example_without_those_keys_resolves() {
             if line.starts_with('[') {
                 skip_table = line.starts_with("[bus]") || line.starts_with("[peers");
             }
-            let unserved = ["model = \"claude", "api_key"];
-            !skip_table && !unserved.iter().any(|k| line.starts_with(k))
+            !skip_table
         })
-        .map(|line| line.replace("provider = \"anthropic\"", "provider = \"scripted\"\nscript = \"r.toml\""))
+        .map(str::to_owned)
         .collect();
     let mut world = World::default();
     world.variables.insert("SEARCH_TOKEN".into(), "t".into());
     let agent = "---\nname: reviewer\ndescription: Reviews.\ntools: Read\n---\nReview.\n";
     world.files.insert("/work/.claude/agents/reviewer.md".into(), agent.into());
     world.files.insert("/work/.mcp.json".into(), "{ \"mcpServers\": {} }".into());
+    world.variables.insert("ANTHROPIC_API_KEY".into(), "k".into());
     let node = policies::file::read("pleach.toml", &served.join("\n")).unwrap();
     let policy = policies::resolve::resolve(&node, &world).unwrap();
     let sentences = policies::explain::sentences(&policy, Path::new("/work")).join("\n");
     assert!(sentences.contains("researcher may read docs/papers, write nothing, reach no network"), "{sentences}");
+    let model = "Model default is claude-sonnet-5-5 at https://api.anthropic.com: $2.00 per million tokens read and $10.00 written as of 2026-11-20.";
+    assert!(sentences.contains(model), "{sentences}");
     assert!(sentences.contains("may give them more max_access than it has itself"), "{sentences}");
 }
 
@@ -142,8 +138,33 @@ fn pleachs_own_files_are_in_no_grant() {
 #[test]
 fn secrets_do_not_show_in_debug_output() {
     let policy = load(
-        "version = 1\n[servers.s]\nurl = \"https://e.com/\"\nheaders = { A = \"hunter2-hunter2\" }\n[clients.c]\ntoken = \"hunter2-hunter2-x\"",
+        "version = 1\n[servers.s]\nurl = \"https://e.com/\"\nheaders = { A = \"hunter2-hunter2\" }\n[clients.c]\ntoken = \"hunter2-hunter2-x\"\n[models.m]\nprovider = \"openai\"\nmodel = \"gpt\"\napi_key = \"hunter2-hunter2-y\"",
     )
     .unwrap();
     assert!(!format!("{policy:?}").contains("hunter2"));
+}
+
+#[test]
+fn models_cost_what_the_file_says_then_what_the_list_says_then_nobody_knows() {
+    use policies::names::Name;
+    let source = "version = 1\n[models.a]\nprovider = \"anthropic\"\nmodel = \"claude-opus-5-5\"\napi_key = \"k\"\n\
+         fallback = [\"b\", \"d\"]\n[models.b]\nprovider = \"openai\"\nmodel = \"gpt\"\nbase_url = \"http://127.0.0.1:1/v1\"\n\
+         price = { input = 1, output = 2.5, above = { tokens = 1000, input = 2, output = 5 } }\nfallback = [\"c\"]\n\
+         [models.c]\nprovider = \"openai\"\nmodel = \"local\"\nbase_url = \"http://127.0.0.1:1/v1\"\ncontext = 32000\n\
+         [models.d]\nprovider = \"anthropic\"\nmodel = \"claude-haiku-5-5\"\napi_key = \"k\"\nprice = { input = 0.2, output = 1 }";
+    let policy = load(source).unwrap();
+    let name = |n: &str| Name::try_from(n).unwrap();
+    let chain: Vec<String> = policy.chain(&name("a")).iter().map(|m| m.name.to_string()).collect();
+    assert_eq!(chain, ["a", "b", "c", "d"], "fallbacks of a fallback come before the next");
+    let input = |by| policy.price(&name("a"), by).map(|p| (p.input, p.cache_read));
+    assert_eq!(input(None), Some((4_000, 400)));
+    assert_eq!(input(Some("gpt")), Some((1_000, 1_000)), "no discount is counted on that is not written");
+    assert_eq!(input(Some("local")), None, "unknown, not free");
+    assert_eq!(input(Some("claude-haiku-5-5-20261001")), Some((200, 20)));
+    assert_eq!(input(Some("claude-sonnet-5-5")), Some((2_000, 200)), "the provider may answer with another of its own");
+    let sizes = |n: &str| (policy.models[&name(n)].context, policy.models[&name(n)].max_output);
+    assert_eq!((sizes("a"), sizes("b"), sizes("c")), ((1_000_000, 128_000), (128_000, 8_192), (32_000, 8_192)));
+    let warnings: Vec<String> = policy.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(warnings[0].starts_with("pleach.toml:13:9: model c: cost unknown"), "{warnings:#?}");
 }

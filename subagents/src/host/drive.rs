@@ -14,7 +14,8 @@
 //! that coin: a driver never waits for anything without moving on what it has in hand, which may
 //! hold what it waits for ([`moving`]).
 
-use super::tree::{Run, Tree, lock};
+use super::run::Run;
+use super::tree::{Tree, lock};
 use super::{Ended, Host, HostError};
 use crate::event::{Event, Outcome, Waiting, WaitingFor};
 use crate::ports::Answer;

@@ -5,7 +5,8 @@ pub(crate) use super::authority::Standing;
 pub(crate) use super::drive::{At, Flow};
 pub(crate) use super::{now, question_id};
 
-use super::tree::{Run, lock};
+use super::run::Run;
+use super::tree::lock;
 use super::{Approvals, HostError};
 use crate::event::Event;
 use crate::ledger::Short;

@@ -15,6 +15,7 @@ mod authority;
 mod blobs;
 mod drive;
 pub(crate) mod inside;
+mod run;
 mod spawn;
 mod start;
 mod supervise;

@@ -2,7 +2,7 @@
 
 use super::authority::{self, wrong};
 use super::drive::{At, Flow};
-use super::tree::Run;
+use super::run::Run;
 use super::{HostError, now};
 use crate::event::{Budget, Event, Outcome, Started, Step, ToolCall};
 use crate::ledger::Spent;

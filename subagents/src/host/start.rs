@@ -1,7 +1,8 @@
 //! The beginnings of trees: a new root run, and one forked from another's past.
 
+use super::run::Run;
 use super::spawn::budget;
-use super::tree::{Run, Tree};
+use super::tree::Tree;
 use super::{Approvals, Ended, Host, HostError, Start, now};
 use crate::event::{Event, Outcome, Started, Step};
 use crate::ledger::Spent;

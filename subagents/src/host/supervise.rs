@@ -168,7 +168,7 @@ async fn heard(posts: &mut Option<tokio::sync::broadcast::Receiver<RunId>>) -> R
 
 impl Tree {
     /// The runs that have not ended and that no run waits for.
-    async fn tops(&self) -> Vec<Arc<super::tree::Run>> {
+    async fn tops(&self) -> Vec<Arc<super::run::Run>> {
         let (mut going, mut awaited) = (Vec::new(), BTreeSet::new());
         for run in self.all() {
             let log = run.log.lock().await;

@@ -2,19 +2,19 @@
 //! one place where a run changes.
 
 use super::authority::{self, Standing};
+use super::run::{Log, Run};
 use super::{Approvals, Ended, Host, HostError, Ports};
 use crate::event::{Event, Record, Seen, Started, Step};
 use crate::ledger::{Ledger, Spent};
-use crate::ports::{Lease, Loaded, Question, QuestionChange, RunRow, Write};
+use crate::ports::{Lease, Loaded, Question, QuestionChange, Write};
 use crate::run::RunId;
-use crate::turn::{self, State};
 use policies::authority::Authority;
 use policies::permit::Denial;
 use policies::resolve::Policy;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// What the runs of one tree share.
@@ -48,106 +48,8 @@ pub(super) struct Gate {
     pub(super) dirty: bool,
 }
 
-/// One run.
-pub(crate) struct Run {
-    pub(crate) id: RunId,
-    pub(crate) parent: Option<RunId>,
-    /// From the door down to this run; its length is the depth plus one.
-    pub(crate) lineage: Vec<Step>,
-    pub(crate) started: u64,
-    pub(super) log: tokio::sync::Mutex<Log>,
-    /// Something happened to it, or below it, that its driver has not seen.
-    pub(super) wake: Notify,
-    /// Something was written.
-    pub(super) written: Notify,
-    /// Ends it; a new one each time it is driven.
-    pub(super) token: Mutex<CancellationToken>,
-    /// Who wants it ended.
-    pub(super) stop: Mutex<Option<String>>,
-    /// Children that work at a time. The permits are the run's own, held by those that wait for
-    /// a child, and given back when it ends or parks: a child that waits for its children holds
-    /// one of its parent's and none of its own, so no circle can form.
-    pub(super) slots: OnceLock<Semaphore>,
-    standing: Mutex<Option<Arc<Standing>>>,
-}
-
-/// A run's own end of the journal.
-pub(super) struct Log {
-    pub(super) seq: u64,
-    pub(super) state: State,
-    /// The start of the wall clock: it starts anew when the run goes on after waiting.
-    pub(super) clock: u64,
-    pub(super) wall: Option<u64>,
-    /// A write was begun and not seen to its end.
-    torn: bool,
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Run {
-    /// A run that has no events yet.
-    pub(super) fn new(id: RunId, parent: Option<RunId>, lineage: Vec<Step>, started: u64) -> Arc<Self> {
-        let log = Log { seq: 0, state: State::default(), clock: started, wall: None, torn: false };
-        Arc::new(Self {
-            id,
-            parent,
-            lineage,
-            started,
-            log: tokio::sync::Mutex::new(log),
-            wake: Notify::new(),
-            written: Notify::new(),
-            token: Mutex::new(CancellationToken::new()),
-            stop: Mutex::new(None),
-            slots: OnceLock::new(),
-            standing: Mutex::new(None),
-        })
-    }
-    pub(crate) fn depth(&self) -> u32 {
-        u32::try_from(self.lineage.len().saturating_sub(1)).unwrap_or(u32::MAX)
-    }
-    pub(crate) fn agent(&self) -> &str {
-        self.lineage.last().map_or("", |step| step.agent.as_str())
-    }
-    pub(super) fn row(&self, tree: &Tree, state: &State, at: u64) -> RunRow {
-        let phase = state.phase();
-        RunRow {
-            run: self.id.clone(),
-            parent: self.parent.clone(),
-            root: tree.root.clone(),
-            depth: self.depth(),
-            agent: self.agent().to_owned(),
-            principal: tree.principal.to_string(),
-            door: Some(tree.place.to_string()),
-            state: phase.as_str().to_owned(),
-            waiting: state.waits_for().map(str::to_owned),
-            turns: state.turns,
-            tool_calls: state.tool_calls,
-            tokens: state.usage.total(),
-            usd: state.cost,
-            started: self.started,
-            ended: phase.is_end().then_some(at),
-        }
-    }
-}
-
-impl Log {
-    fn apply(&mut self, at: u64, event: &Event) {
-        if let Event::Started(started) = event {
-            self.wall = started.budget.and_then(|b| b.wall_ms);
-        }
-        let before = self.state.phase();
-        turn::on(&mut self.state, event);
-        if before == crate::run::State::Waiting || before.is_end() {
-            self.clock = at;
-        }
-        self.seq += 1;
-    }
-    /// When its time is up, milliseconds since 1970 UTC.
-    pub(super) fn deadline(&self) -> Option<u64> {
-        self.wall.map(|wall| self.clock.saturating_add(wall))
-    }
 }
 
 impl Tree {
@@ -191,7 +93,7 @@ impl Tree {
             let Some(Event::Started(started)) = records.first().map(|r| &r.event) else { continue };
             let parent = started.parent.as_deref().map(RunId::known);
             let run = Run::new(row.run.clone(), parent, tree.lineage(started), row.started);
-            let mut log = Log { seq: 0, state: State::default(), clock: row.started, wall: None, torn: false };
+            let mut log = Log::new(row.started);
             for record in &records {
                 log.apply(record.at, &record.event);
                 if record.seq != log.seq {

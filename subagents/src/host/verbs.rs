@@ -6,7 +6,8 @@
 //!   by nobody ───────────▶ claim, load, apply; then drive on, or give it back
 //! ```
 
-use super::tree::{Run, Tree, lock};
+use super::run::Run;
+use super::tree::{Tree, lock};
 use super::{Done, Ended, Host, HostError, Then, now};
 use crate::event::{Event, WaitingFor};
 use crate::ports::{Answer, Claimed, Command, QuestionFilter};
@@ -117,7 +118,14 @@ impl Host {
             return Ok(());
         }
         let why = format!("cancelled by {by}");
-        tree.end(self, run, State::Cancelled, why, Some(by.to_owned())).await.map(drop)
+        tree.end(self, run, State::Cancelled, why, Some(by.to_owned())).await?;
+        // Those above that waited for it have something to do now, and their rows say so.
+        for above in tree.above(run) {
+            if above.log.lock().await.state.is_parked() {
+                tree.append(self, &above, vec![Event::Resumed { epoch: tree.lease.epoch }]).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn do_answer(&self, tree: &Tree, id: &str, answer: &Answer, by: &str) -> Result<(), HostError> {

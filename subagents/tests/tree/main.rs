@@ -2,4 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod kill;
+mod laws;
+mod ledger;
+mod parking;
+mod talk;
 mod world;

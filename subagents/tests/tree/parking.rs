@@ -191,3 +191,22 @@ fn a_parked_tree_is_cancelled_where_it_lies_and_its_questions_with_it() {
         assert!(host.cancel(&parked.run, "ann").await.is_err());
     });
 }
+
+#[test]
+fn a_parent_goes_on_when_the_child_it_waited_for_is_cancelled_where_it_lies() {
+    let world = Arc::new(World::new(policy(TOOLS), deep()));
+    block(async {
+        let parked = world.run("a").await.unwrap();
+        let host = world.host();
+        let below: Vec<_> =
+            world.disk().runs.values().filter(|(r, ..)| r.depth == 1).map(|(r, ..)| r.run.clone()).collect();
+        for run in &below {
+            host.cancel(run, "ann").await.unwrap();
+        }
+        let mut resumed = host.resume_all(CancellationToken::new()).await.unwrap();
+        assert_eq!(resumed.len(), 1);
+        let ended = resumed.remove(0).1.unwrap();
+        assert_eq!((ended.run, ended.state), (parked.run, State::Completed));
+        assert!(ended.text.contains("the subagent b is cancelled: cancelled by ann"), "{}", ended.text);
+    });
+}

@@ -74,6 +74,10 @@ pub(crate) struct Disk {
 #[derive(Default)]
 pub(crate) struct Outside {
     pub(crate) made: Mutex<Vec<(String, String)>>,
+    /// `s__slow` waits for it.
+    pub(crate) go: tokio::sync::Notify,
+    /// Somebody is in `s__slow`.
+    pub(crate) slow: tokio::sync::Notify,
 }
 
 /// One turn of a script: what is said, and the calls.
@@ -257,11 +261,20 @@ impl Toolbox for World {
         _: &Caller,
         permit: Permit<Call>,
         key: &str,
-        _: CancellationToken,
+        cancel: CancellationToken,
     ) -> Result<ToolOutput, ToolFailure> {
         let call = permit.redeem();
         assert!(self.alive().is_ok(), "a dead process calls nothing");
         self.outside.made.lock().unwrap().push((call.tool.name.clone(), key.to_owned()));
+        if call.tool.name == "s__slow" {
+            self.outside.slow.notify_one();
+            tokio::select! {
+                () = self.outside.go.notified() => {}
+                () = cancel.cancelled() => {
+                    return Err(ToolFailure { why: "cancelled".into(), outcome: WhatHappened::Unknown });
+                }
+            }
+        }
         let long = call.arguments.get("long").and_then(Json::as_u64).unwrap_or(0);
         let text = if long > 0 { "ab".repeat(long as usize / 2) } else { format!("{} done", call.tool.name) };
         Ok(ToolOutput { text, error: false })

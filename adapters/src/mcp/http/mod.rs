@@ -8,7 +8,7 @@ use super::headers;
 use super::party::{Events, Party};
 use super::questions::Questions;
 use super::tokens::{Refusal, Retry, Tokens};
-use super::wire::{MODERN, Message};
+use super::wire::{MODERN, Message, meta};
 use crate::net::reasons;
 use futures_util::StreamExt;
 use policies::json::{Json, Limits};
@@ -153,6 +153,12 @@ impl Http {
             Message::Request { method, .. } | Message::Notification { method, .. } => method.as_str(),
             Message::Response { .. } => "",
         };
+        if let Message::Request { params, .. } = message
+            && let Some(key) = params.get("_meta").and_then(|own| own.get(meta::IDEMPOTENCY_KEY)?.as_str())
+            && method == "tools/call"
+        {
+            request = request.header("idempotency-key", headers::encode(key));
+        }
         match era {
             Era::Modern => {
                 request = request.header("mcp-protocol-version", MODERN).header("mcp-method", method);
@@ -223,7 +229,10 @@ impl Http {
 
     /// Never the whole address: its query may hold a key.
     fn unreachable(&self, error: reqwest::Error) -> McpError {
-        McpError::Unreachable(format!("{}: {}", self.target.origin(), reasons(&error.without_url())))
+        // What was never connected cannot have received anything.
+        let unsent = error.is_connect() || error.is_builder();
+        let why = format!("{}: {}", self.target.origin(), reasons(&error.without_url()));
+        if unsent { McpError::Unreachable(why) } else { McpError::Broken(why) }
     }
 }
 

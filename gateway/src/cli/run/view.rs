@@ -16,6 +16,8 @@ pub(super) struct View {
     allowed: u32,
     stopped: Vec<Stopped>,
     spawned: u32,
+    /// Of what was already shown nothing is printed.
+    muted: bool,
 }
 
 struct Shown {
@@ -55,12 +57,20 @@ impl View {
             allowed: 0,
             stopped: Vec::new(),
             spawned: 0,
+            muted: false,
         }
+    }
+
+    /// What happened before: known, counted, and not shown again.
+    pub(super) fn recall(&mut self, records: &[Record]) {
+        self.muted = true;
+        records.iter().for_each(|record| self.record(record));
+        self.muted = false;
     }
 
     pub(super) fn show(&mut self, seen: &Seen) {
         if self.json {
-            return super::print_json(seen);
+            return super::foreground::print_json(seen);
         }
         if let Seen::Record(record) = seen {
             self.record(record);
@@ -70,16 +80,13 @@ impl View {
     fn record(&mut self, record: &Record) {
         let run = record.run.as_str().to_owned();
         match &record.event {
-            Event::Started { agent, prompt, depth, .. } => {
-                let shown = Shown { agent: agent.clone(), depth: *depth, order: self.runs.len() };
-                self.runs.insert(run.clone(), shown);
-                self.spawned += u32::from(*depth > 0);
-                self.line(
-                    &run,
-                    "•",
-                    "1",
-                    &format!("{agent} ({}): {}", record.run.short(), words::first_line(prompt, 90)),
-                );
+            Event::Started(started) => {
+                let (agent, depth) = (started.agent.clone(), started.depth);
+                let prompt = words::first_line(&started.prompt, 90);
+                let line = format!("{agent} ({}): {prompt}", record.run.short());
+                self.runs.insert(run.clone(), Shown { agent, depth, order: self.runs.len() });
+                self.spawned += u32::from(depth > 0);
+                self.line(&run, "•", "1", &line);
             }
             Event::ModelReplied { text, .. } if !text.trim().is_empty() => {
                 self.line(&run, "…", "2", &words::first_line(text, 100));
@@ -93,15 +100,22 @@ impl View {
                 let call = self.calls.get_mut(&(run, id.clone()));
                 match (verdict.as_str(), call) {
                     ("allow", _) => self.allowed += 1,
-                    (_, Some(call)) => call.denied = Some((rule.clone(), fix.clone())),
+                    ("deny", Some(call)) => call.denied = Some((rule.clone(), fix.clone())),
                     _ => {}
                 }
             }
             Event::ToolFinished { id, outcome, text } => self.finished(&run, id, *outcome, text),
-            Event::Finished { state, text } if state != "completed" => {
+            Event::Finished { state, text, .. } if state != "completed" => {
                 self.line(&run, "■", "31", &format!("{state}: {}", words::first_line(text, 200)));
             }
-            _ => {}
+            Event::Waiting(w) if !w.id.is_empty() => {
+                self.line(&run, "?", "33", &format!("{} ({})", words::first_line(&w.question, 160), w.id));
+            }
+            event => {
+                if let Some(text) = words::event(event) {
+                    self.line(&run, "·", "2", &text);
+                }
+            }
         }
     }
 
@@ -130,6 +144,9 @@ impl View {
     }
 
     fn line(&self, run: &str, sign: &str, colour: &str, text: &str) {
+        if self.muted || self.json {
+            return;
+        }
         let (indent, agent) = match self.runs.get(run) {
             Some(shown) => ("  ".repeat(shown.depth as usize), shown.agent.as_str()),
             None => (String::new(), ""),
@@ -157,7 +174,7 @@ impl View {
                 eprintln!("          to allow it: {fix}");
             }
         }
-        let config = if self.config == "pleach.toml" { String::new() } else { format!(" --config {}", self.config) };
+        let config = &self.config;
         eprintln!("next: pleach show {}{config}    (every turn, call, verdict and rule)", ended.run.short());
         let explainable = self.stopped.iter().find(|s| s.layer == "guard" && s.tool.contains("__"));
         if let Some(s) = explainable {

@@ -2,7 +2,7 @@
 
 use super::task::{Done, PATIENCE};
 use super::{Framework, complete};
-use crate::guard::error_result;
+use crate::guard::{MCP, error_result};
 use crate::mcp::View;
 use crate::mcp::call::has_tasks;
 use adapters::mcp::{Kind, Party, Reply};
@@ -11,7 +11,7 @@ use policies::names::Name;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use subagents::event::{Event, Seen};
-use subagents::host::Start;
+use subagents::host::{Done as Answered, HostError, Start, Then};
 use subagents::run::{RunId, State};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -31,27 +31,32 @@ impl Framework {
             let names: Vec<&str> = self.agents().map(|a| a.name.as_str()).collect();
             return failed(&format!("subagent_type is one of: {}", names.join(", ")));
         };
-        let runtime = subagents::agent_tool::NAME;
-        if let Err(denial) = subagents::ports::Gate::authorize_runtime(&*view.guard, &view.caller, runtime) {
+        if let Err(denial) = view.guard.own(&view.caller, subagents::tools::agent::NAME) {
             return failed(&denial.for_model());
         }
         let Ok(id) = RunId::fresh() else { return failed("the system has no randomness") };
-        // The run's own: a request that became a task may end without it.
-        let end = view.guard.servers.stop.child_token();
+        // The run's own: a request that became a task may end without it, and the end of this
+        // process puts the run down without ending it.
+        let end = CancellationToken::new();
         let start = Start {
             id: id.clone(),
             agent,
             prompt: text("prompt").to_owned(),
             principal: view.caller.principal.clone(),
             door: view.caller.authority.clone(),
+            place: MCP.into(),
             limits: self.limits,
+            approvals: self.approvals.clone(),
             cancel: end.clone(),
         };
         let reporter = party.clone().filter(|p| p.wants_progress()).map(|party| self.report(id.clone(), party));
-        let Some(done) = self.ground.running.begin(&self.ground.host, &view.guard.servers.tasks, start) else {
+        let host = self.ground.host.clone();
+        let work = async move { host.start(start).await };
+        let begun = self.ground.running.begin(&view.guard.servers.tasks, &id, view.caller.principal.clone(), work);
+        let Some(done) = begun else {
             return failed("too many runs of yours are under way; wait for some, or cancel them");
         };
-        let as_task = party.is_some_and(|p| has_tasks(&p.capabilities()));
+        let as_task = party.as_ref().is_some_and(|p| has_tasks(&p.capabilities()));
         let patience = async {
             match as_task {
                 true => tokio::time::sleep(PATIENCE).await,
@@ -59,7 +64,7 @@ impl Framework {
             }
         };
         let outcome = tokio::select! {
-            ended = done.wait() => Some(complete(answer(&ended))),
+            ended = done.wait() => self.settled(view, &id, ended, party.as_ref(), &cancel).await,
             () = patience => Some(Reply { kind: Kind::Other, modern: true, result: self.task_of(view, &id).await }),
             () = cancel.cancelled() => {
                 end.cancel();
@@ -70,6 +75,45 @@ impl Framework {
             reporter.abort();
         }
         outcome
+    }
+
+    /// The answer of a call whose run ended; one that waits is told to the client, and goes on
+    /// with what it says.
+    async fn settled(
+        &self,
+        view: &View,
+        id: &RunId,
+        mut done: Done,
+        party: Option<&Arc<dyn Party>>,
+        cancel: &CancellationToken,
+    ) -> Option<Reply> {
+        loop {
+            let why = match &done {
+                Ok(ended) if ended.state == State::Waiting => ended.text.clone(),
+                _ => return Some(complete(answer(&done))),
+            };
+            let said = tokio::select! {
+                said = self.put(view, id, party) => said,
+                // The run stays as it is: a row, until somebody answers.
+                () = cancel.cancelled() => return None,
+            };
+            let Some((question, said)) = said else { return Some(complete(self.waits(view, id, &why).await)) };
+            let host = self.ground.host.clone();
+            let principal = view.caller.principal.clone();
+            let answered = host.answer(&question, said, &principal, Then::Drive);
+            done = tokio::select! {
+                answered = answered => match answered {
+                    Ok(Answered::Driven(ended)) => Ok(ended),
+                    // Somebody else works on it, or the answer came too late: the run tells.
+                    Ok(_) | Err(HostError::Refused(_)) => self.ground.host.ended(id).await.map_err(|e| e.to_string()),
+                    Err(why) => Err(why.to_string()),
+                },
+                () = cancel.cancelled() => {
+                    let _ = self.ground.host.cancel(id, &principal).await;
+                    return None;
+                }
+            };
+        }
     }
 
     /// Reports the steps of the tree that grows from `root`, as progress.
@@ -84,7 +128,7 @@ impl Framework {
                     Err(RecvError::Closed) => return,
                 };
                 let message = match &record.event {
-                    Event::Started { root: of, agent, .. } if *of == root.as_str() => format!("{agent} started"),
+                    Event::Started(started) if started.root == root.as_str() => format!("{} started", started.agent),
                     Event::ToolRequested { name, .. } if runs.contains(record.run.as_str()) => format!("calls {name}"),
                     Event::Finished { state, .. } if runs.contains(record.run.as_str()) => state.clone(),
                     _ => continue,

@@ -6,11 +6,14 @@
 //! |---|---|
 //! | `pleach__Agent` | starts an agent; its answer, or a task where the client has the extension and it takes longer |
 //! | `pleach__runs` · `pleach__run` | the runs of this client; one of them, event by event |
+//! | `pleach__send` | says something to a run; one that ended goes on with it |
+//! | `pleach__answer` | answers what a run asks a person, or lists what is asked |
 //! | `pleach__cancel` | ends a run and everything it started |
 //! | `pleach__explain` | which rule decides a call of a tool, without making it |
 
 mod agent;
 mod own;
+mod questions;
 mod task;
 
 use super::View;
@@ -23,15 +26,22 @@ use policies::resolve::{AgentSpec, ClientSpec, Limits, Policy};
 use policies::tools::Mode;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use subagents::host::Host;
+use subagents::host::{Approvals, Host};
 use task::Running;
 use tokio_util::sync::CancellationToken;
 
 pub(super) const AGENT: &str = "pleach__Agent";
 const RUNS: &str = "pleach__runs";
 const RUN: &str = "pleach__run";
+const SEND: &str = "pleach__send";
+const ANSWER: &str = "pleach__answer";
 const CANCEL: &str = "pleach__cancel";
 const EXPLAIN: &str = "pleach__explain";
+const ALL: [&str; 7] = [AGENT, RUNS, RUN, SEND, ANSWER, CANCEL, EXPLAIN];
+
+/// Why nobody is asked where no client may answer.
+const NOBODY: &str = "no client of this file may approve: give one can_approve = true, or start the run with \
+    `pleach run`, which `pleach answer` answers";
 
 /// What all clients' tools stand on.
 #[derive(Clone)]
@@ -54,6 +64,10 @@ pub(crate) struct Framework {
     ground: Ground,
     may_start: BTreeSet<Name>,
     limits: Limits,
+    /// Whether a person can be asked by this client's runs.
+    approvals: Approvals,
+    /// Whether it may answer for people: approvals, and questions of others' runs.
+    can_approve: bool,
 }
 
 impl Framework {
@@ -65,7 +79,18 @@ impl Framework {
         let may_start: BTreeSet<Name> = client.and_then(|c| c.may_start.clone()).unwrap_or_else(exposed);
         let limits = client.map_or(Limits::NONE, |c| c.limits);
         let on = policy.gateway.framework_tools && !may_start.is_empty();
-        on.then(|| Self { ground: ground.clone(), may_start, limits })
+        let somebody = policy.clients.as_ref().is_none_or(|clients| clients.values().any(|c| c.can_approve));
+        let approvals = match somebody {
+            true => Approvals::Park,
+            false => Approvals::Nobody(NOBODY.into()),
+        };
+        let can_approve = client.is_none_or(|c| c.can_approve);
+        on.then(|| Self { ground: ground.clone(), may_start, limits, approvals, can_approve })
+    }
+
+    /// Puts all runs down; they go on at the next start.
+    pub(super) async fn put_down(&self) {
+        self.ground.host.suspend().await;
     }
 
     fn agents(&self) -> impl Iterator<Item = &AgentSpec> {
@@ -99,6 +124,14 @@ impl Framework {
             ),
             tool(RUNS, "List runs", "Lists your runs, newest first.", &[("limit", limit)], &[]),
             tool(RUN, "Show a run", "Shows a run of yours: every turn, call and verdict.", &[("run", run())], &["run"]),
+            tool(
+                SEND,
+                "Say something to a run",
+                "Says something to a run of yours: one that works hears it before its next step, one that has ended goes on.",
+                &[("run", run()), ("message", text("What to say."))],
+                &["run", "message"],
+            ),
+            answering(),
             tool(CANCEL, "Cancel a run", "Ends a run of yours and all it started.", &[("run", run())], &["run"]),
             tool(
                 EXPLAIN,
@@ -110,13 +143,13 @@ impl Framework {
         ];
         let shown = all
             .into_iter()
-            .filter(|(name, _)| !(denied(name) || *name == AGENT && denied(subagents::agent_tool::NAME)));
+            .filter(|(name, _)| !(denied(name) || *name == AGENT && denied(subagents::tools::agent::NAME)));
         shown.map(|(_, definition)| definition).collect()
     }
 
     /// Whether a tool is one of these.
     pub(super) fn has(name: &str) -> bool {
-        [AGENT, RUNS, RUN, CANCEL, EXPLAIN].contains(&name)
+        ALL.contains(&name)
     }
 
     /// Calls one of them; `None` when the caller took the call back.
@@ -128,10 +161,10 @@ impl Framework {
         party: Option<Arc<dyn Party>>,
         cancel: CancellationToken,
     ) -> Option<Reply> {
-        let Some(name) = [AGENT, RUNS, RUN, CANCEL, EXPLAIN].into_iter().find(|n| *n == name) else {
+        let Some(name) = ALL.into_iter().find(|n| *n == name) else {
             return Some(complete(error_result("there is no such tool")));
         };
-        if let Err(denial) = subagents::ports::Gate::authorize_runtime(&*view.guard, &view.caller, name) {
+        if let Err(denial) = view.guard.own(&view.caller, name) {
             return Some(complete(error_result(&denial.for_model())));
         }
         let definitions = self.definitions(view);
@@ -143,10 +176,29 @@ impl Framework {
             AGENT => self.agent(view, arguments, party, cancel).await,
             RUNS => Some(complete(self.runs(view, arguments).await)),
             RUN => Some(complete(self.run(view, arguments).await)),
+            SEND => Some(complete(self.send(view, arguments).await)),
+            ANSWER => Some(complete(self.answer(view, arguments).await)),
             CANCEL => Some(complete(self.cancel(view, arguments).await)),
             _ => Some(complete(self.explain(view, arguments).await)),
         }
     }
+}
+
+/// The definition of `pleach__answer`.
+fn answering() -> (&'static str, Json) {
+    let mut verdict = text("The answer to an approval.");
+    if let Some(verdict) = verdict.as_object_mut() {
+        verdict.set("enum", vec![Json::from("allow"), Json::from("deny")]);
+    }
+    let input = Json::object([("description", "The answer to a question: a text, or what its schema says.".into())]);
+    let properties = [
+        ("id", text("The question's id, q-….")),
+        ("verdict", verdict),
+        ("input", input),
+        ("note", text("A word to the agent.")),
+    ];
+    let says = "Answers what a run asks a person; without id, lists what is asked.";
+    tool(ANSWER, "Answer a run", says, &properties, &[])
 }
 
 fn complete(result: Json) -> Reply {

@@ -6,6 +6,8 @@ use crate::guard::{Decided, error_result};
 use crate::mcp::View;
 use adapters::store::Listed;
 use policies::json::{Json, Object};
+use policies::price::Usd;
+use subagents::host::Then;
 
 impl Framework {
     pub(super) async fn runs(&self, view: &View, arguments: &Json) -> Json {
@@ -69,12 +71,30 @@ impl Framework {
         if row.ended.is_some() {
             return result(format!("{} is {} already", row.run, row.state), None);
         }
-        match self.ground.running.end(&row.run) {
-            true => result(format!("{} ends", row.run), None),
-            false if row.run != row.root => {
-                error_result(&format!("{} is a child; cancel its root, {}", row.run, row.root))
+        match self.ground.host.cancel(&row.run, &view.caller.principal).await {
+            Ok(_) => result(format!("{} ends", row.run), None),
+            Err(why) => error_result(&why.to_string()),
+        }
+    }
+
+    /// Says something to a run; one that has ended goes on with it.
+    pub(super) async fn send(&self, view: &View, arguments: &Json) -> Json {
+        let listed = match self.find(view, arguments).await {
+            Ok(listed) => listed,
+            Err(why) => return why,
+        };
+        let row = &listed.row;
+        let message = arguments.get("message").and_then(Json::as_str).unwrap_or("").to_owned();
+        let principal = view.caller.principal.clone();
+        if !self.ground.running.has_room(&principal) {
+            return error_result("too many runs of yours are under way; wait for some, or cancel them");
+        }
+        match self.ground.host.send(&row.run, &principal, message, Then::Leave).await {
+            Ok(done) => {
+                self.go_on(view, &row.root, &principal, &done);
+                result(format!("{} is told; pleach__run shows what comes of it", row.run), None)
             }
-            false => error_result(&format!("{} does not run in this process", row.run)),
+            Err(why) => error_result(&why.to_string()),
         }
     }
 
@@ -108,7 +128,7 @@ fn without_place(rule: &str) -> String {
     }
 }
 
-fn result(text: String, structured: Option<Json>) -> Json {
+pub(super) fn result(text: String, structured: Option<Json>) -> Json {
     let content = Json::object([("type", "text".into()), ("text", text.into())]);
     let mut out = Object::new();
     out.set("content", vec![content]);
@@ -128,6 +148,12 @@ fn line(listed: &Listed) -> Json {
     }
     out.set("agent", row.agent.as_str());
     out.set("state", row.state.as_str());
+    if let Some(waiting) = &row.waiting {
+        out.set("waiting", waiting.as_str());
+    }
+    if let Some(usd) = row.usd {
+        out.set("usd", Usd(usd).to_string());
+    }
     out.set("turns", u64::from(row.turns));
     out.set("tool_calls", u64::from(row.tool_calls));
     out.set("started", time(row.started));

@@ -11,10 +11,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use subagents::event::{Event, Seen};
-use subagents::host::{Ended, Host, Start};
+use subagents::host::{Ended, HostError};
 use subagents::run::{RunId, State};
 use tokio::sync::{broadcast, watch};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// A run that takes longer becomes a task.
@@ -27,9 +26,9 @@ pub(super) type Done = Result<Ended, String>;
 
 /// Runs of this process.
 #[derive(Default)]
-pub(super) struct Running(Mutex<HashMap<RunId, (Arc<str>, CancellationToken)>>);
+pub(super) struct Running(Mutex<HashMap<RunId, Arc<str>>>);
 
-/// Root runs of one client at a time.
+/// Root runs of one client at a time; one that waits is none.
 const MAX_ROOTS: usize = 64;
 
 /// Waits for a run.
@@ -46,42 +45,44 @@ impl Waiting {
 }
 
 impl Running {
-    /// Starts a run that goes on whatever becomes of who started it.
-    /// `None` when this client has too many.
-    pub(super) fn begin(self: &Arc<Self>, host: &Arc<Host>, tasks: &TaskTracker, start: Start) -> Option<Waiting> {
+    /// Whether this client may have one more.
+    pub(super) fn has_room(&self, principal: &str) -> bool {
+        lock(&self.0).values().filter(|who| ***who == *principal).count() < MAX_ROOTS
+    }
+    /// Has a tree worked on, whatever becomes of who wanted it.
+    /// `None` when its client has too many.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        id: &RunId,
+        principal: Arc<str>,
+        work: impl Future<Output = Result<Ended, HostError>> + Send + 'static,
+    ) -> Option<Waiting> {
         let (send, wait) = watch::channel(None);
-        let (id, cancel) = (start.id.clone(), start.cancel.clone());
         {
             let mut all = lock(&self.0);
-            if all.values().filter(|(who, _)| *who == start.principal).count() >= MAX_ROOTS {
+            if all.values().filter(|who| **who == principal).count() >= MAX_ROOTS {
                 return None;
             }
-            all.insert(id.clone(), (start.principal.clone(), cancel));
+            all.insert(id.clone(), principal);
         }
-        let (running, host) = (self.clone(), host.clone());
+        let (running, id) = (self.clone(), id.clone());
         tasks.spawn(async move {
-            let ended = host.start(start).await.map_err(|e| e.to_string());
+            let ended = work.await.map_err(|e| e.to_string());
             lock(&running.0).remove(&id);
             send.send_replace(Some(ended));
         });
         Some(Waiting(wait))
-    }
-    fn lives_here(&self, id: &RunId) -> bool {
-        lock(&self.0).contains_key(id)
-    }
-    /// Ends a run; `false` when it does not live here.
-    pub(super) fn end(&self, id: &RunId) -> bool {
-        let found = lock(&self.0).get(id).cloned();
-        found.inspect(|(_, run)| run.cancel()).is_some()
     }
 }
 
 impl Framework {
     /// A run as `CreateTaskResult`.
     pub(super) async fn task_of(&self, view: &View, id: &RunId) -> Json {
-        let mut task = self.state_of(id).await.unwrap_or_default();
+        let mut task = self.state_of(view, id).await.unwrap_or_default();
         task.set("resultType", "task");
         task.remove("result");
+        task.remove("inputRequests");
         task.set("taskId", view.seal.seal("task", &view.place, &Json::object([("r", id.as_str().into())])));
         task.set("status", "working");
         task.into()
@@ -90,31 +91,43 @@ impl Framework {
     /// `tasks/get`, `tasks/update`, `tasks/cancel` of a run; the id was sealed for this client.
     ///
     /// # Errors
-    /// -32602 when there is no such run any more.
-    pub(in crate::mcp) async fn follow(&self, method: &str, run: &str, sealed: &str) -> Result<Json, RpcError> {
+    /// -32602 when there is no such run any more, or an answer does not fit its question.
+    pub(in crate::mcp) async fn follow(
+        &self,
+        view: &View,
+        method: &str,
+        (run, sealed): (&str, &str),
+        params: &Object,
+    ) -> Result<Json, RpcError> {
         let id = RunId::known(run);
         match method {
             "tasks/get" => {
-                let state = self.state_of(&id).await;
+                let state = self.state_of(view, &id).await;
                 let mut task = state.ok_or_else(|| RpcError::new(-32602, "Unknown task"))?;
                 task.set("taskId", sealed);
                 Ok(task.into())
             }
             "tasks/cancel" => {
-                self.ground.running.end(&id);
+                // One that has ended is as cancelled as it can be.
+                let _ = self.ground.host.cancel(&id, &view.caller.principal).await;
                 Ok(Object::new().into())
             }
-            // A run asks nothing yet, so there is nothing an update could answer.
-            _ => Ok(Object::new().into()),
+            _ => {
+                if let Some(responses) = params.get("inputResponses").and_then(Json::as_object) {
+                    let answered = self.respond(view, &id, responses).await;
+                    answered.map_err(|why| RpcError::new(-32602, format!("Invalid params: {why}")))?;
+                }
+                Ok(Object::new().into())
+            }
         }
     }
 
-    /// Whether changes of a run can be told of: it lives here, or changes no more.
-    pub(in crate::mcp) async fn can_tell(&self, run: &str) -> bool {
+    /// Whether changes of a run can be told of: it is worked on here, or changes no more.
+    pub(in crate::mcp) async fn can_tell(&self, view: &View, run: &str) -> bool {
         let id = RunId::known(run);
-        let lives_here = self.ground.running.lives_here(&id);
-        let state = self.state_of(&id).await;
-        state.is_some_and(|s| lives_here || s.get("status").and_then(Json::as_str) != Some("working"))
+        let here = self.ground.host.works_on(&id);
+        let state = self.state_of(view, &id).await;
+        state.is_some_and(|s| here || s.get("status").and_then(Json::as_str) != Some("working"))
     }
     /// Everything that happens in runs of this process, from now on.
     pub(in crate::mcp) fn watch(&self) -> broadcast::Receiver<Seen> {
@@ -122,17 +135,21 @@ impl Framework {
     }
 
     /// What the journal says of a run, as a `DetailedTask` without its id.
-    async fn state_of(&self, id: &RunId) -> Option<Object> {
+    async fn state_of(&self, view: &View, id: &RunId) -> Option<Object> {
         let listed = self.ground.store.find(id.as_str()).await.ok()?;
         let listed = listed.into_iter().find(|l| l.row.run == *id)?;
         let (row, owned) = (listed.row, listed.owned);
         let state = State::from_word(&row.state)?;
         let mut task = Object::new();
         let ended = row.ended.filter(|_| state.is_end());
+        let open = if ended.is_none() { self.asked(&row.root).await } else { Vec::new() };
+        let requests = self.requests(view, &open);
         let status = match (ended, state) {
-            (None, _) if owned => "working",
-            // Nobody works on it any more: the process that did has ended.
-            (None, _) => "failed",
+            (None, _) if !requests.is_empty() => "input_required",
+            // Of a version whose runs cannot be gone on with.
+            (None, _) if !owned && row.door.is_none() => "failed",
+            // Worked on, or about to be; or somebody else is asked.
+            (None, _) => "working",
             (Some(_), State::Cancelled) => "cancelled",
             _ => "completed",
         };
@@ -141,6 +158,11 @@ impl Framework {
         task.set("lastUpdatedAt", time(ended.unwrap_or(row.started)));
         task.set("ttlMs", Json::Null);
         task.set("pollIntervalMs", POLL);
+        if status == "input_required" {
+            task.set("inputRequests", requests);
+        } else if !open.is_empty() {
+            task.set("statusMessage", "waits for somebody who may approve");
+        }
         if status == "failed" {
             let why = "the process that ran it has ended before it did";
             task.set("error", Json::object([("code", (-32603i64).into()), ("message", why.into())]));

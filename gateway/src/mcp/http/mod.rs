@@ -48,7 +48,7 @@ type Views = std::sync::Mutex<std::collections::HashMap<(String, Option<String>)
 
 impl Door {
     pub(crate) fn new(app: &App, listens: SocketAddr) -> Self {
-        let policy = Arc::new(app.loaded.policy.clone());
+        let policy = app.loaded.policy.clone();
         let servers = &app.guard.servers;
         let doorman = Doorman::new(policy.clone(), listens, (servers.tasks.clone(), servers.stop.clone()));
         let doorman = Arc::new(doorman);

@@ -1,6 +1,8 @@
 //! What tokens cost. Money is counted in billionths of a dollar, so that a sum of many small
 //! prices is exact; the cheapest token of today, read from a cache, is ten of them.
 
+pub mod table;
+
 use std::fmt;
 
 /// An amount of money, in billionths of a US dollar.
@@ -100,6 +102,22 @@ impl Price {
     /// Costs nothing.
     pub const FREE: Price =
         Price { input: 0, output: 0, cache_read: 0, cache_write: 0, cache_write_long: 0, above: None };
+
+    /// What one token costs when a million cost this many dollars; rounded up to a billionth.
+    ///
+    /// ```
+    /// use policies::price::Price;
+    /// assert_eq!(Price::per_million(2.0), Some(2_000));
+    /// assert_eq!(Price::per_million(0.07), Some(70));
+    /// assert_eq!(Price::per_million(0.000_01), Some(1));
+    /// ```
+    pub fn per_million(dollars: f64) -> Option<u64> {
+        const LIMIT: f64 = 1e6;
+        let fits = dollars.is_finite() && (0.0..=LIMIT).contains(&dollars);
+        // Rounded to a thousandth first: 0.07 as a double is a little more than it says.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+        fits.then(|| ((dollars * 1e6).round() as u64).div_ceil(1_000)).map(|n| n.max(u64::from(dollars > 0.0)))
+    }
 
     /// What one request costs.
     pub fn cost(&self, tokens: &Tokens) -> Usd {

@@ -1,21 +1,21 @@
-//! Server-sent events, as far as MCP uses them (WHATWG HTML section 9.2.6).
+//! Server-sent events, as far as MCP and the models use them (WHATWG HTML section 9.2.6).
 
 use std::time::Duration;
 
 /// One event.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Event {
+pub(crate) struct Event {
     /// Its data; empty for one that only carries an id or a delay.
-    pub(super) data: Vec<u8>,
+    pub(crate) data: Vec<u8>,
     /// Its id.
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
     /// How long to wait before coming again.
-    pub(super) retry: Option<Duration>,
+    pub(crate) retry: Option<Duration>,
 }
 
 /// Splits a byte stream into events, line by line; no byte is looked at twice.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct Events {
     line: Vec<u8>,
     event: Event,
     lines: usize,
@@ -27,7 +27,7 @@ impl Events {
     ///
     /// # Errors
     /// When an event grows beyond `limit` bytes.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], limit: usize) -> Result<Vec<Event>, String> {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], limit: usize) -> Result<Vec<Event>, String> {
         let mut out = Vec::new();
         while let Some(&first) = bytes.first() {
             if std::mem::take(&mut self.after_cr) && first == b'\n' {

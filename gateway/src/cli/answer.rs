@@ -1,0 +1,151 @@
+use super::Context;
+use super::run::foreground::{self, Foreground};
+use super::words::{self, say};
+use crate::error::{Exit, Failure, Outcome};
+use crate::guard::{Approve, LOCAL};
+use adapters::store::Store;
+use serde_json::Value;
+use std::path::Path;
+use subagents::host::Then;
+use subagents::ports::{Answer, Journal, Question, QuestionFilter};
+use subagents::run::RunId;
+
+/// Answer what a run asks a person; without an ID, list what is asked.
+///
+/// An approval takes allow or deny and is good for that call alone. A question takes --input: a
+/// text, or JSON where the question has a schema. The run then goes on here, as with `resume`,
+/// unless another process works on it.
+///
+/// Examples: pleach answer
+///           pleach answer q-x7k2 deny --note "not on a Friday"
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The question: an id or its last characters.
+    id: Option<String>,
+    /// The answer to an approval.
+    #[arg(value_enum, conflicts_with = "input")]
+    verdict: Option<Verdict>,
+    /// The answer to a question.
+    #[arg(long, value_name = "JSON")]
+    input: Option<String>,
+    /// A word to the agent.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Do not go on with the run here; `pleach resume` or a `pleach serve` does.
+    #[arg(long)]
+    no_wait: bool,
+    /// Of a list: one question a line. Else every event from now on, one JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(super) enum Verdict {
+    Allow,
+    Deny,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Outcome {
+    let loaded = foreground::load(context)?;
+    let Some(id) = args.id else {
+        return list(&loaded.policy.store, context, args.json).await;
+    };
+    let question = known(&loaded.policy.store, &id).await?;
+    let (verdict, note) = (args.verdict, args.note);
+    let answer = match (verdict, args.input) {
+        (Some(Verdict::Allow), _) => Answer::Allow { note },
+        (Some(Verdict::Deny), _) => Answer::Deny { note },
+        (None, Some(input)) => Answer::Input { value: value(&question, input)?, note },
+        (None, None) => {
+            let shown = in_words(&question, &context.suffix());
+            return Err(Failure::usage(format!("what is the answer?\n{shown}")));
+        }
+    };
+    let mut foreground = Foreground::open(context, loaded, Approve::Park, args.json).await?;
+    let root = RunId::known(&question.root);
+    foreground.recall(&root).await?;
+    let then = if args.no_wait { Then::Leave } else { Then::Drive };
+    let host = foreground.app.host.clone();
+    let work = host.answer(&question.id, answer, LOCAL, then);
+    foreground.command(&root, "answered", work).await
+}
+
+async fn list(store: &Path, context: &Context, json: bool) -> Outcome {
+    let open = match Store::look(store).await? {
+        Some(store) => store.open_questions(&QuestionFilter::default()).await?,
+        None => Vec::new(),
+    };
+    for question in &open {
+        match json {
+            true => say!("{}", serde_json::to_value(question).unwrap_or_default()),
+            false => say!("{}", in_words(question, &context.suffix())),
+        }
+    }
+    if open.is_empty() && !json {
+        say!("no run asks anything");
+    }
+    Ok(0)
+}
+
+/// The question of an id or of its end; one that was answered is found by its whole id.
+async fn known(store: &Path, id: &str) -> Result<Question, Failure> {
+    let missing =
+        || Failure::new(Exit::Failed, format!("no question is named {id}; `pleach answer` lists the open ones"));
+    let store = Store::look(store).await?.ok_or_else(missing)?;
+    if let Some(row) = store.question(id).await? {
+        return match row.closed {
+            None => Ok(row.question),
+            Some((by, _)) => {
+                let why =
+                    format!("question {id} was answered by {by} already; `pleach show {}` tells how", row.question.run);
+                Err(Failure::new(Exit::Failed, why))
+            }
+        };
+    }
+    let mut open = store.open_questions(&QuestionFilter::default()).await?;
+    open.retain(|question| question.id.ends_with(id));
+    match open.len() {
+        0 => Err(missing()),
+        1 => Ok(open.remove(0)),
+        n => Err(Failure::usage(format!("{id} is meant for {n} questions; give more of it"))),
+    }
+}
+
+/// The input as the question takes it: a text, unless it has a schema.
+fn value(question: &Question, input: String) -> Result<Value, Failure> {
+    let read = serde_json::from_str::<Value>(&input);
+    if question.detail.get("schema").is_some_and(|s| !s.is_null()) {
+        return read.map_err(|e| {
+            let schema = question.detail.get("schema").map(Value::to_string).unwrap_or_default();
+            Failure::usage(format!("--input is not JSON ({e}); the answer has this schema: {schema}"))
+        });
+    }
+    Ok(match read {
+        Ok(Value::String(text)) => Value::String(text),
+        _ => Value::String(input),
+    })
+}
+
+/// A question and the command that answers it.
+pub(super) fn in_words(question: &Question, config: &str) -> String {
+    let Question { id, kind, text, detail, chain, .. } = question;
+    let who = if chain.is_empty() { String::new() } else { format!("\n      asked by {}", chain.join(" > ")) };
+    let detailed = |key: &str| detail.get(key).filter(|v| !v.is_null());
+    let (more, answer) = if kind == "approval" {
+        let arguments =
+            detailed("arguments").map(|a| format!("\n      with {}", words::first_line(&a.to_string(), 300)));
+        let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
+        (format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow      (or deny)".to_owned())
+    } else {
+        let options = detailed("options").and_then(Value::as_array).map(|options| {
+            let options: Vec<String> =
+                options.iter().map(|o| o.as_str().map_or(o.to_string(), str::to_owned)).collect();
+            format!("\n      one of: {}", options.join(" · "))
+        });
+        let schema =
+            detailed("schema").map(|s| format!("\n      as JSON of {}", words::first_line(&s.to_string(), 300)));
+        let input = if schema.is_some() { "JSON" } else { "TEXT" };
+        (format!("{}{}", options.unwrap_or_default(), schema.unwrap_or_default()), format!("--input '{input}'"))
+    };
+    format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}")
+}

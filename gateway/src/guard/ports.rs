@@ -1,0 +1,153 @@
+//! The guard as the tree of runs sees it: what may happen ([`Gate`]) and making it happen
+//! ([`Toolbox`]).
+
+use super::{Approve, Guard, Judged, result};
+use adapters::mcp::{Exchange, McpError, meta};
+use async_trait::async_trait;
+use policies::action::{Call, RuntimeCall};
+use policies::authority::{Authority, RunAuthority};
+use policies::decide;
+use policies::grant::Narrowing;
+use policies::json::{Json, Object, digest};
+use policies::permit::{Permit, Verdict};
+use policies::resolve::{Limits, Policy};
+use std::sync::Arc;
+use std::time::Duration;
+use subagents::event::ToolCall;
+use subagents::ports::{Authorized, Facts, Gate, ToolFailure, ToolOutput, ToolSpec, Toolbox, Verified, WhatHappened};
+use subagents::run::Caller;
+use tokio_util::sync::CancellationToken;
+
+/// How long a run waits for slow servers before it is shown the tools of the others.
+const LIST_PATIENCE: Duration = Duration::from_secs(30);
+/// No call of a run is longer, whatever its server's own limit.
+const RUN_CALL_LIMIT: Duration = Duration::from_secs(3600);
+
+/// The command line, as the door of a run.
+pub(crate) const CLI: &str = "cli";
+/// The main MCP door.
+pub(crate) const MCP: &str = "mcp";
+/// The MCP door of one agent: this and the agent's name.
+const MCP_AGENT: &str = "mcp/agents/";
+/// Whoever is at the command line, and the anonymous caller where no clients are named.
+pub(crate) const LOCAL: &str = "local";
+
+#[async_trait]
+impl Gate for Guard {
+    fn policy(&self) -> Arc<Policy> {
+        self.servers.loaded.policy.clone()
+    }
+    fn door(&self, principal: &str, place: &str) -> Option<(Authority, Limits)> {
+        let policy = &self.servers.loaded.policy;
+        if place == CLI {
+            return (principal == LOCAL).then(|| (policy.door(None), Limits::NONE));
+        }
+        let (authority, limits) = match &policy.clients {
+            Some(clients) => {
+                let client = clients.get(principal)?;
+                (policy.door(Some(client)), client.limits)
+            }
+            None if principal == LOCAL => (policy.door(None), Limits::NONE),
+            None => return None,
+        };
+        if place == MCP {
+            return Some((authority, limits));
+        }
+        let agent = policy.agents.get(place.strip_prefix(MCP_AGENT)?)?;
+        let narrowed = RunAuthority::spawn(&authority, agent.policy(), None).ok()?;
+        Some((narrowed.use_, limits.meet(agent.limits)))
+    }
+    async fn tools(&self, caller: &Caller) -> Vec<ToolSpec> {
+        self.servers.ensure_listed(caller, LIST_PATIENCE).await;
+        self.visible(caller).iter().map(|tool| result::spec(tool)).collect()
+    }
+    async fn authorize(&self, caller: &Caller, tool: &str, arguments: Json) -> Authorized {
+        match self.judged(caller, tool, arguments).await {
+            Judged::Unknown => Authorized::Unknown,
+            Judged::Verdict(Verdict::Allow(permit, rule)) => {
+                let facts = facts(&permit);
+                Authorized::Allowed(permit, rule, facts)
+            }
+            Judged::Verdict(Verdict::Ask(question)) => {
+                let Call { tool, arguments, .. } = question.what();
+                let facts = Facts { effect: tool.effect };
+                if self.approve == Approve::Once {
+                    let rule = question.rule.clone();
+                    return Authorized::Allowed(question.approve(), rule, facts);
+                }
+                // What a person says yes to: these arguments, to the tool as it is now.
+                let asked = digest(&format!("{} {}", tool.hash, arguments.to_canonical()));
+                Authorized::Ask(question, asked, facts)
+            }
+            Judged::Verdict(Verdict::Deny(denial)) => {
+                tracing::info!(caller = %caller.who, tool, "{}", denial.for_person());
+                Authorized::Denied(denial)
+            }
+        }
+    }
+    fn authorize_runtime(&self, caller: &Caller, tool: &'static str) -> Verdict<RuntimeCall> {
+        match decide::runtime(&caller.authority, tool) {
+            Verdict::Ask(question) if self.approve == Approve::Once => {
+                let rule = question.rule.clone();
+                Verdict::Allow(question.approve(), rule)
+            }
+            other => other,
+        }
+    }
+    fn narrowing(&self, request: &Json) -> Result<(Narrowing, Limits), String> {
+        self.servers.loaded.request(request)
+    }
+}
+
+fn facts(permit: &Permit<Call>) -> Facts {
+    Facts { effect: permit.what().tool.effect }
+}
+
+#[async_trait]
+impl Toolbox for Guard {
+    async fn call(
+        &self,
+        caller: &Caller,
+        permit: Permit<Call>,
+        key: &str,
+        cancel: CancellationToken,
+    ) -> Result<ToolOutput, ToolFailure> {
+        let name = permit.what().tool.name.clone();
+        let reply = self.perform(caller, permit, keyed(key), exchange(cancel)).await;
+        let reply = reply.map_err(|e| ToolFailure { why: format!("{name}: {e}"), outcome: happened(&e) })?;
+        Ok(result::output(&reply.result))
+    }
+    async fn verify(&self, caller: &Caller, call: &ToolCall, key: &str, cancel: CancellationToken) -> Verified {
+        self.look(caller, call, key, cancel).await
+    }
+}
+
+/// What goes out with every attempt at a call.
+pub(super) fn keyed(key: &str) -> Object {
+    let mut rest = Object::new();
+    rest.set("_meta", Json::object([(meta::IDEMPOTENCY_KEY, key.into())]));
+    rest
+}
+
+pub(super) fn exchange(cancel: CancellationToken) -> Exchange {
+    Exchange { limit: RUN_CALL_LIMIT, cancel, ..Exchange::default() }
+}
+
+/// Whether a call that gave no result may have happened: it did not where it never left, or
+/// where the server itself refused it.
+fn happened(error: &McpError) -> WhatHappened {
+    match error {
+        McpError::Rpc(_)
+        | McpError::Unreachable(_)
+        | McpError::Unauthorized(_)
+        | McpError::WrongEra(_)
+        | McpError::SessionLost { refused: true } => WhatHappened::Failed,
+        McpError::Timeout { method, .. } if method != "tools/call" => WhatHappened::Failed,
+        McpError::Gone(_)
+        | McpError::Timeout { .. }
+        | McpError::Cancelled
+        | McpError::Protocol(_)
+        | McpError::Broken(_)
+        | McpError::SessionLost { refused: false } => WhatHappened::Unknown,
+    }
+}

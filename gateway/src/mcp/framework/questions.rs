@@ -1,0 +1,254 @@
+//! What runs ask people, put to MCP clients: as elicitation while a call of `pleach__Agent`
+//! stands, as `input_required` of a task, and as text for `pleach__answer`.
+//!
+//! | who | questions of its own runs | approvals of its own runs | of others' runs |
+//! |---|---|---|---|
+//! | the anonymous local caller, a client with `can_approve` | yes | yes | yes |
+//! | any other client | yes | no | no, and it cannot tell that there are any |
+
+use super::Framework;
+use super::own::result;
+use crate::guard::error_result;
+use crate::mcp::View;
+use crate::servers::Abilities;
+use adapters::mcp::Party;
+use policies::json::{Json, Object};
+use std::sync::Arc;
+use subagents::host::{Done, Then};
+use subagents::ports::{Answer, Journal, Question, QuestionFilter};
+use subagents::run::RunId;
+use tokio_util::sync::CancellationToken;
+
+const APPROVAL: &str = "approval";
+
+impl Framework {
+    /// The open questions of a tree.
+    pub(super) async fn asked(&self, root: &RunId) -> Vec<Question> {
+        let filter = QuestionFilter { root: Some(root.clone()), ..QuestionFilter::default() };
+        self.ground.store.open_questions(&filter).await.unwrap_or_default()
+    }
+    /// Whether this client may answer a question.
+    pub(super) fn may_answer(&self, view: &View, question: &Question) -> bool {
+        self.can_approve || (question.principal == *view.caller.principal && question.kind != APPROVAL)
+    }
+
+    /// Puts the questions of a waiting tree to the client whose call stands, until one is
+    /// answered. `None`: it cannot be asked, may not answer, or does not.
+    pub(super) async fn put(
+        &self,
+        view: &View,
+        root: &RunId,
+        party: Option<&Arc<dyn Party>>,
+    ) -> Option<(String, Answer)> {
+        let party = party.filter(|p| Abilities::of(&p.capabilities()).elicits(false) && can_elicit(&***p))?;
+        for question in self.asked(root).await.into_iter().filter(|q| self.may_answer(view, q)) {
+            let said = party.ask("elicitation/create", form(&question)).await.ok()?;
+            if let Some(answer) = answer_of(&question, &said) {
+                return Some((question.id, answer));
+            }
+        }
+        None
+    }
+
+    /// Answers a question for this client; the run goes on by itself.
+    pub(super) async fn say(&self, view: &View, question: &Question, answer: Answer) -> Result<String, String> {
+        let (by, root) = (&view.caller.principal, RunId::known(&question.root));
+        let running = &self.ground.running;
+        if !running.has_room(&question.principal) {
+            return Err("too many runs are under way; answer when some have ended".into());
+        }
+        let done = self.ground.host.answer(&question.id, answer, by, Then::Leave).await.map_err(|e| e.to_string())?;
+        self.go_on(view, &root, &question.principal, &done);
+        Ok(format!("answered; {} goes on", question.run))
+    }
+
+    /// Has a tree that nobody works on worked on.
+    pub(super) fn go_on(&self, view: &View, root: &RunId, principal: &str, done: &Done) {
+        if matches!(done, Done::Stored) {
+            let (host, id) = (self.ground.host.clone(), root.clone());
+            let work = async move { host.resume(&id, CancellationToken::new()).await };
+            drop(self.ground.running.begin(&view.guard.servers.tasks, root, principal.into(), work));
+        }
+    }
+
+    /// `pleach__answer`: answers, or lists what is asked.
+    pub(super) async fn answer(&self, view: &View, arguments: &Json) -> Json {
+        let text = |key: &str| arguments.get(key).and_then(Json::as_str);
+        let Some(id) = text("id") else { return self.list(view).await };
+        let missing =
+            || error_result(&format!("no question of yours is named {id}; pleach__answer without id lists them"));
+        let found = match self.ground.store.question(id).await {
+            Ok(found) => found,
+            Err(e) => return error_result(&e.to_string()),
+        };
+        // A stranger's and one that never was look the same.
+        let Some(row) = found.filter(|r| self.can_approve || r.question.principal == *view.caller.principal) else {
+            return missing();
+        };
+        if let Some((by, _)) = row.closed {
+            return error_result(&format!("question {id} was answered by {by} already"));
+        }
+        if !self.may_answer(view, &row.question) {
+            return error_result(&operator(&row.question));
+        }
+        let note = text("note").map(str::to_owned);
+        let answer = match (text("verdict"), arguments.get("input")) {
+            (Some("allow"), None) => Answer::Allow { note },
+            (Some("deny"), None) => Answer::Deny { note },
+            (None, Some(input)) => Answer::Input { value: input.to_serde(), note },
+            _ => return error_result("give verdict (allow or deny) or input, and not both"),
+        };
+        match self.say(view, &row.question, answer).await {
+            Ok(text) => result(text, None),
+            Err(why) => error_result(&why),
+        }
+    }
+
+    async fn list(&self, view: &View) -> Json {
+        let principal = (!self.can_approve).then(|| view.caller.principal.to_string());
+        let filter = QuestionFilter { principal, ..QuestionFilter::default() };
+        match self.ground.store.open_questions(&filter).await {
+            Ok(open) if open.is_empty() => result("no run of yours asks anything".into(), None),
+            Ok(open) => {
+                let lines: Vec<String> = open.iter().map(|q| self.how(view, q)).collect();
+                let questions: Vec<Json> = open.iter().map(shown).collect();
+                result(lines.join("\n"), Some(Json::object([("questions", questions.into())])))
+            }
+            Err(e) => error_result(&e.to_string()),
+        }
+    }
+
+    /// The answer of a call whose run waits: for what, and how it is answered.
+    pub(super) async fn waits(&self, view: &View, run: &RunId, why: &str) -> Json {
+        let open = self.asked(run).await;
+        let mut lines = vec![format!("the run {run} waits; it goes on when it is answered")];
+        lines.extend(open.iter().map(|q| self.how(view, q)));
+        if open.is_empty() {
+            lines.push(why.to_owned());
+        }
+        let questions: Vec<Json> = open.iter().map(shown).collect();
+        let structured = [("run", run.as_str().into()), ("state", "waiting".into()), ("questions", questions.into())];
+        let mut out = result(lines.join("\n"), Some(Json::object(structured)));
+        if let Some(out) = out.as_object_mut() {
+            out.set("_meta", Json::object([("pleach/run", run.as_str().into())]));
+        }
+        out
+    }
+
+    /// A question, and how this client answers it.
+    fn how(&self, view: &View, question: &Question) -> String {
+        let Question { id, text, .. } = question;
+        let how = match (self.may_answer(view, question), question.kind.as_str()) {
+            (false, _) => operator(question),
+            (true, APPROVAL) => format!("pleach__answer {{\"id\": \"{id}\", \"verdict\": \"allow\" or \"deny\"}}"),
+            (true, _) => format!("pleach__answer {{\"id\": \"{id}\", \"input\": …}}"),
+        };
+        format!("{id}: {text}{}\n  {how}", about(question))
+    }
+
+    /// `inputRequests` of a task: what this client may answer.
+    pub(super) fn requests(&self, view: &View, open: &[Question]) -> Object {
+        let own = open.iter().filter(|q| self.may_answer(view, q));
+        own.map(|q| {
+            let params = form(q).into();
+            (q.id.clone(), Json::object([("method", "elicitation/create".into()), ("params", params)]))
+        })
+        .collect()
+    }
+
+    /// `inputResponses` of `tasks/update`.
+    pub(super) async fn respond(&self, view: &View, root: &RunId, responses: &Object) -> Result<(), String> {
+        let open = self.asked(root).await;
+        for (id, said) in responses.iter() {
+            let question = open.iter().find(|q| q.id == id && self.may_answer(view, q));
+            // Answered already, or never asked: not of interest any more.
+            let Some(question) = question else { continue };
+            if let Some(answer) = answer_of(question, said) {
+                self.say(view, question, answer).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn can_elicit(party: &dyn Party) -> bool {
+    party.capabilities().get("elicitation").is_some()
+}
+
+fn operator(question: &Question) -> String {
+    format!(
+        "an approval is given by a client with can_approve, or by the operator: pleach answer {} allow",
+        question.id
+    )
+}
+
+fn about(question: &Question) -> String {
+    let arguments = question.detail.get("arguments").filter(|a| !a.is_null());
+    arguments.map(|a| format!(" {a}")).unwrap_or_default()
+}
+
+fn shown(question: &Question) -> Json {
+    let mut out = Object::new();
+    for (key, value) in
+        [("id", &question.id), ("run", &question.run), ("kind", &question.kind), ("text", &question.text)]
+    {
+        out.set(key, value.as_str());
+    }
+    let mut detail = Json::from(question.detail.clone());
+    if let Some(detail) = detail.as_object_mut() {
+        // Where a rule stands in the file is for the operator.
+        detail.remove("rule");
+    }
+    out.set("detail", detail);
+    out.into()
+}
+
+/// A question as an elicitation by form (MCP 2025-11-25, elicitation: flat schemas only).
+fn form(question: &Question) -> Object {
+    let of = |kind: &str, title: &str| Json::object([("type", kind.into()), ("title", title.into())]);
+    let (properties, required) = if question.kind == APPROVAL {
+        let properties =
+            [("allow", of("boolean", "Allow it, this once")), ("note", of("string", "A word to the agent"))];
+        (Json::object(properties), "allow")
+    } else {
+        let mut answer = of("string", "The answer");
+        let options = question.detail.get("options").and_then(serde_json::Value::as_array);
+        if let (Some(options), Some(answer)) = (options, answer.as_object_mut()) {
+            answer.set("enum", options.iter().map(|o| Json::from(o.clone())).collect::<Vec<Json>>());
+        }
+        (Json::object([("answer", answer)]), "answer")
+    };
+    let schema = Json::object([
+        ("type", "object".into()),
+        ("properties", properties),
+        ("required", vec![Json::from(required)].into()),
+    ]);
+    let schema_wanted = question.detail.get("schema").filter(|s| !s.is_null());
+    let wanted = schema_wanted.map(|s| format!("\n(as JSON that fits {s})")).unwrap_or_default();
+    let mut params = Object::new();
+    params.set("mode", "form");
+    params.set("message", format!("{}{}{wanted}\n({})", question.text, about(question), question.chain.join(" > ")));
+    params.set("requestedSchema", schema);
+    params
+}
+
+/// What the person said; `None` when they put it off.
+fn answer_of(question: &Question, said: &Json) -> Option<Answer> {
+    let content = said.get("content");
+    let field = |key: &str| content.and_then(|c| c.get(key));
+    let note = field("note").and_then(Json::as_str).map(str::to_owned);
+    match (said.get("action").and_then(Json::as_str)?, question.kind.as_str()) {
+        ("decline", _) => Some(Answer::Deny { note }),
+        ("accept", APPROVAL) => match field("allow").and_then(Json::as_bool)? {
+            true => Some(Answer::Allow { note }),
+            false => Some(Answer::Deny { note }),
+        },
+        ("accept", _) => {
+            let value = field("answer")?.to_serde();
+            let has_schema = question.detail.get("schema").is_some_and(|s| !s.is_null());
+            let read = value.as_str().filter(|_| has_schema).and_then(|text| serde_json::from_str(text).ok());
+            Some(Answer::Input { value: read.unwrap_or(value), note })
+        }
+        _ => None,
+    }
+}

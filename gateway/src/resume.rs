@@ -1,0 +1,79 @@
+//! What `serve` goes on with by itself: trees that a process left in the middle, and those whose
+//! questions nobody answered in time.
+
+use crate::compose::App;
+use futures_util::StreamExt;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use subagents::host::{Ended, Host, HostError};
+use subagents::ports::{Journal, QuestionFilter};
+use subagents::run::RunId;
+use tokio_util::sync::CancellationToken;
+
+/// Trees gone on with at a time; the others have their turn as these end or wait.
+const AT_A_TIME: usize = 64;
+/// How often it is looked for trees that another process left, and for questions that expired.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Goes on with what there is, and looks again now and then, until `stop`.
+pub(crate) fn start(app: &App, stop: CancellationToken) {
+    let (host, store) = (app.host.clone(), app.store.clone());
+    app.servers.tasks.spawn(async move {
+        let _ = stop.run_until_cancelled(watch(&host, &store)).await;
+    });
+}
+
+async fn watch(host: &Arc<Host>, store: &dyn Journal) {
+    // One that cannot be gone on with is said so once, not every few seconds.
+    let mut hopeless: BTreeSet<RunId> = BTreeSet::new();
+    let mut working = futures_util::stream::FuturesUnordered::new();
+    loop {
+        match due(store).await {
+            Ok(roots) => {
+                for root in roots {
+                    let busy = hopeless.contains(&root) || host.works_on(&root);
+                    if !busy && working.len() < AT_A_TIME {
+                        working.push(go_on(host, root));
+                    }
+                }
+            }
+            Err(why) => tracing::error!("unfinished runs cannot be looked for: {why}"),
+        }
+        let next = tokio::time::sleep(EVERY);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = &mut next => break,
+                Some((root, ended)) = working.next() => match ended {
+                    Ok(ended) => tracing::warn!(run = %root, "resumed; it is {}", ended.state.as_str()),
+                    // Somebody else goes on with it, or nobody may now.
+                    Err(HostError::Held { .. } | HostError::Suspended | HostError::Fenced) => {}
+                    Err(why) => {
+                        tracing::error!(run = %root, "cannot be resumed: {why}");
+                        hopeless.insert(root);
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// The trees somebody must work on.
+async fn due(store: &dyn Journal) -> Result<BTreeSet<RunId>, HostError> {
+    let mut roots: BTreeSet<RunId> = store.unfinished_roots().await?.into_iter().collect();
+    let filter = QuestionFilter { expired_at: Some(now()), ..QuestionFilter::default() };
+    roots.extend(store.open_questions(&filter).await?.iter().map(|q| RunId::known(&q.root)));
+    Ok(roots)
+}
+
+async fn go_on(host: &Arc<Host>, root: RunId) -> (RunId, Result<Ended, HostError>) {
+    // Its own token: the end of this process puts the tree down, it does not cancel it.
+    let ended = host.resume(&root, CancellationToken::new()).await;
+    (root, ended)
+}
+
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
