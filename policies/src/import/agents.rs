@@ -415,6 +415,10 @@ impl Reader<'_> {
         }
         if !subagents.is_empty() {
             let at = subagents[0].place.clone();
+            if rules {
+                // There a child may hold tools its parent has not; here no child is wider than its parent.
+                self.note(&at, Kind::Narrowed, "whom it starts gets no tool that it has not itself");
+            }
             agent.push(entry("subagents", &at, list_node(&at, subagents)));
         } else if self.file.front.node.get("tools").is_none() && !parts.no_agents {
             self.note(place, Kind::Narrowed, "it names no tools and so starts nobody; `tools` with Agent(…) says whom");
