@@ -3,7 +3,9 @@
 use crate::error::Failure;
 use policies::file::FileErrors;
 use policies::grant::Narrowing;
+use policies::import::Import;
 use policies::json::Json;
+use policies::place::Place;
 use policies::resolve::{Limits, Policy, Surroundings, resolve};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ impl Loaded {
         let store = self.policy.store.display().to_string();
         let mut own = vec![self.path.clone(), self.policy.store.clone(), state_root()];
         own.extend(["-wal", "-shm", "-journal"].map(|suffix| PathBuf::from(format!("{store}{suffix}"))));
+        own.extend(self.policy.import_sources.iter().cloned());
         own
     }
     /// Reads the `policy` of a spawn request on this machine.
@@ -84,6 +87,20 @@ pub(crate) fn understand(shown: &str, source: &str, file: &Path) -> Result<Loade
     Ok(Loaded { policy, path: file.to_owned(), folder, state, packages })
 }
 
+/// What files of other tools mean beside a policy file, whose text this is. A path is written as
+/// `import` would have it.
+///
+/// # Errors
+/// What is wrong with the policy file; what is wrong with the others stands in the result.
+pub(crate) fn import(shown: &str, source: &str, file: &Path, paths: Vec<String>) -> Result<Import, FileErrors> {
+    let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let node = policies::file::read(shown, source)?;
+    let machine = Machine { folder, file: file.to_owned() };
+    let at = |path: &String| Place { file: path.as_str().into(), line: 1, column: 1 };
+    let paths = paths.into_iter().map(|path| (path.clone(), at(&path))).collect();
+    Ok(policies::import::read_paths(&node, paths, &machine))
+}
+
 /// `$XDG_STATE_HOME/pleach`, else `~/.local/state/pleach`.
 pub(crate) fn state_root() -> PathBuf {
     let xdg = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
@@ -134,6 +151,24 @@ impl Surroundings for Machine {
     }
     fn read_text(&self, path: &Path) -> Result<String, String> {
         std::fs::read_to_string(path).map_err(|e| e.to_string())
+    }
+    fn entries(&self, path: &Path) -> Result<Option<Vec<String>>, String> {
+        // What a link leads to is not part of this folder, and could lead in a circle.
+        let kind = match std::fs::symlink_metadata(path) {
+            Ok(kind) => kind,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e.to_string()),
+        };
+        if !kind.is_dir() {
+            return Ok(None);
+        }
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(|e| e.to_string())? {
+            let name = entry.map_err(|e| e.to_string())?.file_name();
+            names.push(name.into_string().map_err(|name| format!("{} is no text", name.display()))?);
+        }
+        names.sort();
+        Ok(Some(names))
     }
 }
 

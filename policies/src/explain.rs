@@ -164,7 +164,11 @@ fn tools(grant: &Grant) -> Option<String> {
                 parts.push(format!("{word}{}", names.join(", ")));
             }
         }
+        if mode == Mode::Ask && grant.tools.layers().any(|l| l.rest() == Mode::Ask) {
+            parts.push("asking for the rest".to_owned());
+        }
     }
-    let allows_any = grant.tools.layers().all(|l| !l.list(Mode::Allow).is_empty() || !l.list(Mode::Ask).is_empty());
+    let names = |l: &crate::tools::Layer| !l.list(Mode::Allow).is_empty() || !l.list(Mode::Ask).is_empty();
+    let allows_any = grant.tools.layers().all(|l| l.rest() != Mode::Deny || names(l));
     allows_any.then(|| parts.join("; "))
 }

@@ -22,6 +22,7 @@ pub mod explain;
 pub mod file;
 pub mod fs;
 pub mod grant;
+pub mod import;
 pub mod json;
 pub mod manifest;
 pub mod names;

@@ -123,3 +123,33 @@ fn mcp_gateway() {
         .collect();
     matches_expected("02-mcp-gateway", &format!("{}\n", allowed.join("\n")));
 }
+
+/// Each subagent's door lists what its file, the settings and the policy all leave it.
+#[tokio::test]
+async fn claude_code() {
+    use serde_json::json;
+    let folder = fresh("04-claude-code");
+    let served = conformance::served::Served::start(&folder);
+    let mut told = String::new();
+    for agent in ["lead", "reviewer", "fixer"] {
+        let door = format!("/mcp/agents/{agent}");
+        let list = served.modern(&door, "tools/list", json!({}), &[]).await.json();
+        let tools = list["result"]["tools"].as_array().unwrap().iter().filter_map(|t| t["name"].as_str());
+        let tools: Vec<&str> = tools.filter(|name| name.starts_with("files__")).collect();
+        told.push_str(&format!("{door}: {}\n", tools.join(" ")));
+        let read = json!({ "name": "files__Read", "arguments": { "file_path": "docs/private/salaries.md" } });
+        let answer = served.modern(&door, "tools/call", read, &[]).await;
+        told.push_str(&format!("  {}\n", plain(&conformance::served::text(&answer), &folder).trim_end()));
+    }
+    drop(served);
+    let check = folder.run(&["check"]);
+    assert_eq!(check.code, 0, "{check:?}");
+    let report = check.out.lines().filter(|l| l.starts_with(".claude/"));
+    told.push_str(&format!("\n{}\n", report.collect::<Vec<_>>().join("\n")));
+    let ran = folder.run(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    told.push_str(&format!("\n{}", self::told(&ran, &folder)));
+    matches_expected("04-claude-code", &told);
+    assert_eq!(folder.read("src/greet.py").as_deref(), Some("print(\"hello\")\n"));
+    assert!(!told.contains("Nobody's business"), "the private file stayed private");
+}

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub(super) struct Args {
     /// The file; default: --config.
     file: Option<PathBuf>,
-    /// Print one JSON object: `ok`, `errors`, `warnings`, `sentences`.
+    /// Print one JSON object: `ok`, `errors`, `warnings`, `sentences`, `imported`.
     #[arg(long)]
     json: bool,
 }
@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
         Err(errors) => {
             if args.json {
                 let errors: Vec<_> = errors.0.iter().map(error_json).collect();
-                say!("{}", json!({ "ok": false, "errors": errors, "warnings": [], "sentences": [] }));
+                say!("{}", json!({ "ok": false, "errors": errors, "warnings": [], "sentences": [], "imported": [] }));
             } else {
                 say!("{errors}");
             }
@@ -40,11 +40,18 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     let warnings = &loaded.policy.warnings;
     if args.json {
         let warnings: Vec<_> = warnings.iter().map(error_json).collect();
-        say!("{}", json!({ "ok": true, "errors": [], "warnings": warnings, "sentences": sentences }));
+        let imported: Vec<_> = loaded.policy.imported.iter().map(super::import::note_json).collect();
+        say!(
+            "{}",
+            json!({ "ok": true, "errors": [], "warnings": warnings, "sentences": sentences, "imported": imported })
+        );
         return Ok(0);
     }
     for sentence in sentences {
         say!("{sentence}\n");
+    }
+    for note in &loaded.policy.imported {
+        say!("{}", super::import::note_line(note));
     }
     for warning in warnings {
         say!("warning: {warning}");

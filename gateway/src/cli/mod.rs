@@ -13,6 +13,7 @@ mod edit;
 mod exec;
 mod explain;
 mod fork;
+mod import;
 mod init;
 mod install;
 mod login;
@@ -46,6 +47,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Import(import::Args),
     Install(install::Args),
     Login(login::Args),
     Connect(connect::Args),
@@ -88,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
     let context = Context { config: cli.config };
     let outcome = match cli.command {
         Command::Init(args) => init::run(&context, args),
+        Command::Import(args) => import::run(&context, args),
         Command::Install(args) => block_on(install::run(&context, args)),
         Command::Login(args) => block_on(login::run(&context, args)),
         Command::Connect(args) => connect::run(&context, args),

@@ -31,6 +31,10 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     for warning in &policy.warnings {
         eprintln!("warning: {warning}");
     }
+    let less = policy.imported.iter().filter(|n| n.kind != policies::import::Kind::Taken).count();
+    if less > 0 {
+        eprintln!("import: {less} things were narrowed or not carried over; `pleach check` tells each");
+    }
     let listen = args.listen.unwrap_or(policy.gateway.listen);
     policies::resolve::check_listen(listen, policy.clients.is_some()).map_err(Failure::usage)?;
     policies::resolve::check_public(listen, policy).map_err(Failure::usage)?;

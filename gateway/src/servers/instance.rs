@@ -39,6 +39,10 @@ pub(super) async fn start(
     known: (Option<Era>, bool),
     events: Arc<dyn mcp::Events>,
 ) -> Result<Connection, StartError> {
+    // Nothing is started or dialled because a checkout brought a file along.
+    if let Some(why) = &spec.unapproved {
+        return Err(StartError::Failed(why.clone()));
+    }
     let (caller, capabilities) = (&slot.caller, slot.abilities.to_json());
     let outcome = match &spec.transport {
         Transport::Http { url, headers, auth } => {

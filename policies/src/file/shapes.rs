@@ -270,7 +270,11 @@ const GATEWAY: Shape = Shape::Table(&[
 /// The whole file.
 pub const FILE: Shape = Shape::Table(&[
     key("version", "The file format; 1.", Shape::Int(1, 1)),
-    later("import", "Configurations of other tools."),
+    key(
+        "import",
+        "Configurations of other tools: .mcp.json, .claude/agents, .claude/settings.json.",
+        Shape::List(&PATH),
+    ),
     key("gateway", "The doors.", GATEWAY),
     key("store", "Where runs are kept.", Shape::Table(&[key("url", "sqlite:FILE", STORE)])),
     later("bus", "How several machines wake each other."),
@@ -281,6 +285,22 @@ pub const FILE: Shape = Shape::Table(&[
     key("policy", "The root grant; everything else only narrows it.", GRANT),
     key("agents", "Agents by name.", Shape::Map("an agent", &AGENT)),
 ]);
+
+/// What a key is for, in one line: `["agents", "*", "model"]`, where `*` stands for any name.
+pub fn doc(path: &[&str]) -> Option<&'static str> {
+    let (mut shape, mut doc) = (&FILE, None);
+    for part in path {
+        match shape {
+            Shape::Table(keys) => {
+                let key = keys.iter().find(|k| k.name == *part)?;
+                (shape, doc) = (&key.shape, Some(key.doc));
+            }
+            Shape::Map(_, inner) | Shape::Tools(inner) => (shape, doc) = (inner, None),
+            _ => return None,
+        }
+    }
+    doc
+}
 
 /// The JSON Schema of the file.
 pub fn schema() -> serde_json::Value {

@@ -6,6 +6,7 @@ use crate::domain::{Domains, Networks};
 use crate::file::Node;
 use crate::fs::FsGrant;
 use crate::grant::{Grant, Names, Narrowing, Profile, SpawnLimits};
+use crate::import;
 use crate::names::{Name, nearest};
 use crate::permission::Access;
 use crate::price::Usd;
@@ -15,15 +16,29 @@ use std::path::{Path, PathBuf};
 
 impl Resolver<'_> {
     pub(super) fn root_grant(&mut self, file: &Node, store: &Path) -> (Grant, Sources, Limits) {
-        let Some(table) = file.get("policy") else {
-            return (Grant::nothing(), Sources::default(), Limits::DEFAULT);
-        };
-        // Pleach's own files stay out of every grant, whatever the folders around them are.
+        // Pleach's own files stay out of every grant, whatever the folders around them are; so do
+        // the imported ones, which are policy too.
         let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", store.display()));
         let own = [self.around.file().to_owned(), store.to_owned(), with("-wal"), with("-shm"), with("-journal")];
-        let (asked, sources, limits) = self.narrowing(table, true, &own);
+        let own: Vec<PathBuf> = own.into_iter().chain(self.import.sources.iter().cloned()).collect();
         let nothing = Grant::nothing();
-        (nothing.asked(&asked), sources, limits)
+        let (root, mut sources, limits) = match file.get("policy") {
+            None => (nothing, Sources::default(), Limits::DEFAULT),
+            Some(table) => {
+                let (asked, sources, limits) = self.narrowing(table, true, &own);
+                (nothing.asked(&asked), sources, limits)
+            }
+        };
+        // Imported rules take away, whatever they say: they are met with what the file grants.
+        match import::narrowing(&mut self.import, file, &root, self.around) {
+            None => (root, sources, limits),
+            Some((rules, places)) => {
+                for (key, place) in places.0 {
+                    sources.0.entry(key).or_insert(place);
+                }
+                (root.narrow(&rules), sources, limits)
+            }
+        }
     }
 
     /// A narrowing table; absent means none.

@@ -20,6 +20,7 @@ pub use servers::{Builtin, Secret, ServerSpec, Transport};
 use crate::authority::{AgentPolicy, Authority, Link, Sources};
 use crate::file::{FileError, FileErrors, Node};
 use crate::grant::Grant;
+use crate::import::{self, Import, Note};
 use crate::names::{Name, nearest};
 use crate::place::Place;
 use crate::price::Usd;
@@ -52,6 +53,14 @@ pub trait Surroundings {
     /// # Errors
     /// Why it cannot be read.
     fn read_text(&self, path: &Path) -> Result<String, String>;
+    /// The names in a folder, sorted; `None` for what is no folder. A link is not followed.
+    ///
+    /// # Errors
+    /// Why it cannot be listed.
+    fn entries(&self, path: &Path) -> Result<Option<Vec<String>>, String> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// Limits that are counted, not compared. `turns` and `tool_calls` are of one run each; `usd`,
@@ -134,6 +143,10 @@ pub struct Policy {
     pub create: Vec<PathBuf>,
     /// What a reviewer should know.
     pub warnings: Vec<FileError>,
+    /// What became of what `import` names.
+    pub imported: Vec<Note>,
+    /// The files and folders `import` names, canonical; they are policy, and in no grant.
+    pub import_sources: Vec<PathBuf>,
 }
 
 impl Policy {
@@ -184,8 +197,20 @@ pub fn check_public(listen: SocketAddr, policy: &Policy) -> Result<(), String> {
 /// # Errors
 /// Every cross-check that fails, at its place.
 pub fn resolve(file: &Node, around: &dyn Surroundings) -> Result<Policy, FileErrors> {
-    let mut cx = Resolver { around, errors: Vec::new(), warnings: Vec::new(), create: Vec::new(), root: file };
+    if file.get("import").is_none() {
+        return resolved(file, around, Import::default());
+    }
+    let mut import = import::read(file, around);
+    let merged = import.merged(file);
+    // The file itself passed this before; what is found now is in the imported tables.
+    crate::file::shape::check(&merged, &crate::file::shapes::FILE, "", &mut import.errors);
+    resolved(&merged, around, import)
+}
+
+fn resolved(file: &Node, around: &dyn Surroundings, import: Import) -> Result<Policy, FileErrors> {
+    let mut cx = Resolver { around, errors: Vec::new(), warnings: Vec::new(), create: Vec::new(), root: file, import };
     let policy = cx.policy(file);
+    cx.errors.append(&mut cx.import.errors);
     cx.errors.sort_by(|a, b| a.place.cmp(&b.place));
     match policy {
         Some(policy) if cx.errors.is_empty() => Ok(policy),
@@ -204,8 +229,14 @@ pub fn request(
 ) -> Result<(crate::grant::Narrowing, Limits), String> {
     let node = crate::file::read_request(json).map_err(|e| plain(&e))?;
     let around = NoVariables(around);
-    let mut cx =
-        Resolver { around: &around, errors: Vec::new(), warnings: Vec::new(), create: Vec::new(), root: &node };
+    let mut cx = Resolver {
+        around: &around,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        create: Vec::new(),
+        root: &node,
+        import: Import::default(),
+    };
     let (asks, _, limits) = cx.narrowing(&node, false, &[]);
     if cx.errors.is_empty() { Ok((asks, limits)) } else { Err(plain(&FileErrors(cx.errors))) }
 }
@@ -247,6 +278,9 @@ impl Surroundings for NoVariables<'_> {
     fn read_text(&self, path: &Path) -> Result<String, String> {
         self.0.read_text(path)
     }
+    fn entries(&self, path: &Path) -> Result<Option<Vec<String>>, String> {
+        self.0.entries(path)
+    }
 }
 
 /// What the parts of resolving share.
@@ -256,6 +290,7 @@ struct Resolver<'a> {
     errors: Vec<FileError>,
     warnings: Vec<FileError>,
     create: Vec<PathBuf>,
+    import: Import,
 }
 
 impl Resolver<'_> {
@@ -292,6 +327,8 @@ impl Resolver<'_> {
             agents,
             create: std::mem::take(&mut self.create),
             warnings: Vec::new(),
+            imported: std::mem::take(&mut self.import.notes),
+            import_sources: std::mem::take(&mut self.import.sources),
         };
         self.cross_check(&policy);
         Some(Policy { warnings: std::mem::take(&mut self.warnings), ..policy })

@@ -82,6 +82,8 @@ pub struct ServerSpec {
     pub runtime_paths: Vec<PathBuf>,
     /// What is said about its tools.
     pub words: ServerWords,
+    /// Why it must not be started, where it must not: it was imported and nobody approved it.
+    pub unapproved: Option<String>,
 }
 
 impl Resolver<'_> {
@@ -124,6 +126,7 @@ impl Resolver<'_> {
             }
             runtime_paths.push(path);
         }
+        let imported = self.import.servers.iter().any(|(n, _, _)| n == name.as_str());
         let timeout = node.get("timeout").and_then(Node::int).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(60_000);
         Some(ServerSpec {
             name: name.clone(),
@@ -133,6 +136,7 @@ impl Resolver<'_> {
             cwd,
             timeout: Duration::from_millis(timeout),
             runtime_paths,
+            unapproved: imported.then(|| crate::import::unapproved(name.as_str())),
         })
     }
 

@@ -29,6 +29,8 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 pub struct Layer {
     lists: [BTreeSet<Glob>; 3],
+    /// About a server's tool that no pattern matches.
+    otherwise: Mode,
     matchers: [Matcher; 3],
 }
 
@@ -42,7 +44,16 @@ impl Layer {
         let lists: [BTreeSet<Glob>; 3] =
             [deny.into_iter().collect(), ask.into_iter().collect(), allow.into_iter().collect()];
         let matchers = [Matcher::new(&lists[0]), Matcher::new(&lists[1]), Matcher::new(&lists[2])];
-        Self { lists, matchers }
+        Self { lists, otherwise: Mode::Deny, matchers }
+    }
+    /// The same with another word about a server's tool that nothing matches: imported rules may
+    /// leave the rest to a person, or to the policy file.
+    pub fn otherwise(self, otherwise: Mode) -> Self {
+        Self { otherwise, ..self }
+    }
+    /// What is said about a server's tool that nothing matches.
+    pub fn rest(&self) -> Mode {
+        self.otherwise
     }
     /// The patterns of one list.
     pub fn list(&self, mode: Mode) -> &BTreeSet<Glob> {
@@ -50,7 +61,7 @@ impl Layer {
     }
     /// What this layer alone says about a server's tool.
     pub fn mode(&self, tool: &str) -> Mode {
-        self.explicit(tool).unwrap_or(Mode::Deny)
+        self.explicit(tool).unwrap_or(self.otherwise)
     }
     /// What it says about a tool of the runtime (`Agent`, `ask_user`): these need no allow.
     pub fn runtime_mode(&self, tool: &str) -> Mode {
@@ -59,7 +70,8 @@ impl Layer {
     /// The rule that decides about `tool`, if one matches.
     pub fn rule(&self, tool: &str) -> Option<(Mode, String)> {
         let found = |mode: Mode| self.matchers[mode as usize].find(tool).map(|pattern| (mode, pattern));
-        [Mode::Deny, Mode::Ask, Mode::Allow].into_iter().find_map(found)
+        let rest = || (self.otherwise != Mode::Deny).then(|| (self.otherwise, "*".to_owned()));
+        [Mode::Deny, Mode::Ask, Mode::Allow].into_iter().find_map(found).or_else(rest)
     }
     fn explicit(&self, tool: &str) -> Option<Mode> {
         [Mode::Deny, Mode::Ask, Mode::Allow].into_iter().find(|m| self.matchers[*m as usize].matches(tool))
@@ -69,7 +81,7 @@ impl Layer {
 // The matchers are derived from the lists, so they take no part in identity.
 impl PartialEq for Layer {
     fn eq(&self, other: &Self) -> bool {
-        self.lists == other.lists
+        (&self.lists, self.otherwise) == (&other.lists, other.otherwise)
     }
 }
 impl Eq for Layer {}
@@ -80,7 +92,7 @@ impl PartialOrd for Layer {
 }
 impl Ord for Layer {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.lists.cmp(&other.lists)
+        (&self.lists, self.otherwise).cmp(&(&other.lists, other.otherwise))
     }
 }
 
@@ -118,7 +130,8 @@ impl ToolRules {
             let literal = glob.as_str().split('*').next().unwrap_or("");
             literal.starts_with(start) || (start.starts_with(literal) && glob.as_str().contains('*'))
         };
-        self.0.iter().all(|layer| [Mode::Ask, Mode::Allow].into_iter().any(|mode| layer.list(mode).iter().any(could)))
+        let names = |layer: &Layer| [Mode::Ask, Mode::Allow].into_iter().any(|mode| layer.list(mode).iter().any(could));
+        self.0.iter().all(|layer| layer.otherwise != Mode::Deny || names(layer))
     }
     /// The layers.
     pub fn layers(&self) -> impl Iterator<Item = &Layer> {

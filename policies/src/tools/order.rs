@@ -84,14 +84,15 @@ pub(super) fn within(left: &ToolRules, right: &ToolRules) -> bool {
 }
 
 fn verdicts_within(left: &ToolRules, right: &ToolRules, matched: impl Fn(&Glob) -> bool) -> bool {
-    let mode = |rules: &ToolRules, unmatched: Mode| {
+    let mode = |rules: &ToolRules, unmatched: Option<Mode>| {
         let of_layer = |layer: &super::Layer| {
             [Mode::Deny, Mode::Ask, Mode::Allow]
                 .into_iter()
                 .find(|m| layer.list(*m).iter().any(&matched))
-                .unwrap_or(unmatched)
+                .unwrap_or(unmatched.unwrap_or(layer.rest()))
         };
         rules.layers().map(of_layer).min().unwrap_or(Mode::Allow)
     };
-    mode(left, Mode::Deny) <= mode(right, Mode::Deny) && mode(left, Mode::Allow) <= mode(right, Mode::Allow)
+    // A server's tool that nothing matches is as its layer says; one of the runtime is allowed.
+    [None, Some(Mode::Allow)].into_iter().all(|unmatched| mode(left, unmatched) <= mode(right, unmatched))
 }

@@ -52,7 +52,7 @@ fn the_designs_example_lacks_only_what_is_not_served_yet() {
     let source =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/design.toml")).unwrap();
     let errors = load(&source).expect_err("some keys are not served yet").0;
-    let unserved = [("import = [", 1), ("[bus]", 2), ("[peers.travel]", 2)];
+    let unserved = [("[bus]", 2), ("[peers.travel]", 2)];
     let expected: Vec<(usize, usize)> = unserved
         .iter()
         .map(|(text, column)| (source.lines().position(|l| l.starts_with(text)).unwrap() + 1, *column))
@@ -73,13 +73,15 @@ fn the_designs_example_without_those_keys_resolves() {
             if line.starts_with('[') {
                 skip_table = line.starts_with("[bus]") || line.starts_with("[peers");
             }
-            let unserved = ["import"];
-            !skip_table && !unserved.iter().any(|k| line.starts_with(k))
+            !skip_table
         })
         .map(str::to_owned)
         .collect();
     let mut world = World::default();
     world.variables.insert("SEARCH_TOKEN".into(), "t".into());
+    let agent = "---\nname: reviewer\ndescription: Reviews.\ntools: Read\n---\nReview.\n";
+    world.files.insert("/work/.claude/agents/reviewer.md".into(), agent.into());
+    world.files.insert("/work/.mcp.json".into(), "{ \"mcpServers\": {} }".into());
     world.variables.insert("ANTHROPIC_API_KEY".into(), "k".into());
     let node = policies::file::read("pleach.toml", &served.join("\n")).unwrap();
     let policy = policies::resolve::resolve(&node, &world).unwrap();

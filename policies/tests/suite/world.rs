@@ -62,8 +62,25 @@ impl Surroundings for World {
     fn read_text(&self, path: &Path) -> Result<String, String> {
         Ok(self.files.get(path).cloned().unwrap_or_else(|| path.display().to_string()))
     }
+    fn entries(&self, path: &Path) -> Result<Option<Vec<String>>, String> {
+        let beneath = self.files.keys().filter_map(|file| file.strip_prefix(path).ok());
+        let mut names: Vec<String> = beneath
+            .filter_map(|rest| rest.components().next())
+            .map(|first| first.as_os_str().to_string_lossy().into_owned())
+            .collect();
+        names.dedup();
+        Ok((!names.is_empty() && !self.files.contains_key(path)).then_some(names))
+    }
 }
 
 pub(crate) fn load(source: &str) -> Result<Policy, FileErrors> {
     file::read("pleach.toml", source).and_then(|node| resolve(&node, &World::default()))
+}
+
+/// The same with files beside it.
+pub(crate) fn load_with(source: &str, files: &[(&str, &str)]) -> Result<Policy, FileErrors> {
+    let mut world = World::default();
+    let files = files.iter().map(|(path, text)| (Path::new("/work").join(path), (*text).to_owned()));
+    world.files.extend(files);
+    file::read("pleach.toml", source).and_then(|node| resolve(&node, &world))
 }

@@ -50,6 +50,9 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let loaded = settings::load(&context.config)?;
     let name = server_named(&loaded.policy, &args.server)?;
     let Some(spec) = loaded.policy.servers.get(&name) else { return Err(Failure::usage("no such server")) };
+    if let Some(why) = &spec.unapproved {
+        return Err(Failure::usage(format!("server {name}: {why}")));
+    }
     let Transport::Http { url, headers, auth } = &spec.transport else {
         return Err(Failure::usage(format!("server {name} is a program; only servers with a url ask for a login")));
     };
