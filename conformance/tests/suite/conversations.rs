@@ -69,7 +69,7 @@ fn folder(how: &str, clients: &str) -> Folder {
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A legacy client that started Pleach itself.
-struct Client {
+pub(crate) struct Client {
     child: Child,
     input: ChildStdin,
     heard: Receiver<Value>,
@@ -84,7 +84,7 @@ impl Drop for Client {
 }
 
 impl Client {
-    fn start(folder: &Folder, capabilities: Value) -> Self {
+    pub(crate) fn start(folder: &Folder, capabilities: Value) -> Self {
         let mut command = folder.command(&["serve", "--stdio"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (send, heard) = channel();
@@ -103,11 +103,11 @@ impl Client {
         client.send(json!({ "method": "notifications/initialized" }));
         client
     }
-    fn send(&mut self, mut message: Value) {
+    pub(crate) fn send(&mut self, mut message: Value) {
         message["jsonrpc"] = "2.0".into();
         writeln!(self.input, "{message}").unwrap();
     }
-    fn request(&mut self, method: &str, params: Value) -> String {
+    pub(crate) fn request(&mut self, method: &str, params: Value) -> String {
         self.next += 1;
         let id = format!("c{}", self.next);
         self.send(json!({ "id": id, "method": method, "params": params }));
@@ -117,7 +117,7 @@ impl Client {
         self.request("tools/call", json!({ "name": tool, "arguments": {} }))
     }
     /// The next message that is meant; others, such as changed lists, are passed over.
-    fn until(&self, meant: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&self, meant: impl Fn(&Value) -> bool) -> Value {
         loop {
             let message = self.heard.recv_timeout(PATIENCE).expect("nothing more is heard");
             if meant(&message) {

@@ -1,6 +1,7 @@
 //! Runs that outlive their process and wait for people. Scored by what happened outside: the
 //! lines a tool wrote, not what anybody said of it.
 
+use crate::conversations::Client;
 use crate::sandbox_processes::wait_until;
 use conformance::pleach::{Folder, Ran};
 use conformance::served::{Served, text};
@@ -302,6 +303,23 @@ async fn what_a_run_asks_reaches_its_client() {
         params["inputResponses"] = Value::Object(said.collect());
         params["requestState"] = result["requestState"].clone();
     };
+    assert_eq!(done["result"]["content"][0]["text"], "last: asked done", "{done}");
+    assert_eq!(lines(&folder, "out/asked.log").len(), 1);
+}
+
+/// A legacy client is asked on the stream of its call.
+#[test]
+fn what_a_run_asks_reaches_a_legacy_client() {
+    let asks = calls("ask_user", "{ question = \"Which?\" }") + &calls("s__asked", "{}");
+    let folder = folder("", &(asks + LAST));
+    folder.write("out/go", "");
+    let mut client = Client::start(&folder, json!({ "elicitation": {} }));
+    let call = client.request("tools/call", start("Go."));
+    for content in [json!({ "answer": "red" }), json!({ "allow": true })] {
+        let asked = client.until(|m| m["method"] == "elicitation/create");
+        client.send(json!({ "id": asked["id"], "result": { "action": "accept", "content": content } }));
+    }
+    let done = client.until(|m| m["id"] == call);
     assert_eq!(done["result"]["content"][0]["text"], "last: asked done", "{done}");
     assert_eq!(lines(&folder, "out/asked.log").len(), 1);
 }

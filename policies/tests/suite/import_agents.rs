@@ -205,7 +205,8 @@ fn servers_are_registered_but_wait_for_approval() {
 
 #[test]
 fn what_cannot_be_read_is_an_error_at_its_place() {
-    let cases: [(&str, &[(&str, &str)], &str); 8] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 8] = [
         (
             "a.txt",
             &[],

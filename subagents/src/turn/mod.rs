@@ -1,4 +1,4 @@
-//! The agent loop as two pure functions: [`on`] takes an event into the state, [`pending`] says
+//! The agent loop as two pure functions: [`on`] takes an event into the state, [`pending()`] says
 //! what is still to be done. No clock, no network, no await.
 //!
 //! What is to be done depends on the state alone, never on the event that led to it. So a driver

@@ -5,7 +5,6 @@ pub(super) mod deliver;
 
 use super::problem::{Kind, Problem};
 use super::request::Call;
-use crate::mcp::seal::Seal;
 use adapters::net;
 use adapters::store::Webhook;
 use policies::action::Connect;
@@ -43,10 +42,7 @@ pub(super) async fn registered(call: &Call, wanted: Wanted) -> Result<Webhook, P
     let principal = call.who.principal().to_owned();
     let secret = match wanted.secret {
         None => None,
-        Some(secret) if (16..=256).contains(&secret.len()) => {
-            Seal::lasting(&call.door.0.loaded.state).map_err(Problem::failed)?;
-            Some(call.seal(PURPOSE, &secret.into()))
-        }
+        Some(secret) if (16..=256).contains(&secret.len()) => Some(call.seal(PURPOSE, &secret.into())),
         Some(_) => return Err(Problem::unfit("webhook.secret has 16 to 256 bytes")),
     };
     Ok(Webhook { principal, url: url.into(), secret })
