@@ -123,12 +123,21 @@ pub(super) fn live(
     above: CancellationToken,
 ) -> Boxed<Result<Stop, HostError>> {
     Box::pin(async move {
-        let token = above.child_token();
-        *lock(&run.token) = token.clone();
-        if lock(&run.stop).is_some() {
-            token.cancel();
+        // Whoever goes on with it sees the tools as they are now.
+        *lock(&run.shown) = None;
+        loop {
+            let token = above.child_token();
+            *lock(&run.token) = token.clone();
+            if lock(&run.stop).is_some() {
+                token.cancel();
+            }
+            let at = At { host: host.clone(), tree: tree.clone(), run: run.clone(), token };
+            match at.drive().await? {
+                // It was reopened before anybody saw that it had ended.
+                Stop::Ended(ended) if !ended.state.is_end() => {}
+                other => return Ok(other),
+            }
         }
-        At { host, tree, run, token }.drive().await
     })
 }
 
@@ -224,8 +233,12 @@ impl At {
         if let Some(why) = self.tree.broken() {
             return Err(why);
         }
-        self.tree.end(&self.host, &self.run, state, text, self.stopped_by()).await?;
-        Ok(Stop::Ended(self.tree.standing_of(&self.run).await))
+        // What was written is what is told, even if the run is reopened at this very moment.
+        let ended = Ended { run: self.run.id.clone(), state, text: text.clone() };
+        Ok(Stop::Ended(match self.tree.end(&self.host, &self.run, state, text, self.stopped_by()).await? {
+            true => ended,
+            false => self.tree.standing_of(&self.run).await,
+        }))
     }
     /// Who stopped this run, or one above it.
     fn stopped_by(&self) -> Option<String> {
@@ -236,6 +249,7 @@ impl At {
     async fn perform(self, effect: Effect) -> Result<Flow, HostError> {
         match effect {
             Effect::Think(turn) => self.think(turn).await,
+            Effect::Check { turn, text } => self.check(turn, &text).await,
             Effect::Act(call, asked) => self.act(&call, asked.as_deref()).await,
             Effect::Redo { call, asked, effect, key, attempt } => {
                 self.redo(&call, asked.as_deref(), &effect, &key, attempt).await
@@ -268,7 +282,12 @@ impl At {
             State::Completed => ended.text,
             other => format!("the subagent {agent} is {}: {}", other.as_str(), ended.text),
         };
-        let text = self.bounded(sanitize::imitations(&text)).await?;
+        let has_form = ended.state == State::Completed && child.log.lock().await.state.schema.is_some();
+        let text = match has_form.then(|| sanitize::json(&text)).flatten() {
+            Some(json) => json,
+            None => sanitize::imitations(&text),
+        };
+        let (text, kept) = self.bounded(call.as_deref(), text).await?;
         let event = match call {
             Some(id) => {
                 let outcome = if ended.state == State::Completed { Outcome::Ok } else { Outcome::Error };
@@ -279,7 +298,10 @@ impl At {
                 Event::ChildFinished { run: child.id.to_string(), agent, state, text }
             }
         };
-        self.append(vec![event]).await
+        let mut events = Vec::from_iter(kept);
+        events.push(event);
+        // With the child at hand: one that was told something since is waited for again.
+        self.tree.commit(&self.host, vec![(self.run.clone(), events), (child, Vec::new())]).await.map(|_| Flow::Done)
     }
     fn slots(&self) -> &Semaphore {
         self.run.slots.get_or_init(|| {

@@ -13,6 +13,8 @@
 mod act;
 mod authority;
 mod blobs;
+mod check;
+mod context;
 mod drive;
 pub(crate) mod inside;
 mod run;
@@ -64,6 +66,17 @@ pub struct Host {
     /// One task a tree: it ends with the tree, and is told to by the tree's token.
     tasks: TaskTracker,
     stopped: CancellationToken,
+    /// One more than there are trees in memory.
+    counted: Arc<()>,
+}
+
+/// What a host has in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InHand {
+    /// Trees in memory.
+    pub trees: usize,
+    /// Tasks.
+    pub tasks: usize,
 }
 
 /// Whether a person can be asked.
@@ -174,6 +187,7 @@ impl Host {
             trees: Mutex::default(),
             tasks: TaskTracker::new(),
             stopped: CancellationToken::new(),
+            counted: Arc::new(()),
         })
     }
     /// Everything that happens from now on, in every run.
@@ -296,6 +310,10 @@ impl Host {
         // To look at only: nothing is ever written under this lease.
         let looking = Lease { root, epoch: 0 };
         Ok(Tree::rebuilt(looking, loaded, CancellationToken::new())?.summary().await)
+    }
+    /// What this process has in hand: nothing of what waits for a person.
+    pub fn in_hand(&self) -> InHand {
+        InHand { trees: Arc::strong_count(&self.counted) - 1, tasks: self.tasks.len() }
     }
     /// Whether this process works on the tree of that root.
     pub fn works_on(&self, root: &RunId) -> bool {

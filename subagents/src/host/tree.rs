@@ -12,7 +12,7 @@ use policies::authority::Authority;
 use policies::permit::Denial;
 use policies::resolve::Policy;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +25,18 @@ pub(crate) struct Tree {
     /// The door in its own words.
     pub(super) place: Arc<str>,
     pub(super) approvals: Approvals,
+    /// Its journal does not say how its door is opened again.
+    old: bool,
     /// The door's authority, and the policy it is of.
     door: Mutex<Option<(Arc<Policy>, Authority)>>,
     runs: Mutex<BTreeMap<RunId, Arc<Run>>>,
+    /// The children of each.
+    children: Mutex<BTreeMap<RunId, Vec<Arc<Run>>>>,
+    /// Whether what begins or goes on now is paused at once: a pause is on its way through the
+    /// tree, or has been.
+    pub(super) paused: AtomicBool,
+    /// Held by the host's count of trees.
+    _counted: Option<Arc<()>>,
     /// Runs there are and are about to be: counted before one is made.
     pub(super) total: AtomicU32,
     pub(crate) ledger: Ledger,
@@ -66,8 +75,12 @@ impl Tree {
             principal,
             place,
             approvals,
+            old: false,
             door: Mutex::new(None),
             runs: Mutex::default(),
+            children: Mutex::default(),
+            paused: AtomicBool::new(false),
+            _counted: None,
             total: AtomicU32::new(0),
             ledger: Ledger::default(),
             cancel,
@@ -84,11 +97,11 @@ impl Tree {
         let Some(Event::Started(first)) = root.records.first().map(|r| &r.event) else {
             return Err(refuse("the run was refused before it began; start a new one"));
         };
-        let Some(place) = first.door.as_deref() else {
-            return Err(refuse("the run was made by a version that could not go on with one; start a new one"));
-        };
+        // Trees of the first version name no door: they can be read, and no more than that.
+        let place = first.door.as_deref().unwrap_or_default();
         let approvals = first.nobody.as_deref().map_or(Approvals::Park, |why| Approvals::Nobody(why.into()));
-        let tree = Self::new(lease, first.principal.as_str().into(), place.into(), approvals, cancel);
+        let mut tree = Self::new(lease, first.principal.as_str().into(), place.into(), approvals, cancel);
+        tree.old = first.door.is_none();
         for Loaded { row, records } in loaded {
             let Some(Event::Started(started)) = records.first().map(|r| &r.event) else { continue };
             let parent = started.parent.as_deref().map(RunId::known);
@@ -107,12 +120,28 @@ impl Tree {
                 ..log.state.spent().into()
             };
             tree.ledger.add(&run.id, run.parent.as_ref(), &started.budget.unwrap_or_default(), spent);
+            if log.state.paused && !log.state.phase().is_end() {
+                tree.paused.store(true, Ordering::Release);
+            }
             if let Ok(mut slot) = run.log.try_lock() {
                 *slot = log;
             }
             tree.insert(run);
         }
         Ok(tree)
+    }
+    /// Whether it can be gone on with.
+    pub(super) fn goes_on(&self) -> Result<(), HostError> {
+        match self.old {
+            false => Ok(()),
+            true => Err(HostError::Refused(
+                "the run was made by a version that could not go on with one; it can be shown, and a new one started"
+                    .into(),
+            )),
+        }
+    }
+    pub(super) fn count(&mut self, counted: Arc<()>) {
+        self._counted = Some(counted);
     }
     /// From the door down to a run: its parent's way, or the one its fork brought along.
     fn lineage(&self, started: &Started) -> Vec<Step> {
@@ -122,6 +151,9 @@ impl Tree {
         steps
     }
     pub(super) fn insert(&self, run: Arc<Run>) {
+        if let Some(parent) = &run.parent {
+            lock(&self.children).entry(parent.clone()).or_default().push(run.clone());
+        }
         lock(&self.runs).insert(run.id.clone(), run);
         self.total.fetch_add(1, Ordering::AcqRel);
     }
@@ -146,7 +178,15 @@ impl Tree {
     }
     /// The runs below one, parents before children.
     pub(crate) fn below(&self, run: &RunId) -> Vec<Arc<Run>> {
-        self.all().into_iter().filter(|r| self.above(r).iter().any(|a| a.id == *run)).collect()
+        let children = lock(&self.children);
+        let of = |run: &RunId| children.get(run).cloned().unwrap_or_default();
+        let mut out = of(run);
+        let mut at = 0;
+        while let Some(next) = out.get(at).map(|r| of(&r.id)) {
+            out.extend(next);
+            at += 1;
+        }
+        out
     }
     /// Tells a run's driver, and those that may have put it down, to look again.
     pub(super) fn wake(&self, run: &Run) {
@@ -209,6 +249,8 @@ impl Tree {
     }
 }
 
+type MutexLog<'a> = tokio::sync::MutexGuard<'a, Log>;
+
 impl Tree {
     /// The only place where runs change: the events of one or several, in one transaction. Says
     /// whether they were taken; a run that has ended takes nothing but a message.
@@ -219,22 +261,25 @@ impl Tree {
         let mut parts = parts;
         // Always in this order, so that two commits never wait for each other.
         parts.sort_by(|(a, _), (b, _)| (a.depth(), &a.id).cmp(&(b.depth(), &b.id)));
+        let runs: Vec<Arc<Run>> = parts.iter().map(|(run, _)| run.clone()).collect();
         let mut logs = Vec::new();
-        for (run, _) in &parts {
+        for run in &runs {
             logs.push(run.log.lock().await);
         }
         if let Some(why) = self.broken() {
             return Err(why);
         }
-        let taken = parts.iter().zip(&logs).all(|((_, events), log)| {
-            !log.state.phase().is_end() || matches!(events.first(), Some(Event::MessageReceived { .. }))
+        let taken = parts.iter().zip(&logs).all(|((_, events), log)| match events.first() {
+            None | Some(Event::MessageReceived { .. }) => true,
+            Some(_) => !log.state.phase().is_end(),
         });
         if !taken {
             return Ok(false);
         }
+        self.amend(&mut parts, &logs);
         let at = super::now();
         let mut writes = Vec::new();
-        for ((run, events), log) in parts.iter().zip(&mut logs) {
+        for ((run, events), log) in parts.iter().zip(&mut logs).filter(|((_, events), _)| !events.is_empty()) {
             if std::mem::replace(&mut log.torn, true) {
                 return Err(self.break_off(HostError::Journal("a write was given up half-way".into())));
             }
@@ -249,8 +294,12 @@ impl Tree {
         if let Err(e) = host.ports.journal.append(writes, &self.lease).await {
             return Err(self.break_off(e.into()));
         }
-        for log in &mut logs {
+        for ((run, events), log) in parts.iter().zip(&mut logs) {
             log.torn = false;
+            // Not to be seen before it is written, and seen by whoever waits for these logs.
+            if matches!(events.first(), Some(Event::Started(_))) && self.run(&run.id).is_none() {
+                self.insert(run.clone());
+            }
         }
         for record in records {
             let _ = host.seen.send(Seen::Record(record));
@@ -260,6 +309,41 @@ impl Tree {
             run.written.notify_waiters();
         }
         Ok(true)
+    }
+    /// What follows from how runs stand at this very moment, which only a commit knows: nobody
+    /// else holds all their logs.
+    ///
+    /// * a run that is reopened is waited for by the nearest above it that is at hand and has
+    ///   not ended;
+    /// * a child that goes on again when its end is reported is waited for again;
+    /// * what begins, or goes on, in a tree that is paused is paused.
+    fn amend(&self, parts: &mut [(Arc<Run>, Vec<Event>)], logs: &[MutexLog<'_>]) {
+        let ended: Vec<bool> = logs.iter().map(|log| log.state.phase().is_end()).collect();
+        let again = |run: String| Event::ChildStarted { call: None, run, background: true };
+        for at in 0..parts.len() {
+            let reopens = ended[at] && matches!(parts[at].1.first(), Some(Event::MessageReceived { .. }));
+            if reopens {
+                let run = parts[at].0.id.to_string();
+                // They are sorted: the nearest above is the last of those before it.
+                if let Some(above) = (0..at).rev().find(|above| !ended[*above]) {
+                    parts[above].1.push(again(run));
+                }
+            }
+            let begins = reopens || matches!(parts[at].1.first(), Some(Event::Started(_)));
+            if begins && self.paused.load(Ordering::Acquire) {
+                parts[at].1.push(Event::Paused { by: "the pause of the tree".into() });
+            }
+            let reported: Vec<String> = parts[at]
+                .1
+                .iter()
+                .filter_map(|event| match event {
+                    Event::ChildFinished { run, .. } => Some(run.clone()),
+                    _ => None,
+                })
+                .filter(|run| parts.iter().zip(&ended).any(|((r, _), ended)| r.id.as_str() == run && !ended))
+                .collect();
+            parts[at].1.extend(reported.into_iter().map(again));
+        }
     }
     /// The events of one run.
     pub(crate) async fn append(&self, host: &Host, run: &Arc<Run>, events: Vec<Event>) -> Result<bool, HostError> {
