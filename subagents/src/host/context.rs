@@ -14,7 +14,8 @@
 
 use super::HostError;
 use super::drive::{At, Flow};
-use super::think::{LEAST_OUTPUT, Mind};
+use super::money::LEAST_OUTPUT;
+use super::think::Mind;
 use crate::event::{Event, Replaced};
 use crate::history::{self, LARGE, LAST_TURNS};
 use crate::ports::Request;
@@ -81,7 +82,7 @@ impl At {
         shorter |= self.trim(mind, 0, LARGE).await?;
         let Some(read) = self.count(mind).await else { return Ok(Room::Not(Flow::Done)) };
         let fits = read.saturating_add(LEAST_OUTPUT.min(mind.most())) <= mind.facts.context.max(1);
-        if (fits && !forced) || (fits && shorter) {
+        if fits && (shorter || !forced) {
             return Ok(Room::For(read));
         }
         let why = format!("the conversation does not fit the window of model {}, and {why}", mind.name);

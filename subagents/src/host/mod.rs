@@ -14,9 +14,13 @@ mod act;
 mod authority;
 mod blobs;
 mod check;
+mod children;
+mod commit;
 mod context;
 mod drive;
+mod end;
 pub(crate) mod inside;
+mod money;
 mod run;
 mod spawn;
 mod start;
@@ -254,7 +258,8 @@ impl Host {
         self.command(&root, command, then).await
     }
     /// Says something to a run: one that works hears it before its next request, one that ended
-    /// goes on, under the policy as it is now.
+    /// goes on, under the policy as it is now. Its turns and tool calls count anew from then on,
+    /// and so does its time; tokens, money and the budgets of those above it do not.
     ///
     /// # Errors
     /// When there is no such run, or a person cancelled it.

@@ -1,5 +1,6 @@
 //! `send_message`: a word to a descendant. One that works hears it before its next request; one
-//! that ended goes on in the background, under the policy as it is now.
+//! that ended goes on in the background, under the policy as it is now, with its turns and tool
+//! calls counted anew: what bounds it however often it is woken are the budgets of the tree.
 
 use super::{Asked, At, Flow, HostError, Outcome, ToolCall, text};
 use crate::run::{RunId, State};
