@@ -19,10 +19,19 @@ fn runs(world: &World, agent: &str) -> Vec<RunId> {
     let disk = world.disk();
     disk.runs.values().filter(|(row, ..)| row.agent == agent).map(|(row, ..)| row.run.clone()).collect()
 }
+/// Until something is so; with a clock that only moves when everybody waits.
 async fn until(mut what: impl FnMut() -> bool) {
     while !what() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_micros(300)).await;
     }
+}
+/// A world in which everything takes a random time.
+fn random(script: Script, seed: u64) -> Arc<World> {
+    let mut world = World::new(policy(TOOLS), script);
+    world.ways = Arc::new(Ways::default());
+    world.ways.seed.store(seed * 2 + 1, std::sync::atomic::Ordering::SeqCst);
+    world.ways.random(2);
+    Arc::new(world)
 }
 /// A root run in the background of the test, and its host.
 fn begun(world: &Arc<World>, agent: &str) -> (Arc<Host>, tokio::task::JoinHandle<Result<Ended, HostError>>) {
@@ -57,24 +66,24 @@ fn a_follow_up_has_its_turns_anew_and_the_trees_budget_as_it_is() {
     });
 }
 
-/// The pause comes at every write of a tree that starts children in the background.
+/// The pause comes at any time of a tree that starts many children in the background.
 #[test]
 fn a_pause_reaches_a_child_whose_start_is_being_written() {
     let script = || {
         Script::from([
-            ("a", vec![("", vec![background("b"), background("b")]), ("{{last}}", vec![]), ("done", vec![])]),
+            ("a", vec![("", (0..6).map(|_| background("b")).collect()), ("{{last}}", vec![]), ("done", vec![])]),
             ("b", vec![("", vec![background("c")]), ("{{last}}", vec![]), ("b done", vec![])]),
             ("c", vec![("", vec![call("s__pure")]), ("c done", vec![])]),
         ])
     };
-    for yields in 0..60 {
-        let world = Arc::new(World::new(policy(TOOLS), script()));
-        block(async {
+    let mut met = 0;
+    for seed in 0..300 {
+        let world = random(script(), seed);
+        block_paused(async {
             let (host, running) = begun(&world, "a");
             until(|| !runs(&world, "a").is_empty()).await;
-            for _ in 0..yields {
-                tokio::task::yield_now().await;
-            }
+            let wait = world.ways.random(150_000);
+            tokio::time::sleep(std::time::Duration::from_micros(wait)).await;
             let root = runs(&world, "a").remove(0);
             if host.pause(&root, "ann").await.is_err() {
                 return;
@@ -88,35 +97,49 @@ fn a_pause_reaches_a_child_whose_start_is_being_written() {
                 let disk = world.disk();
                 disk.runs.values().filter(|(_, _, s)| !s.phase().is_end()).all(|(_, _, s)| s.paused)
             };
-            assert!(paused(&world), "{yields}");
-            assert_eq!(ended.state, State::Waiting, "{yields}");
+            assert!(paused(&world), "{seed}");
+            let by = |e: &Event| matches!(e, Event::Paused { by } if by == "the pause of the tree");
+            met += world.events("run.paused").iter().filter(|e| by(e)).count();
+            assert_eq!(ended.state, State::Waiting, "{seed}");
             let ended = driven(host.unpause(&root, "ann", Then::Drive).await);
-            assert_eq!(ended.state, State::Completed, "{yields}");
-            assert_eq!(world.made("s__pure"), 2, "{yields}");
+            assert_eq!(ended.state, State::Completed, "{seed}");
+            assert_eq!(world.made("s__pure"), 6, "{seed}");
         });
     }
+    assert!(met > 0, "the gap was met");
 }
 
 /// Somebody sends a message to a child in the background at every moment around its end: each
 /// answer it gives is reported to its parent.
 #[test]
 fn a_second_answer_is_never_lost_between_the_end_and_its_report() {
+    // The parent writes all the time, so that whoever wants its log stands in line.
+    let busy = || ("", (0..30).map(|_| call("s__pure")).collect());
     let script = || {
         Script::from([
-            ("a", vec![("", vec![background("b")]), ("{{last}}", vec![]), ("{{last}}", vec![]), ("{{last}}", vec![])]),
+            (
+                "a",
+                vec![
+                    ("", vec![background("b")]),
+                    busy(),
+                    busy(),
+                    ("{{last}}", vec![]),
+                    ("{{last}}", vec![]),
+                    ("{{last}}", vec![]),
+                ],
+            ),
             ("b", vec![("first", vec![]), ("second", vec![]), ("third", vec![])]),
         ])
     };
     let mut reopened = 0;
-    for yields in 0..40 {
-        let world = Arc::new(World::new(policy(TOOLS), script()));
-        block(async {
+    for seed in 0..150 {
+        let world = random(script(), seed);
+        block_paused(async {
             let (host, running) = begun(&world, "a");
             until(|| !runs(&world, "b").is_empty()).await;
             let child = runs(&world, "b").remove(0);
-            for _ in 0..yields {
-                tokio::task::yield_now().await;
-            }
+            let wait = world.ways.random(130_000);
+            tokio::time::sleep(std::time::Duration::from_micros(wait)).await;
             let sent = host.send(&child, "ann", "and?".into(), Then::Drive).await;
             running.await.unwrap().unwrap();
             if sent.is_err() {
@@ -135,7 +158,7 @@ fn a_second_answer_is_never_lost_between_the_end_and_its_report() {
             if message < over {
                 let log: Vec<_> =
                     order.iter().map(|r| format!("{} {:?}", disk.runs[&r.run].0.agent, r.event)).collect();
-                assert_eq!(ends, told, "{yields}\n{}", log.join("\n"));
+                assert_eq!(ends, told, "{seed}\n{}", log.join("\n"));
                 reopened += usize::from(ends > 1);
             }
             assert!(disk.runs.values().all(|(_, _, s)| s.phase().is_end()));
