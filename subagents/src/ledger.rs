@@ -120,6 +120,13 @@ impl Ledger {
     pub fn reserve(&self, run: &RunId, ask: Amount) -> Result<Reservation, Short> {
         self.hold(run, Spent { turns: 1, ..ask.into() })
     }
+    /// Makes room for a request that is no turn of the run's: one for a summary.
+    ///
+    /// # Errors
+    /// Whose limit would be passed.
+    pub fn reserve_aside(&self, run: &RunId, ask: Amount) -> Result<Reservation, Short> {
+        self.hold(run, ask.into())
+    }
     /// Counts a tool call.
     ///
     /// # Errors

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod history;
 pub mod host;
 pub mod ledger;
 pub mod ports;

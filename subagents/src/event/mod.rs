@@ -3,7 +3,7 @@
 
 mod parts;
 
-pub use parts::{Amount, Budget, Outcome, Started, Step, ToolCall, Usage, Waiting, WaitingFor};
+pub use parts::{Amount, Budget, Outcome, Replaced, Started, Step, ToolCall, Usage, Waiting, WaitingFor};
 
 use crate::ports::Answer;
 use crate::run::{RunId, State};
@@ -58,6 +58,56 @@ pub enum Event {
         /// What that cost, in billionths of a dollar; absent: unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cost: Option<u64>,
+    },
+    /// The last word of a run whose answer must have a form was looked at.
+    #[serde(rename = "answer.checked")]
+    AnswerChecked {
+        /// How many model calls the run had made when it was said.
+        turn: u32,
+        /// What does not fit; absent: it fits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
+    /// Old results of the conversation made room: the model sees a line in the place of each.
+    #[serde(rename = "context.trimmed")]
+    ContextTrimmed {
+        /// How many messages from the beginning were looked through.
+        through: u32,
+        /// What stands where now.
+        replaced: Vec<Replaced>,
+    },
+    /// A model is about to be asked for a summary of the conversation so far.
+    #[serde(rename = "context.compacting")]
+    ContextCompacting {
+        /// Which model.
+        model: String,
+        /// What it may cost at most.
+        #[serde(default, skip_serializing_if = "Amount::is_zero")]
+        reserved: Amount,
+    },
+    /// The conversation so far is its summary now; the first message and the last turns stay.
+    #[serde(rename = "context.compacted")]
+    ContextCompacted {
+        /// How many messages from the beginning are in the summary; the first of them stays.
+        through: u32,
+        /// The summary.
+        summary: String,
+        /// What it used.
+        usage: Usage,
+        /// What that cost, in billionths of a dollar; absent: unknown.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost: Option<u64>,
+    },
+    /// A text was too long to be shown whole, and is kept: the run was given this handle of it.
+    #[serde(rename = "result.kept")]
+    ResultKept {
+        /// The call it is of; absent: a report of a child, or something that made room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
+        /// Its handle.
+        blob: String,
+        /// How long it is.
+        bytes: u64,
     },
     /// A tool is wanted.
     #[serde(rename = "tool.requested")]
@@ -221,6 +271,11 @@ impl Event {
             Event::ModelRequested { .. } => "model.requested",
             Event::ModelReplied { .. } => "model.replied",
             Event::ModelFailed { .. } => "model.failed",
+            Event::AnswerChecked { .. } => "answer.checked",
+            Event::ContextTrimmed { .. } => "context.trimmed",
+            Event::ContextCompacting { .. } => "context.compacting",
+            Event::ContextCompacted { .. } => "context.compacted",
+            Event::ResultKept { .. } => "result.kept",
             Event::ToolRequested { .. } => "tool.requested",
             Event::ToolDecided { .. } => "tool.decided",
             Event::ToolDispatched { .. } => "tool.dispatched",

@@ -46,6 +46,9 @@ pub struct Started {
     /// Why no person can be asked; absent: one can. A root's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nobody: Option<String>,
+    /// The JSON Schema its answer must fit, kept like the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
     /// The run this one was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<String>,
@@ -53,6 +56,18 @@ pub struct Started {
     /// the run it was forked from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lineage: Vec<Step>,
+}
+
+/// A result that made room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    /// Which message of the conversation, from 0.
+    pub message: u32,
+    /// Which result in it, from 0.
+    pub result: u32,
+    /// What the model sees instead.
+    pub text: String,
 }
 
 /// One spawn of a lineage: an agent, and what was asked for it.
@@ -111,14 +126,15 @@ impl Amount {
 }
 
 /// What a run waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingFor {
     /// A person allows a call.
     Approval,
     /// A person answers a question of the model's.
     Question,
-    /// What it started, where that waits itself.
+    /// What it started, where that waits itself; also what journals say that name nothing.
+    #[default]
     Children,
 }
 
@@ -144,9 +160,10 @@ pub struct Waiting {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
     /// For what.
+    #[serde(default)]
     pub kind: WaitingFor,
-    /// The question, in words.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// The question, in words; `reason` in journals of the first version.
+    #[serde(default, alias = "reason", skip_serializing_if = "String::is_empty")]
     pub question: String,
     /// When it is too late, milliseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]

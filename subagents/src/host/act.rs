@@ -239,8 +239,10 @@ impl At {
     }
 
     pub(crate) async fn done(&self, call: &ToolCall, outcome: Outcome, text: String) -> Result<Flow, HostError> {
-        let text = self.bounded(text).await?;
-        self.append(vec![Event::ToolFinished { id: call.id.clone(), outcome, text }]).await
+        let (text, kept) = self.bounded(Some(&call.id), text).await?;
+        let mut events = Vec::from_iter(kept);
+        events.push(Event::ToolFinished { id: call.id.clone(), outcome, text });
+        self.append(events).await
     }
     /// The first event of a call, unless it was written when a person was asked.
     pub(crate) fn opening(&self, call: &ToolCall, asked: Option<&Asked>) -> Vec<Event> {

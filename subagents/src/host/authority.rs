@@ -2,7 +2,7 @@
 //! with one (start, spawn, background, resume, follow-up, fork), under the policy as it is now.
 
 use crate::event::Step;
-use crate::ports::{Gate, ToolSpec};
+use crate::ports::Gate;
 use crate::run::{Caller, RunId};
 use crate::tools::agent::Request;
 use policies::action::TreeFacts;
@@ -12,7 +12,6 @@ use policies::names::Name;
 use policies::permit::{Denial, Verdict};
 use policies::resolve::{AgentSpec, Limits, Policy};
 use std::sync::Arc;
-use tokio::sync::OnceCell;
 
 /// A run's standing under one policy.
 pub(crate) struct Standing {
@@ -22,15 +21,13 @@ pub(crate) struct Standing {
     pub(crate) agent: AgentSpec,
     /// What it may do, as the guard knows it.
     pub(crate) caller: Caller,
-    /// What its model is shown: fixed, so that the provider's cache holds.
-    pub(super) tools: OnceCell<Vec<ToolSpec>>,
 }
 
 impl Standing {
     pub(super) fn new(policy: Arc<Policy>, within: Within, principal: &str, id: &RunId) -> Self {
         let who = format!("run {id} ({})", within.agent.name);
         let caller = Caller::new(principal, &who, within.authority.use_.clone());
-        Self { policy, agent: within.agent, caller, tools: OnceCell::new() }
+        Self { policy, agent: within.agent, caller }
     }
     /// Agents its model may start.
     pub(crate) fn may_start(&self) -> Vec<&AgentSpec> {

@@ -17,10 +17,8 @@
 use super::run::Run;
 use super::tree::{Tree, lock};
 use super::{Ended, Host, HostError};
-use crate::event::{Event, Outcome, Waiting, WaitingFor};
-use crate::ports::Answer;
-use crate::run::{RunId, State};
-use crate::tools::sanitize;
+use crate::event::{Event, Waiting, WaitingFor};
+use crate::run::State;
 use crate::turn::{self, Effect};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::Value;
@@ -29,11 +27,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-
-/// How long what is under way may take to end once it was told to.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where something happens.
 #[derive(Clone)]
@@ -69,8 +63,8 @@ type Became = (String, Result<Flow, HostError>);
 
 /// What a driver has in hand.
 #[derive(Default)]
-struct Work {
-    running: FuturesUnordered<Boxed<Became>>,
+pub(super) struct Work {
+    pub(super) running: FuturesUnordered<Boxed<Became>>,
     /// What is done and was not looked at.
     done: Vec<Became>,
     busy: BTreeSet<String>,
@@ -123,12 +117,21 @@ pub(super) fn live(
     above: CancellationToken,
 ) -> Boxed<Result<Stop, HostError>> {
     Box::pin(async move {
-        let token = above.child_token();
-        *lock(&run.token) = token.clone();
-        if lock(&run.stop).is_some() {
-            token.cancel();
+        // Whoever goes on with it sees the tools as they are now.
+        *lock(&run.shown) = None;
+        loop {
+            let token = above.child_token();
+            *lock(&run.token) = token.clone();
+            if lock(&run.stop).is_some() {
+                token.cancel();
+            }
+            let at = At { host: host.clone(), tree: tree.clone(), run: run.clone(), token };
+            match at.drive().await? {
+                // It was reopened before anybody saw that it had ended.
+                Stop::Ended(ended) if !ended.state.is_end() => {}
+                other => return Ok(other),
+            }
         }
-        At { host, tree, run, token }.drive().await
     })
 }
 
@@ -155,11 +158,16 @@ impl At {
                 let why = "budget.wall is reached: the time of this run is up".to_owned();
                 return self.close(work, State::OverBudget, why).await;
             }
-            let mut due = deadline;
+            let (mut due, mut again) = (deadline, false);
             for effect in effects {
                 let key = effect.key();
                 match effect {
-                    Effect::Finish(state, text) => return self.close(work, state, text).await,
+                    // What is in hand is done in the journal, and only has to come back.
+                    Effect::Finish(..) if !work.running.is_empty() || !work.done.is_empty() => {}
+                    Effect::Finish(state, text) => match self.finish(state, text).await? {
+                        Some(stop) => return Ok(stop),
+                        None => again = true,
+                    },
                     Effect::Await(waiting) => match waiting.expires {
                         Some(expires) if expires <= now => {
                             work.begin(key, self.clone().time_out(waiting.id));
@@ -170,7 +178,7 @@ impl At {
                     effect => work.begin(key, self.clone().perform(effect)),
                 }
             }
-            if !work.done.is_empty() {
+            if again || !work.done.is_empty() {
                 continue;
             }
             if work.running.is_empty() {
@@ -208,34 +216,10 @@ impl At {
         Ok(Stop::Parked)
     }
 
-    /// Ends the run: first what it has in hand and below it, then itself.
-    async fn close(&self, mut work: Work, state: State, text: String) -> Result<Stop, HostError> {
-        self.token.cancel();
-        let ending = async {
-            while let Some((_, flow)) = work.running.next().await {
-                flow?;
-            }
-            Ok::<(), HostError>(())
-        };
-        if let Ok(ended) = tokio::time::timeout(PATIENCE, ending).await {
-            ended?;
-        }
-        drop(work);
-        if let Some(why) = self.tree.broken() {
-            return Err(why);
-        }
-        self.tree.end(&self.host, &self.run, state, text, self.stopped_by()).await?;
-        Ok(Stop::Ended(self.tree.standing_of(&self.run).await))
-    }
-    /// Who stopped this run, or one above it.
-    fn stopped_by(&self) -> Option<String> {
-        let own = lock(&self.run.stop).clone();
-        own.or_else(|| self.tree.above(&self.run).iter().find_map(|above| lock(&above.stop).clone()))
-    }
-
     async fn perform(self, effect: Effect) -> Result<Flow, HostError> {
         match effect {
             Effect::Think(turn) => self.think(turn).await,
+            Effect::Check { turn, text } => self.check(turn, &text).await,
             Effect::Act(call, asked) => self.act(&call, asked.as_deref()).await,
             Effect::Redo { call, asked, effect, key, attempt } => {
                 self.redo(&call, asked.as_deref(), &effect, &key, attempt).await
@@ -245,48 +229,6 @@ impl At {
             // The driver's own.
             Effect::Await(_) | Effect::Finish(..) => Ok(Flow::Done),
         }
-    }
-
-    /// Lets a child work, within the number of children that may at a time.
-    async fn await_child(&self, child: &str, call: Option<String>) -> Result<Flow, HostError> {
-        if self.run.log.lock().await.state.is_parked() {
-            self.append(vec![Event::Resumed { epoch: self.tree.lease.epoch }]).await?;
-        }
-        let Some(child) = self.tree.run(&RunId::known(child)) else {
-            let text = format!("unknown: the journal has no run {child}; do not assume what it would have said");
-            let gone = match call {
-                Some(id) => Event::ToolFinished { id, outcome: Outcome::Unknown, text },
-                None => Event::ChildFinished { run: child.into(), agent: "gone".into(), state: "failed".into(), text },
-            };
-            return self.append(vec![gone]).await;
-        };
-        let Some(_slot) = self.unless_cancelled(self.slots().acquire()).await else { return Ok(Flow::Done) };
-        let stop = live(self.host.clone(), self.tree.clone(), child.clone(), self.token.clone()).await?;
-        let Stop::Ended(ended) = stop else { return Ok(Flow::Parked) };
-        let agent = child.agent().to_owned();
-        let text = match ended.state {
-            State::Completed => ended.text,
-            other => format!("the subagent {agent} is {}: {}", other.as_str(), ended.text),
-        };
-        let text = self.bounded(sanitize::imitations(&text)).await?;
-        let event = match call {
-            Some(id) => {
-                let outcome = if ended.state == State::Completed { Outcome::Ok } else { Outcome::Error };
-                Event::ToolFinished { id, outcome, text }
-            }
-            None => {
-                let state = ended.state.as_str().to_owned();
-                Event::ChildFinished { run: child.id.to_string(), agent, state, text }
-            }
-        };
-        self.append(vec![event]).await
-    }
-    fn slots(&self) -> &Semaphore {
-        self.run.slots.get_or_init(|| {
-            let standing = self.tree.standing(&self.host.ports, &self.run).ok();
-            let granted = standing.map_or(1, |s| s.caller.authority.grant().spawn.max_concurrent.max(1));
-            Semaphore::new((granted as usize).min(Semaphore::MAX_PERMITS))
-        })
     }
 
     /// Writes what happened to this run.
@@ -299,49 +241,6 @@ impl At {
             done = work => Some(done),
             () = self.token.cancelled() => None,
         }
-    }
-}
-
-impl Tree {
-    /// Ends a run in the journal, and before it whatever below it has not ended: nobody works
-    /// on any of them any more.
-    pub(super) async fn end(
-        &self,
-        host: &Host,
-        run: &Arc<Run>,
-        state: State,
-        text: String,
-        by: Option<String>,
-    ) -> Result<bool, HostError> {
-        for below in self.below(&run.id).into_iter().rev() {
-            let why = "the run that started it has ended".to_owned();
-            self.end_one(host, &below, State::Cancelled, why, by.clone()).await?;
-        }
-        self.end_one(host, run, state, text, by).await
-    }
-    async fn end_one(
-        &self,
-        host: &Host,
-        run: &Arc<Run>,
-        state: State,
-        text: String,
-        by: Option<String>,
-    ) -> Result<bool, HostError> {
-        let mut events: Vec<Event> = {
-            let log = run.log.lock().await;
-            if log.state.phase().is_end() {
-                return Ok(false);
-            }
-            // A question nobody needs an answer to any more is closed.
-            let open = log.state.questions().map(|q| Event::Answered {
-                id: q.id.clone(),
-                by: "the end of the run".into(),
-                answer: Answer::Deny { note: None },
-            });
-            open.collect()
-        };
-        events.push(Event::Finished { state: state.as_str().to_owned(), text, by });
-        self.append(host, run, events).await
     }
 }
 

@@ -60,6 +60,17 @@ impl At {
         self.tree.wake(to);
         Ok(Flow::Done)
     }
+    /// Whether a run of this tree was given that handle.
+    pub(crate) async fn was_given(&self, blob: &str) -> bool {
+        // Its own first: most handles are read by who was shown them.
+        let others = self.tree.all().into_iter().filter(|run| run.id != self.run.id);
+        for run in std::iter::once(self.run.clone()).chain(others) {
+            if run.log.lock().await.state.kept.contains(blob) {
+                return true;
+            }
+        }
+        false
+    }
     /// A part of what was kept.
     pub(crate) async fn blob(&self, name: &str, offset: u64, limit: u64) -> Result<Option<(Vec<u8>, u64)>, HostError> {
         let read = self.host.ports.journal.get_blob(name, offset, limit).await;

@@ -13,8 +13,14 @@
 mod act;
 mod authority;
 mod blobs;
+mod check;
+mod children;
+mod commit;
+mod context;
 mod drive;
+mod end;
 pub(crate) mod inside;
+mod money;
 mod run;
 mod spawn;
 mod start;
@@ -64,6 +70,17 @@ pub struct Host {
     /// One task a tree: it ends with the tree, and is told to by the tree's token.
     tasks: TaskTracker,
     stopped: CancellationToken,
+    /// One more than there are trees in memory.
+    counted: Arc<()>,
+}
+
+/// What a host has in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InHand {
+    /// Trees in memory.
+    pub trees: usize,
+    /// Tasks.
+    pub tasks: usize,
 }
 
 /// Whether a person can be asked.
@@ -174,6 +191,7 @@ impl Host {
             trees: Mutex::default(),
             tasks: TaskTracker::new(),
             stopped: CancellationToken::new(),
+            counted: Arc::new(()),
         })
     }
     /// Everything that happens from now on, in every run.
@@ -240,7 +258,8 @@ impl Host {
         self.command(&root, command, then).await
     }
     /// Says something to a run: one that works hears it before its next request, one that ended
-    /// goes on, under the policy as it is now.
+    /// goes on, under the policy as it is now. Its turns and tool calls count anew from then on,
+    /// and so does its time; tokens, money and the budgets of those above it do not.
     ///
     /// # Errors
     /// When there is no such run, or a person cancelled it.
@@ -296,6 +315,10 @@ impl Host {
         // To look at only: nothing is ever written under this lease.
         let looking = Lease { root, epoch: 0 };
         Ok(Tree::rebuilt(looking, loaded, CancellationToken::new())?.summary().await)
+    }
+    /// What this process has in hand: nothing of what waits for a person.
+    pub fn in_hand(&self) -> InHand {
+        InHand { trees: Arc::strong_count(&self.counted) - 1, tasks: self.tasks.len() }
     }
     /// Whether this process works on the tree of that root.
     pub fn works_on(&self, root: &RunId) -> bool {

@@ -3,7 +3,7 @@
 use super::authority::Standing;
 use super::tree::Tree;
 use crate::event::{Event, Step};
-use crate::ports::RunRow;
+use crate::ports::{RunRow, ToolSpec};
 use crate::run::RunId;
 use crate::turn::{self, State};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -31,6 +31,10 @@ pub(crate) struct Run {
     /// one of its parent's and none of its own, so no circle can form.
     pub(super) slots: OnceLock<Semaphore>,
     pub(super) standing: Mutex<Option<Arc<Standing>>>,
+    /// What its model is shown: the same bytes as long as the conversation only grows, so that
+    /// the provider's cache holds. What changed meanwhile shows after a summary, or when the run
+    /// is driven again; whether a call may be made is judged each time in any case.
+    pub(super) shown: Mutex<Option<Arc<Vec<ToolSpec>>>>,
 }
 
 /// A run's own end of the journal.
@@ -60,6 +64,7 @@ impl Run {
             stop: Mutex::new(None),
             slots: OnceLock::new(),
             standing: Mutex::new(None),
+            shown: Mutex::new(None),
         })
     }
     pub(crate) fn depth(&self) -> u32 {

@@ -48,13 +48,10 @@ impl At {
         }
         let begun = vec![Event::Started(Box::new(started))];
         self.tree.ledger.add(&child.id, Some(&self.run.id), &budget, Spent::default());
-        // Not to be seen before it is written, and counted already.
-        let written = self.tree.commit(&self.host, vec![(self.run.clone(), events), (child.clone(), begun)]).await;
+        // From here on it is counted as itself.
+        let written = self.tree.commit(&self.host, vec![(self.run.clone(), events), (child, begun)]).await;
         self.tree.total.fetch_sub(1, Ordering::AcqRel);
-        if written? {
-            self.tree.insert(child);
-        }
-        Ok(Flow::Done)
+        written.map(|_| Flow::Done)
     }
 
     /// The child as its parent's authority and its own definition make it.
@@ -89,6 +86,7 @@ impl At {
             budget: budget(all, Some(wish.limits)),
             door: None,
             nobody: None,
+            schema: within.agent.output_schema.as_ref().map(|s| s.value().clone()),
             forked_from: None,
             lineage: Vec::new(),
         };

@@ -53,6 +53,7 @@ impl Host {
             budget: budget(limits, None),
             door: Some(tree.place.to_string()),
             nobody: nobody(&tree.approvals),
+            schema: within.agent.output_schema.as_ref().map(|s| s.value().clone()),
             forked_from: None,
             lineage: Vec::new(),
         };
@@ -82,6 +83,7 @@ impl Host {
         // To look at only: nothing is ever written under this lease.
         let looking = Lease { root, epoch: 0 };
         let old = Tree::rebuilt(looking, loaded, CancellationToken::new())?;
+        old.goes_on()?;
         let origin = old.run(run).ok_or_else(|| refused(format!("run {run} never began; start a new one")))?;
         let id = RunId::fresh().map_err(|e| refused(e.to_string()))?;
         let keep = usize::try_from(at).unwrap_or(usize::MAX);

@@ -37,6 +37,8 @@ impl Host {
     /// Works on a tree until it stands still. The work is the host's, not the caller's: who
     /// stops waiting does not stop it.
     pub(super) async fn run_tree(self: &Arc<Self>, tree: Tree) -> Result<Ended, HostError> {
+        let mut tree = tree;
+        tree.count(self.counted.clone());
         let tree = Arc::new(tree);
         {
             let mut trees = lock(&self.trees);
@@ -149,7 +151,8 @@ impl Host {
     pub(super) async fn load(&self, lease: Lease, cancel: CancellationToken) -> Result<Tree, HostError> {
         let read = async {
             let loaded = self.ports.journal.load(&lease.root).await?;
-            Tree::rebuilt(lease.clone(), loaded, cancel)
+            let tree = Tree::rebuilt(lease.clone(), loaded, cancel)?;
+            tree.goes_on().map(|()| tree)
         };
         let tree = read.await;
         if tree.is_err() {

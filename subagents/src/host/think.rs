@@ -1,10 +1,12 @@
 //! Asking the model: permitted, reserved, written down, asked, settled.
 
 use super::HostError;
+use super::context::Room;
 use super::drive::{At, Flow};
-use crate::event::{Amount, Event, Seen, ToolCall};
-use crate::ledger::{Reservation, is_nearly};
-use crate::ports::{Model, ModelError, ModelFacts, Reply, Request, ToolSpec};
+use super::tree::lock;
+use crate::event::{Amount, Event, Seen, ToolCall, Usage};
+use crate::ledger::Reservation;
+use crate::ports::{Delta, Model, ModelError, ModelFacts, ModelFailure, Reply, Request, ToolSpec};
 use crate::run::State;
 use crate::tools;
 use crate::turn::Message;
@@ -12,138 +14,204 @@ use policies::action::Complete;
 use policies::decide;
 use policies::names::Name;
 use policies::permit::{Permit, Verdict};
-use policies::price::Tokens;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Tokens one reply may have.
 const MAX_OUTPUT: u64 = 32_000;
-/// With less room than this for its answer a model is not asked.
-const LEAST_OUTPUT: u64 = 1_024;
 
 /// Why the model is not asked, and how the run ends for it.
-type NotAsked = (State, String);
+pub(super) type NotAsked = (State, String);
+
+/// Who is asked, and what every request of the run begins with.
+pub(super) struct Mind {
+    pub(super) name: Name,
+    pub(super) model: Arc<dyn Model>,
+    pub(super) facts: ModelFacts,
+    pub(super) agent: String,
+    pub(super) system: String,
+    pub(super) tools: Arc<Vec<ToolSpec>>,
+    pub(super) schema: Option<Arc<serde_json::Value>>,
+}
+
+impl Mind {
+    /// Tokens a reply may have.
+    pub(super) fn most(&self) -> u64 {
+        MAX_OUTPUT.min(self.facts.max_output)
+    }
+    /// A request of the run's.
+    pub(super) fn request<'a>(&'a self, at: &'a At, messages: &'a [Message], max_output: u64) -> Request<'a> {
+        Request {
+            agent: &self.agent,
+            system: &self.system,
+            messages,
+            tools: &self.tools,
+            max_output,
+            effort: None,
+            schema: self.schema.as_deref(),
+            run: &at.run.id,
+        }
+    }
+}
+
+/// What became of a request.
+enum Said {
+    Done(Flow),
+    /// The conversation is longer than the window, whatever was counted.
+    TooLong(String),
+}
+
+fn failed(why: String) -> NotAsked {
+    (State::Failed, why)
+}
 
 impl At {
     pub(super) async fn think(&self, turn: u32) -> Result<Flow, HostError> {
-        match self.unless_cancelled(self.prepare()).await {
-            None => Ok(Flow::Done),
-            Some(Err((state, why))) => Ok(Flow::End(state, why)),
-            Some(Ok((model, permit, tools))) => {
-                self.alert().await?;
-                self.ask(turn, &*model, permit, &tools).await
-            }
-        }
-    }
-    async fn prepare(&self) -> Result<(Arc<dyn Model>, Permit<Complete>, Vec<ToolSpec>), NotAsked> {
-        let fail = |why: String| (State::Failed, why);
-        let standing = self.tree.standing(&self.host.ports, &self.run).map_err(|d| fail(d.for_model()))?;
-        let name = self.run.log.lock().await.state.model.clone();
-        let name = Name::try_from(name.as_str()).map_err(|e| fail(format!("model {name:?}: {e}")))?;
-        let permit = match decide::complete(&standing.caller.authority, name.clone()) {
-            Verdict::Allow(permit, _) => permit,
-            Verdict::Ask(question) => return Err(fail(question.refuse("a model call cannot wait").for_model())),
-            Verdict::Deny(denial) => return Err(fail(denial.for_model())),
+        let mut mind = match self.unless_cancelled(self.prepare()).await {
+            None => return Ok(Flow::Done),
+            Some(Err((state, why))) => return Ok(Flow::End(state, why)),
+            Some(Ok(mind)) => mind,
         };
-        let model = self.host.ports.models.get(&name).ok_or_else(|| fail(format!("no model is named {name}")))?;
-        let tools = standing.tools.get_or_init(async || {
-            let mut shown = self.host.ports.gate.tools(&standing.caller).await;
-            shown.extend(tools::shown(self, &standing));
-            shown
-        });
-        Ok((model, permit, tools.await.clone()))
-    }
-
-    /// Says once of each budget that most of it is used.
-    async fn alert(&self) -> Result<(), HostError> {
-        let mut nearly = self.tree.ledger.nearly_used(&self.run.id);
-        let log = self.run.log.lock().await;
-        let (turns, calls) = (log.state.turns.into(), log.state.tool_calls.into());
-        let (max_turns, max_calls) = log.state.limits();
-        for (what, used, limit) in [("turns", turns, max_turns), ("tool_calls", calls, max_calls)] {
-            if limit != u32::MAX && is_nearly(used, limit.into()) {
-                nearly.push((what, used, limit.into()));
-            }
-        }
-        nearly.retain(|(what, ..)| !log.state.alerts.contains(*what));
-        drop(log);
-        let events = nearly.into_iter();
-        let events: Vec<Event> =
-            events.map(|(what, used, limit)| Event::BudgetAlert { what: what.to_owned(), used, limit }).collect();
-        if !events.is_empty() {
-            self.append(events).await?;
-        }
-        Ok(())
-    }
-
-    async fn ask(
-        &self,
-        turn: u32,
-        model: &dyn Model,
-        permit: Permit<Complete>,
-        tools: &[ToolSpec],
-    ) -> Result<Flow, HostError> {
-        let (agent, system, messages) = {
+        self.alert().await?;
+        let read = match self.room(&mut mind, false).await? {
+            Room::For(read) => read,
+            Room::Not(flow) => return Ok(flow),
+        };
+        let why = match self.ask(turn, &mind, read).await? {
+            Said::Done(flow) => return Ok(flow),
+            Said::TooLong(why) => why,
+        };
+        // Once more with a shorter conversation, if the run has a turn left.
+        let turn = {
             let state = &self.run.log.lock().await.state;
-            (state.agent.clone(), state.system.clone(), state.messages.clone())
-        };
-        let facts = model.facts();
-        let request = |messages, max_output| Request {
-            agent: &agent,
-            system: &system,
-            messages,
-            tools,
-            max_output,
-            effort: None,
-            schema: None,
-            run: &self.run.id,
-        };
-        let most = MAX_OUTPUT.min(facts.max_output);
-        let Some(read) = self.unless_cancelled(model.count(&request(&messages, most))).await else {
-            return Ok(Flow::Done);
-        };
-        let (held, amount, max_output) = match self.reserve(&facts, read, most) {
-            Ok(held) => held,
-            Err((state, why)) => return Ok(Flow::End(state, why)),
-        };
-        match self.tree.append(&self.host, &self.run, vec![Event::ModelRequested { turn, reserved: amount }]).await {
-            Ok(true) => {}
-            Ok(false) => {
-                self.tree.ledger.forget(held);
-                return Ok(Flow::Done);
+            match state.counted().0 < state.limits().0 {
+                true => state.turns,
+                false => return Ok(Flow::Done),
             }
-            Err(e) => return Err(e),
+        };
+        let read = match self.room(&mut mind, true).await? {
+            Room::For(read) => read,
+            Room::Not(Flow::End(state, more)) => return Ok(Flow::End(state, format!("{why}; {more}"))),
+            Room::Not(flow) => return Ok(flow),
+        };
+        match self.ask(turn, &mind, read).await? {
+            Said::Done(flow) => Ok(flow),
+            Said::TooLong(why) => Ok(Flow::End(State::Failed, why)),
         }
-        let seq = self.run.log.lock().await.seq;
+    }
+    async fn prepare(&self) -> Result<Mind, NotAsked> {
+        let (agent, system, name, schema) = {
+            let state = &self.run.log.lock().await.state;
+            (state.agent.clone(), state.system.clone(), state.model.clone(), state.schema.clone())
+        };
+        let name = Name::try_from(name.as_str()).map_err(|e| failed(format!("model {name:?}: {e}")))?;
+        // Refused before anything is looked up for it; the request itself is permitted below.
+        self.permit(&name).map(drop)?;
+        let model = self.host.ports.models.get(&name).ok_or_else(|| failed(format!("no model is named {name}")))?;
+        let tools = self.shown().await?;
+        Ok(Mind { facts: model.facts(), name, model, agent, system, tools, schema })
+    }
+    /// The permission to ask a model once.
+    pub(super) fn permit(&self, name: &Name) -> Result<Permit<Complete>, NotAsked> {
+        let standing = self.tree.standing(&self.host.ports, &self.run).map_err(|d| failed(d.for_model()))?;
+        match decide::complete(&standing.caller.authority, name.clone()) {
+            Verdict::Allow(permit, _) => Ok(permit),
+            Verdict::Ask(question) => Err(failed(question.refuse("a model call cannot wait").for_model())),
+            Verdict::Deny(denial) => Err(failed(denial.for_model())),
+        }
+    }
+    /// The tools the model is shown, sorted; the same ones until [`At::forget_shown`].
+    pub(super) async fn shown(&self) -> Result<Arc<Vec<ToolSpec>>, NotAsked> {
+        if let Some(shown) = lock(&self.run.shown).clone() {
+            return Ok(shown);
+        }
+        let standing = self.tree.standing(&self.host.ports, &self.run).map_err(|d| failed(d.for_model()))?;
+        let mut shown = self.host.ports.gate.tools(&standing.caller).await;
+        shown.extend(tools::shown(self, &standing));
+        shown.sort_by(|a, b| a.name.cmp(&b.name));
+        let shown = Arc::new(shown);
+        *lock(&self.run.shown) = Some(shown.clone());
+        Ok(shown)
+    }
+    pub(super) fn forget_shown(&self) {
+        *lock(&self.run.shown) = None;
+    }
+
+    async fn ask(&self, turn: u32, mind: &Mind, read: u64) -> Result<Said, HostError> {
+        let permit = match self.permit(&mind.name) {
+            Ok(permit) => permit,
+            Err((state, why)) => return Ok(Said::Done(Flow::End(state, why))),
+        };
+        let (held, amount, max_output) = match self.reserve(&mind.facts, read, mind.most(), false) {
+            Ok(held) => held,
+            Err((state, why)) => return Ok(Said::Done(Flow::End(state, why))),
+        };
+        let intent = Event::ModelRequested { turn, reserved: amount };
+        if !self.tree.append(&self.host, &self.run, vec![intent]).await? {
+            self.tree.ledger.forget(held);
+            return Ok(Said::Done(Flow::Done));
+        }
+        let (seq, messages) = {
+            let log = self.run.log.lock().await;
+            (log.seq, log.state.messages.clone())
+        };
         let delta = |text: &str| {
             let piece = Seen::Delta { run: self.run.id.clone(), seq, at: super::now(), text: text.to_owned() };
             let _ = self.host.seen.send(piece);
         };
-        let asked = self.unless_cancelled(model.complete(permit, request(&messages, max_output), &delta)).await;
+        let request = mind.request(self, &messages, max_output);
+        let asked = self.exchange(mind, permit, request, &delta, held, amount).await;
         // Given back before the answer is written, so that the conversation need not be copied.
         drop::<Arc<Vec<Message>>>(messages);
-        self.told(asked, held, amount, &facts, turn).await
+        self.told(asked, turn).await
+    }
+
+    /// Asks, and settles what was reserved. `None` when the run ended meanwhile.
+    pub(super) async fn exchange(
+        &self,
+        mind: &Mind,
+        permit: Permit<Complete>,
+        request: Request<'_>,
+        delta: Delta<'_>,
+        held: Reservation,
+        reserved: Amount,
+    ) -> Option<(Result<Reply, ModelError>, Option<u64>)> {
+        let asked = self.unless_cancelled(mind.model.complete(permit, request, delta)).await;
+        let (usage, answered_by) = match &asked {
+            // Nobody knows what was used: all that was reserved counts.
+            None => {
+                self.tree.ledger.settle(held, reserved);
+                return None;
+            }
+            Some(Ok(reply)) => (reply.usage, reply.answered_by.as_deref()),
+            Some(Err(e)) => (e.usage, None),
+        };
+        let cost = self.cost(mind, &usage, answered_by);
+        self.tree.ledger.settle(held, Amount { tokens: usage.total(), usd: cost });
+        asked.map(|asked| (asked, cost))
+    }
+    /// What it cost, by the price of whoever answered.
+    fn cost(&self, mind: &Mind, usage: &Usage, answered_by: Option<&str>) -> Option<u64> {
+        let price = match answered_by {
+            None => mind.facts.price,
+            Some(_) => self.host.ports.gate.policy().price(&mind.name, answered_by),
+        };
+        price.map(|price| price.cost(&usage.tokens()).0)
     }
 
     /// Writes down what the model said, or why it said nothing.
     async fn told(
         &self,
-        asked: Option<Result<Reply, ModelError>>,
-        held: Reservation,
-        reserved: Amount,
-        facts: &ModelFacts,
+        asked: Option<(Result<Reply, ModelError>, Option<u64>)>,
         turn: u32,
-    ) -> Result<Flow, HostError> {
-        let cost = |tokens: Tokens| facts.price.as_ref().map(|p| p.cost(&tokens).0);
-        match asked {
-            // Nobody knows what was used: all that was reserved counts.
-            None => {
-                self.tree.ledger.settle(held, reserved);
-                Ok(Flow::Done)
+    ) -> Result<Said, HostError> {
+        let (usage, kind, e, cost) = match asked {
+            None => return Ok(Said::Done(Flow::Done)),
+            // It broke off where its window ended: what it said so far is no answer.
+            Some((Ok(reply), cost)) if reply.stop == "context" && reply.calls.is_empty() => {
+                (reply.usage, ModelFailure::TooLong, "the model's window was full before it had answered".into(), cost)
             }
-            Some(Ok(reply)) => {
-                let cost = cost(reply.usage.tokens());
-                self.tree.ledger.settle(held, Amount { tokens: reply.usage.total(), usd: cost });
+            Some((Ok(reply), cost)) => {
                 let event = Event::ModelReplied {
                     text: reply.text,
                     calls: unique(reply.calls),
@@ -153,53 +221,17 @@ impl At {
                     blocks: reply.blocks,
                     answered_by: reply.answered_by,
                 };
-                self.append(vec![event]).await
+                return self.append(vec![event]).await.map(Said::Done);
             }
-            Some(Err(e)) => {
-                let cost = cost(e.usage.tokens());
-                self.tree.ledger.settle(held, Amount { tokens: e.usage.total(), usd: cost });
-                let why = format!("agent {}, turn {turn}: {e}", self.run.agent());
-                self.append(vec![Event::ModelFailed { why: why.clone(), usage: e.usage, cost }]).await?;
-                Ok(Flow::End(State::Failed, why))
-            }
-        }
+            Some((Err(e), cost)) => (e.usage, e.kind, e.to_string(), cost),
+        };
+        let why = format!("agent {}, turn {turn}: {e}", self.run.agent());
+        self.append(vec![Event::ModelFailed { why: why.clone(), usage, cost }]).await?;
+        Ok(match kind {
+            ModelFailure::TooLong => Said::TooLong(why),
+            _ => Said::Done(Flow::End(State::Failed, why)),
+        })
     }
-
-    /// Makes room for a request that reads this much, lowering what it may write to what is left.
-    fn reserve(&self, facts: &ModelFacts, read: u64, most: u64) -> Result<(Reservation, Amount, u64), NotAsked> {
-        let ledger = &self.tree.ledger;
-        let price = facts.price.as_ref();
-        if let (None, Some(whose)) = (price, ledger.usd_limited(&self.run.id)) {
-            let why = format!(
-                "run {whose} has a budget in usd, and what the model of {} costs is unknown; give the model a price",
-                self.run.agent()
-            );
-            return Err((State::Failed, why));
-        }
-        let (tokens, usd) = ledger.left(&self.run.id);
-        let cost = |output: u64| price.map(|p| dearest(p, read, output));
-        let mut output = most.min(tokens.saturating_sub(read));
-        // The price of a token written is linear but for one step, so halving finds what fits.
-        while output >= LEAST_OUTPUT.min(most) && cost(output).unwrap_or(0) > usd {
-            output /= 2;
-        }
-        let output = if output < LEAST_OUTPUT.min(most) { most } else { output };
-        let amount = Amount { tokens: read.saturating_add(output), usd: cost(output) };
-        match ledger.reserve(&self.run.id, amount) {
-            Ok(held) => Ok((held, amount, output)),
-            Err(short) => Err((State::OverBudget, short.to_string())),
-        }
-    }
-}
-
-/// What a request costs at most: whatever it reads may have to be written to the cache.
-fn dearest(price: &policies::price::Price, read: u64, output: u64) -> u64 {
-    let tokens = [
-        Tokens { input: read, output, ..Tokens::default() },
-        Tokens { cache_write: read, output, ..Tokens::default() },
-        Tokens { cache_write_long: read, output, ..Tokens::default() },
-    ];
-    tokens.iter().map(|t| price.cost(t).0).max().unwrap_or(0)
 }
 
 /// Two calls of one turn need two ids, whatever the model wrote.

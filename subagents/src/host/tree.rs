@@ -1,18 +1,17 @@
-//! A tree while somebody works on it: its runs, its ledger, its lease, and [`Tree::commit`], the
-//! one place where a run changes.
+//! A tree while somebody works on it: its runs, its ledger, its lease; `commit` is where it changes.
 
 use super::authority::{self, Standing};
 use super::run::{Log, Run};
-use super::{Approvals, Ended, Host, HostError, Ports};
-use crate::event::{Event, Record, Seen, Started, Step};
+use super::{Approvals, HostError, Ports};
+use crate::event::{Event, Started, Step};
 use crate::ledger::{Ledger, Spent};
-use crate::ports::{Lease, Loaded, Question, QuestionChange, Write};
+use crate::ports::{Lease, Loaded};
 use crate::run::RunId;
 use policies::authority::Authority;
 use policies::permit::Denial;
 use policies::resolve::Policy;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +24,18 @@ pub(crate) struct Tree {
     /// The door in its own words.
     pub(super) place: Arc<str>,
     pub(super) approvals: Approvals,
+    /// Its journal does not say how its door is opened again.
+    old: bool,
     /// The door's authority, and the policy it is of.
     door: Mutex<Option<(Arc<Policy>, Authority)>>,
     runs: Mutex<BTreeMap<RunId, Arc<Run>>>,
+    /// The children of each.
+    children: Mutex<BTreeMap<RunId, Vec<Arc<Run>>>>,
+    /// Whether what begins or goes on now is paused at once: a pause is on its way through the
+    /// tree, or has been.
+    pub(super) paused: AtomicBool,
+    /// Held by the host's count of trees.
+    _counted: Option<Arc<()>>,
     /// Runs there are and are about to be: counted before one is made.
     pub(super) total: AtomicU32,
     pub(crate) ledger: Ledger,
@@ -66,8 +74,12 @@ impl Tree {
             principal,
             place,
             approvals,
+            old: false,
             door: Mutex::new(None),
             runs: Mutex::default(),
+            children: Mutex::default(),
+            paused: AtomicBool::new(false),
+            _counted: None,
             total: AtomicU32::new(0),
             ledger: Ledger::default(),
             cancel,
@@ -84,11 +96,11 @@ impl Tree {
         let Some(Event::Started(first)) = root.records.first().map(|r| &r.event) else {
             return Err(refuse("the run was refused before it began; start a new one"));
         };
-        let Some(place) = first.door.as_deref() else {
-            return Err(refuse("the run was made by a version that could not go on with one; start a new one"));
-        };
+        // Trees of the first version name no door: they can be read, and no more than that.
+        let place = first.door.as_deref().unwrap_or_default();
         let approvals = first.nobody.as_deref().map_or(Approvals::Park, |why| Approvals::Nobody(why.into()));
-        let tree = Self::new(lease, first.principal.as_str().into(), place.into(), approvals, cancel);
+        let mut tree = Self::new(lease, first.principal.as_str().into(), place.into(), approvals, cancel);
+        tree.old = first.door.is_none();
         for Loaded { row, records } in loaded {
             let Some(Event::Started(started)) = records.first().map(|r| &r.event) else { continue };
             let parent = started.parent.as_deref().map(RunId::known);
@@ -107,12 +119,28 @@ impl Tree {
                 ..log.state.spent().into()
             };
             tree.ledger.add(&run.id, run.parent.as_ref(), &started.budget.unwrap_or_default(), spent);
+            if log.state.paused && !log.state.phase().is_end() {
+                tree.paused.store(true, Ordering::Release);
+            }
             if let Ok(mut slot) = run.log.try_lock() {
                 *slot = log;
             }
             tree.insert(run);
         }
         Ok(tree)
+    }
+    /// Whether it can be gone on with.
+    pub(super) fn goes_on(&self) -> Result<(), HostError> {
+        match self.old {
+            false => Ok(()),
+            true => Err(HostError::Refused(
+                "the run was made by a version that could not go on with one; it can be shown, and a new one started"
+                    .into(),
+            )),
+        }
+    }
+    pub(super) fn count(&mut self, counted: Arc<()>) {
+        self._counted = Some(counted);
     }
     /// From the door down to a run: its parent's way, or the one its fork brought along.
     fn lineage(&self, started: &Started) -> Vec<Step> {
@@ -122,6 +150,9 @@ impl Tree {
         steps
     }
     pub(super) fn insert(&self, run: Arc<Run>) {
+        if let Some(parent) = &run.parent {
+            lock(&self.children).entry(parent.clone()).or_default().push(run.clone());
+        }
         lock(&self.runs).insert(run.id.clone(), run);
         self.total.fetch_add(1, Ordering::AcqRel);
     }
@@ -146,7 +177,15 @@ impl Tree {
     }
     /// The runs below one, parents before children.
     pub(crate) fn below(&self, run: &RunId) -> Vec<Arc<Run>> {
-        self.all().into_iter().filter(|r| self.above(r).iter().any(|a| a.id == *run)).collect()
+        let children = lock(&self.children);
+        let of = |run: &RunId| children.get(run).cloned().unwrap_or_default();
+        let mut out = of(run);
+        let mut at = 0;
+        while let Some(next) = out.get(at).map(|r| of(&r.id)) {
+            out.extend(next);
+            at += 1;
+        }
+        out
     }
     /// Tells a run's driver, and those that may have put it down, to look again.
     pub(super) fn wake(&self, run: &Run) {
@@ -206,94 +245,5 @@ impl Tree {
         lineage: &[Step],
     ) -> Result<authority::Within, Denial> {
         authority::authority(policy, &*ports.gate, &self.door(ports, policy)?, lineage)
-    }
-}
-
-impl Tree {
-    /// The only place where runs change: the events of one or several, in one transaction. Says
-    /// whether they were taken; a run that has ended takes nothing but a message.
-    ///
-    /// The state takes an event in before the journal has it: nobody sees the state in between,
-    /// for its lock is held; and when the journal fails, nothing is ever done with that state.
-    pub(crate) async fn commit(&self, host: &Host, parts: Vec<(Arc<Run>, Vec<Event>)>) -> Result<bool, HostError> {
-        let mut parts = parts;
-        // Always in this order, so that two commits never wait for each other.
-        parts.sort_by(|(a, _), (b, _)| (a.depth(), &a.id).cmp(&(b.depth(), &b.id)));
-        let mut logs = Vec::new();
-        for (run, _) in &parts {
-            logs.push(run.log.lock().await);
-        }
-        if let Some(why) = self.broken() {
-            return Err(why);
-        }
-        let taken = parts.iter().zip(&logs).all(|((_, events), log)| {
-            !log.state.phase().is_end() || matches!(events.first(), Some(Event::MessageReceived { .. }))
-        });
-        if !taken {
-            return Ok(false);
-        }
-        let at = super::now();
-        let mut writes = Vec::new();
-        for ((run, events), log) in parts.iter().zip(&mut logs) {
-            if std::mem::replace(&mut log.torn, true) {
-                return Err(self.break_off(HostError::Journal("a write was given up half-way".into())));
-            }
-            for event in events {
-                log.apply(at, event);
-                let record = Record { run: run.id.clone(), seq: log.seq, at, event: event.clone() };
-                let question = self.question(run, event, at);
-                writes.push(Write { record, row: run.row(self, &log.state, at), question });
-            }
-        }
-        let records: Vec<Record> = writes.iter().map(|w| w.record.clone()).collect();
-        if let Err(e) = host.ports.journal.append(writes, &self.lease).await {
-            return Err(self.break_off(e.into()));
-        }
-        for log in &mut logs {
-            log.torn = false;
-        }
-        for record in records {
-            let _ = host.seen.send(Seen::Record(record));
-        }
-        drop(logs);
-        for (run, _) in &parts {
-            run.written.notify_waiters();
-        }
-        Ok(true)
-    }
-    /// The events of one run.
-    pub(crate) async fn append(&self, host: &Host, run: &Arc<Run>, events: Vec<Event>) -> Result<bool, HostError> {
-        self.commit(host, vec![(run.clone(), events)]).await
-    }
-    fn question(&self, run: &Run, event: &Event, at: u64) -> Option<QuestionChange> {
-        match event {
-            Event::Waiting(w) if !w.id.is_empty() => Some(QuestionChange::Open(Question {
-                id: w.id.clone(),
-                run: run.id.to_string(),
-                root: self.root.to_string(),
-                principal: self.principal.to_string(),
-                kind: w.kind.as_str().to_owned(),
-                text: w.question.clone(),
-                detail: w.detail.clone(),
-                chain: w.chain.clone(),
-                asked: at,
-                expires: w.expires,
-            })),
-            Event::Answered { id, by, answer } => {
-                let (id, by) = (id.clone(), by.clone());
-                Some(QuestionChange::Close { id, by, answer: Some(answer.clone()), at })
-            }
-            Event::TimedOut { id } => {
-                Some(QuestionChange::Close { id: id.clone(), by: "nobody in time".into(), answer: None, at })
-            }
-            _ => None,
-        }
-    }
-    /// How a run stands.
-    pub(super) async fn standing_of(&self, run: &Run) -> Ended {
-        let log = run.log.lock().await;
-        let phase = log.state.phase();
-        let text = if phase.is_end() { log.state.text.clone() } else { String::new() };
-        Ended { run: run.id.clone(), state: phase, text }
     }
 }

@@ -15,6 +15,7 @@ use crate::run::{RunId, State};
 use crate::tools;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -156,17 +157,13 @@ impl Host {
         let (phase, by) = run.end().await;
         tools::may_go_on(phase, by.as_deref()).map_err(|why| refused(format!("run {} {why}", run.id)))?;
         let told = Event::MessageReceived { from: from.to_owned(), text: text.to_owned() };
-        let mut parts = vec![(run.clone(), vec![told])];
+        // The nearest above that still works will want to know what comes of it: the commit, which
+        // knows how they stand by then, sees to it.
+        let above = tree.above(run).into_iter().map(|above| (above, Vec::new()));
+        let parts = std::iter::once((run.clone(), vec![told])).chain(above).collect();
         if phase.is_end() {
-            // The nearest above that still works will want to know what comes of it.
-            for above in tree.above(run) {
-                if !above.end().await.0.is_end() {
-                    let woken = Event::ChildStarted { call: None, run: run.id.to_string(), background: true };
-                    parts.push((above, vec![woken]));
-                    break;
-                }
-            }
             *lock(&run.stop) = None;
+            tree.forget_pause().await;
         }
         tree.commit(self, parts).await?;
         tree.wake(run);
@@ -174,25 +171,36 @@ impl Host {
     }
 
     async fn do_pause(&self, tree: &Tree, by: &str, pause: bool) -> Result<(), HostError> {
-        let mut parts = Vec::new();
-        for run in tree.all() {
-            let log = run.log.lock().await;
-            let (ended, paused) = (log.state.phase().is_end(), log.state.paused);
-            drop(log);
-            if !ended && paused != pause {
-                let by = by.to_owned();
-                let event = if pause { Event::Paused { by } } else { Event::Unpaused { by } };
-                parts.push((run, vec![event]));
+        let mut any = false;
+        loop {
+            let mut runs = Vec::new();
+            for run in tree.all() {
+                let log = run.log.lock().await;
+                if !log.state.phase().is_end() && log.state.paused != pause {
+                    drop(log);
+                    runs.push(run);
+                }
+            }
+            if runs.is_empty() {
+                break;
+            }
+            // From here on what begins is paused as it begins (or not); what began a moment ago
+            // is seen when the log of the run that starts it is free, and the next look takes it.
+            tree.paused.store(pause, Ordering::Release);
+            let by = || by.to_owned();
+            let event = || if pause { Event::Paused { by: by() } } else { Event::Unpaused { by: by() } };
+            for run in &runs {
+                any |= tree.append(self, run, vec![event()]).await?;
+            }
+            runs.iter().for_each(|run| tree.wake(run));
+        }
+        match any {
+            true => Ok(()),
+            false => {
+                let why = if pause { "it has ended, or is paused already" } else { "it is not paused" };
+                Err(refused(format!("tree {}: {why}", tree.root)))
             }
         }
-        if parts.is_empty() {
-            let why = if pause { "it has ended, or is paused already" } else { "it is not paused" };
-            return Err(refused(format!("tree {}: {why}", tree.root)));
-        }
-        let runs: Vec<Arc<Run>> = parts.iter().map(|(run, _)| run.clone()).collect();
-        tree.commit(self, parts).await?;
-        runs.iter().for_each(|run| tree.wake(run));
-        Ok(())
     }
 
     /// The root of a run's tree.
@@ -237,6 +245,16 @@ impl Host {
 }
 
 impl Tree {
+    /// A pause is over when no run is left that is paused.
+    async fn forget_pause(&self) {
+        for run in self.all() {
+            let log = run.log.lock().await;
+            if log.state.paused && !log.state.phase().is_end() {
+                return;
+            }
+        }
+        self.paused.store(false, Ordering::Release);
+    }
     /// Has a run ended by its driver.
     pub(super) fn stop(&self, run: &Run, by: &str) {
         *lock(&run.stop) = Some(by.to_owned());

@@ -18,6 +18,7 @@ mod send_message;
 mod stop_agent;
 
 pub(crate) use ask_user::fits;
+pub(crate) use read_result::MOST as PART;
 pub(crate) use send_message::may_go_on;
 
 use crate::event::{Event, Outcome, ToolCall, WaitingFor};
@@ -188,7 +189,9 @@ impl At {
             Ok(text) => (Outcome::Ok, text),
             Err(why) => (Outcome::Error, format!("{}: {why}", call.name)),
         };
-        let text = self.bounded(text).await?;
-        self.append(self.whole(call, asked, rule, outcome, text)).await
+        let (text, kept) = self.bounded(Some(&call.id), text).await?;
+        let mut events = self.whole(call, asked, rule, outcome, text);
+        events.splice(events.len() - 1..events.len() - 1, kept);
+        self.append(events).await
     }
 }

@@ -1,11 +1,11 @@
-//! `read_result`: a long result, by range. A handle is the hash of what it names: who has it was
-//! shown it.
+//! `read_result`: a long result, by range. Only what a run of this tree was given the handle of:
+//! the store is everybody's.
 
 use super::{Asked, At, Flow, HostError, ToolCall, text};
 use serde_json::{Value, json};
 
 /// Bytes of one answer.
-const MOST: u64 = 32 << 10;
+pub(crate) const MOST: u64 = 32 << 10;
 
 pub(super) fn spec() -> (&'static str, Value, Value) {
     let properties = json!({
@@ -28,7 +28,11 @@ pub(super) async fn call(at: &At, call: &ToolCall, asked: Option<&Asked>, rule: 
         Ok(read) => read,
         Err(why) => return at.at_once(call, asked, rule, Err(why)).await,
     };
-    let result = match at.blob(blob, offset, limit).await? {
+    let read = match at.was_given(blob).await {
+        true => at.blob(blob, offset, limit).await?,
+        false => None,
+    };
+    let result = match read {
         None => Err(format!("there is no result {blob}; copy the handle as it was shown")),
         Some((bytes, all)) => {
             let end = offset.saturating_add(bytes.len() as u64);

@@ -1,6 +1,8 @@
 //! What another model wrote is data. Where it imitates the marks by which a model tells who
 //! speaks, the imitation is made visible; nothing is removed.
 
+use serde_json::Value;
+
 /// Tags that harnesses put around what a model is to believe.
 const TAGS: [&str; 6] = ["system-reminder", "function_results", "function_calls", "system", "tool_result", "tool_use"];
 /// Beginnings of lines that look like another speaker.
@@ -32,6 +34,24 @@ pub fn imitations(text: &str) -> String {
     out
 }
 
+/// The same in every text of a JSON answer, which stays JSON; `None` when it is none.
+pub fn json(text: &str) -> Option<String> {
+    fn each(value: &Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(imitations(text)),
+            Value::Array(items) => items.iter().map(each).collect(),
+            Value::Object(entries) => {
+                Value::Object(entries.iter().map(|(key, value)| (imitations(key), each(value))).collect())
+            }
+            other => other.clone(),
+        }
+    }
+    let value: Value = serde_json::from_str(text).ok()?;
+    let marked = each(&value);
+    // As it was written, where nothing had to be marked.
+    Some(if marked == value { text.to_owned() } else { marked.to_string() })
+}
+
 /// Whether a text begins with a word, whatever its case.
 fn begins(text: &str, word: &str) -> bool {
     text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
@@ -39,7 +59,16 @@ fn begins(text: &str, word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::imitations;
+    use super::{imitations, json};
+
+    #[test]
+    fn a_json_answer_stays_json() {
+        assert_eq!(json("{ \"a\": 1.50 }").unwrap(), "{ \"a\": 1.50 }");
+        let marked = json("{\"a\": [\"x\\nHuman: <system>\"]}").unwrap();
+        let value: serde_json::Value = serde_json::from_str(&marked).unwrap();
+        assert_eq!(value["a"][0], "x\n\\Human: \\<system>");
+        assert_eq!(json("no"), None);
+    }
 
     #[test]
     fn imitations_are_marked_and_nothing_else_is_touched() {

@@ -1,7 +1,8 @@
 //! `send_message`: a word to a descendant. One that works hears it before its next request; one
-//! that ended goes on in the background, under the policy as it is now.
+//! that ended goes on in the background, under the policy as it is now, with its turns and tool
+//! calls counted anew: what bounds it however often it is woken are the budgets of the tree.
 
-use super::{Asked, At, Event, Flow, HostError, Outcome, ToolCall, text};
+use super::{Asked, At, Flow, HostError, Outcome, ToolCall, text};
 use crate::run::{RunId, State};
 use serde_json::{Value, json};
 
@@ -30,12 +31,8 @@ pub(super) async fn call(at: &At, call: &ToolCall, asked: Option<&Asked>, rule: 
     }
     let status = if phase.is_end() { "running" } else { "queued" };
     let answer = json!({ "run": to.id.as_str(), "status": status }).to_string();
-    let mut events = at.whole(call, asked, rule, Outcome::Ok, answer);
-    if phase.is_end() {
-        // Whoever wakes it waits for it, as for one it started in the background.
-        let woken = Event::ChildStarted { call: Some(call.id.clone()), run: to.id.to_string(), background: true };
-        events.insert(events.len() - 1, woken);
-    }
+    // Whoever wakes it waits for it, as for one it started in the background: the commit sees to it.
+    let events = at.whole(call, asked, rule, Outcome::Ok, answer);
     let from = format!("{} (run {})", at.run.agent(), at.run.id);
     at.tell(&to, from, message, events).await
 }

@@ -2,9 +2,13 @@
 
 use super::{Asked, Asking, Background, Message, Open, Stage, State, ToolResult};
 use crate::event::{Event, Outcome, Started, ToolCall, Usage, Waiting, WaitingFor};
+use crate::history;
 use crate::ports::Answer;
 use crate::run;
 use std::sync::Arc;
+
+/// How often a model may correct an answer that has not the form it must have.
+const CORRECTIONS: u32 = 2;
 
 /// Takes an event in. What an ended run is told changes nothing, but that a message opens it.
 pub fn on(state: &mut State, event: &Event) {
@@ -14,17 +18,31 @@ pub fn on(state: &mut State, event: &Event) {
     match event {
         Event::Started(started) => state.begin(started),
         Event::ModelRequested { turn, reserved } => {
-            if let Some(before) = state.asking.replace(Asking { turn: *turn, reserved: *reserved }) {
-                state.lost = state.lost.plus(before.reserved);
-            }
+            state.ask(Asking { turn: *turn, reserved: *reserved, summary: false });
             state.turns = turn + 1;
+        }
+        Event::ContextCompacting { reserved, .. } => {
+            let turn = state.asking.map_or(state.turns, |asking| asking.turn);
+            state.ask(Asking { turn, reserved: *reserved, summary: true });
+        }
+        Event::ContextCompacted { through, summary, usage, cost } => {
+            state.billed(usage, *cost);
+            history::compacted(state.messages(), *through as usize, summary);
+        }
+        Event::ContextTrimmed { replaced, .. } => history::trimmed(state.messages(), replaced),
+        Event::AnswerChecked { turn, problem } if *turn == state.turns => state.checked(problem.as_deref()),
+        // It was another word that was looked at.
+        Event::AnswerChecked { .. } => {}
+        Event::ResultKept { blob, .. } => {
+            state.kept.insert(blob.clone());
         }
         Event::ModelReplied { text, calls, stop, usage, cost, blocks, .. } => {
             state.billed(usage, *cost);
             state.replied(text, calls, stop, blocks.clone());
         }
         Event::ModelFailed { usage, cost, .. } => state.billed(usage, *cost),
-        Event::ToolRequested { .. } | Event::ToolDecided { .. } | Event::ArtifactEmitted { .. } => {}
+        Event::ArtifactEmitted { blob, .. } => state.kept.extend(blob.clone()),
+        Event::ToolRequested { .. } | Event::ToolDecided { .. } => {}
         Event::ToolDispatched { id, effect, key, attempt } => {
             let sent = Stage::Sent { effect: effect.clone(), key: key.clone(), attempt: *attempt };
             state.advance(id, sent);
@@ -71,18 +89,29 @@ impl State {
         self.system.clone_from(&started.system);
         self.max_turns = started.max_turns;
         self.max_tool_calls = started.max_tool_calls;
+        self.schema = started.schema.clone().map(Arc::new);
         self.cost = Some(0);
         self.messages().push(Message::User(started.prompt.clone()));
     }
 
+    /// A request leaves; one that was under way will never be answered.
+    fn ask(&mut self, asking: Asking) {
+        if let Some(before) = self.asking.replace(asking) {
+            self.lost = self.lost.plus(before.reserved);
+        }
+    }
+
     /// A request is over, and this is what it used.
     fn billed(&mut self, usage: &Usage, cost: Option<u64>) {
-        self.asking = None;
+        if let Some(asking) = self.asking.take().filter(|asking| asking.summary) {
+            self.turns = asking.turn;
+        }
         self.usage = self.usage.plus(usage);
         self.cost = self.cost.zip(cost).map(|(a, b)| a.saturating_add(b));
     }
 
     fn replied(&mut self, text: &str, calls: &[ToolCall], stop: &str, blocks: Option<serde_json::Value>) {
+        self.fits = false;
         self.messages().push(Message::Assistant { text: text.to_owned(), calls: calls.to_vec(), blocks });
         if calls.is_empty() {
             self.word = Some(match stop {
@@ -93,10 +122,11 @@ impl State {
             return;
         }
         for call in calls {
-            let stage = if self.tool_calls >= self.max_tool_calls {
+            let (_, made) = self.counted();
+            let stage = if made >= self.max_tool_calls {
                 Stage::Refused(format!(
-                    "denied: budget.tool_calls is reached: {} of {} made; answer with what you have",
-                    self.tool_calls, self.max_tool_calls
+                    "denied: budget.tool_calls is reached: {made} of {} made; answer with what you have",
+                    self.max_tool_calls
                 ))
             } else {
                 self.tool_calls += 1;
@@ -171,8 +201,32 @@ impl State {
             self.ended_by = None;
             self.paused = false;
             self.word = None;
+            self.before = (self.turns, self.tool_calls);
+            self.unfit = 0;
+            self.alerts.retain(|what| what != "turns" && what != "tool_calls");
         }
         self.inbox.push(format!("[a message from {from}]\n{text}"));
+    }
+
+    /// The last word stands, is to be said again, or is the last of too many that do not fit.
+    fn checked(&mut self, problem: Option<&str>) {
+        let Some((_, text)) = &mut self.word else { return };
+        let Some(problem) = problem else {
+            *text = text.trim().to_owned();
+            self.fits = true;
+            return;
+        };
+        if self.unfit >= CORRECTIONS {
+            let why = format!("the answer does not fit output_schema after {CORRECTIONS} corrections: {problem}");
+            self.word = Some((run::State::Failed, why));
+            return;
+        }
+        self.unfit += 1;
+        self.word = None;
+        self.messages().push(Message::User(format!(
+            "[the answer does not have the form it must have: {problem}]\nGive the whole answer again: \
+             only JSON that fits the schema, nothing before it and nothing after it."
+        )));
     }
 
     /// The model hears of it once, in what it reads next.

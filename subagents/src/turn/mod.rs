@@ -10,6 +10,8 @@
 //!  (nothing) ──▶ Think ───────────────▶ asking ──────────────▶ calls ────────────────▶ Think …
 //!                                                  │ none wanted
 //!                                                  └─▶ word ─▶ (children in the background end) ─▶ Finish
+//!                                                       └─ must have a form ─▶ Check ─┬─ fits ─▶ Finish
+//!                                                                                     └─ does not ─▶ Think
 //!
 //! call:  Wanted ─┬─▶ Sent ────────────────┬─▶ Done        Wanted  → Act      Sent  → Redo
 //!                ├─▶ Child ───────────────┤               Asked   → Await    Child → AwaitChild
@@ -121,6 +123,8 @@ pub struct Background {
 struct Asking {
     turn: u32,
     reserved: Amount,
+    /// It is for a summary, which is no turn.
+    summary: bool,
 }
 
 /// Everything a run is, as far as its events say.
@@ -154,6 +158,10 @@ pub struct State {
     pub alerts: BTreeSet<String>,
     /// Whether it begins nothing new.
     pub paused: bool,
+    /// The JSON Schema its answer must fit.
+    pub schema: Option<Arc<serde_json::Value>>,
+    /// The handles of long texts it was given.
+    pub kept: BTreeSet<String>,
     started: bool,
     end: Option<run::State>,
     /// Waits for children that wait.
@@ -161,6 +169,12 @@ pub struct State {
     max_turns: u32,
     max_tool_calls: u32,
     asking: Option<Asking>,
+    /// Model calls and tool calls made before it was last reopened: a run that is told something
+    /// after its end has its numbers anew.
+    before: (u32, u32),
+    /// Whether its last word was found to fit, and how often one did not.
+    fits: bool,
+    unfit: u32,
     /// Reserved for requests whose answer never came; counted as spent.
     lost: Amount,
     /// How the run ends once nothing it started works any more.
@@ -200,6 +214,13 @@ pub enum Effect {
     },
     /// A person is to answer; the run can be put down until then.
     Await(Box<Waiting>),
+    /// Look whether the last word has the form it must have.
+    Check {
+        /// How many model calls the run has made.
+        turn: u32,
+        /// The word.
+        text: String,
+    },
     /// End.
     Finish(run::State, String),
 }
@@ -212,6 +233,7 @@ impl Effect {
             Effect::Act(call, _) | Effect::Redo { call, .. } | Effect::Refuse(call, _) => format!("call {}", call.id),
             Effect::AwaitChild { run, .. } => format!("child {run}"),
             Effect::Await(waiting) => format!("question {}", waiting.id),
+            Effect::Check { .. } => "check".into(),
             Effect::Finish(..) => "finish".into(),
         }
     }
@@ -261,6 +283,11 @@ impl State {
     /// Model calls and tool calls it may make.
     pub fn limits(&self) -> (u32, u32) {
         (self.max_turns, self.max_tool_calls)
+    }
+    /// Model calls and tool calls that count against them: those made since the run was last
+    /// reopened. What bounds it however often it is reopened are the tree's budgets.
+    pub fn counted(&self) -> (u32, u32) {
+        (self.turns.saturating_sub(self.before.0), self.tool_calls.saturating_sub(self.before.1))
     }
     /// Whether it waits for children that wait, as far as its journal says.
     pub fn is_parked(&self) -> bool {

@@ -32,12 +32,16 @@ pub fn pending(state: &State) -> Vec<Effect> {
         return effects;
     }
     match (&state.word, &state.asking) {
+        (Some((run::State::Completed, text)), _) if effects.is_empty() && state.schema.is_some() && !state.fits => {
+            effects.push(Effect::Check { turn: state.turns, text: text.clone() });
+        }
         (Some((end, text)), _) if effects.is_empty() => effects.push(Effect::Finish(*end, text.clone())),
         // The last word waits for what works in the background.
         (Some(_), _) => {}
         (None, Some(asking)) => effects.push(Effect::Think(asking.turn)),
-        (None, None) if state.turns >= state.max_turns => {
-            let text = format!("budget.turns is reached: {} of {} model calls made", state.turns, state.max_turns);
+        (None, None) if state.counted().0 >= state.max_turns => {
+            let made = state.counted().0;
+            let text = format!("budget.turns is reached: {made} of {} model calls made", state.max_turns);
             effects.push(Effect::Finish(run::State::OverBudget, text));
         }
         (None, None) => effects.push(Effect::Think(state.turns)),

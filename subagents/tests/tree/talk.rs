@@ -102,12 +102,12 @@ fn a_child_is_stopped_with_all_below_it_and_listed_so() {
 fn nobody_has_power_over_a_run_that_is_not_below_it() {
     let stop = ("stop_agent", json!({ "run": "r-0000000000000000" }));
     let list = vec![stop, call("list_agents")];
-    let script = Script::from([("a", vec![("", list.clone()), ("{{last}}", vec![])]), ("c", vec![("", list)])]);
+    let script = Script::from([("a", vec![("", list.clone()), ("{{last}}", vec![])]), ("d", vec![("", list)])]);
     let world = Arc::new(World::new(policy(TOOLS), script));
     let ended = block(world.run("a")).unwrap();
     assert!(ended.text.contains("is no subagent of yours") && ended.text.ends_with("|[]"), "{}", ended.text);
     // Who may start nobody has no such tools at all.
-    let ended = block(world.run("c")).unwrap();
+    let ended = block(world.run("d")).unwrap();
     assert!(ended.text.starts_with("there is no tool named stop_agent"), "{}", ended.text);
 }
 
@@ -229,16 +229,28 @@ fn a_long_result_is_kept_whole_and_shown_by_its_ends() {
     let world = Arc::new(World::new(policy(TOOLS), script));
     let ended = block(world.run("a")).unwrap();
     assert!(ended.text.len() < 20_000 && ended.text.starts_with("abab") && ended.text.ends_with("abab"));
-    let handle = ended.text.split("the whole is ").nth(1).unwrap().split(':').next().unwrap().to_owned();
-    let read: &'static str = Box::leak(handle.into_boxed_str());
-    let read = ("read_result", json!({ "blob": read, "offset": 199_990, "limit": 100 }));
-    let script = Script::from([("a", vec![("", vec![read]), ("{{last}}", vec![])])]);
-    let reader = World::new(policy(TOOLS), script);
-    let mut reader = reader;
+    let handle = ended.text.split("the whole is ").nth(1).unwrap()[..64].to_owned();
+    // Who was given the handle reads by it; who has only heard of it does not, nor a child of
+    // another tree.
+    let read = |blob: &str| ("read_result", json!({ "blob": blob, "offset": 199_990, "limit": 100 }));
+    let script = Script::from([
+        (
+            "a",
+            vec![
+                ("", vec![("s__pure", json!({ "long": 200_000 }))]),
+                ("", vec![read("{{blob}}")]),
+                ("{{last}}", vec![]),
+            ],
+        ),
+        ("b", vec![("", vec![read(&handle)]), ("{{last}}", vec![])]),
+    ]);
+    let mut reader = World::new(policy(TOOLS), script);
     reader.disk = world.disk.clone();
     reader.revive();
-    let ended = block(Arc::new(reader).run("a")).unwrap();
-    assert_eq!(ended.text, "[bytes 199990 to 200000 of 200000]\nababababab");
+    let reader = Arc::new(reader);
+    assert_eq!(block(reader.run("a")).unwrap().text, "[bytes 199990 to 200000 of 200000]\nababababab");
+    let ended = block(reader.run("b")).unwrap();
+    assert!(ended.text.starts_with("read_result: there is no result"), "{}", ended.text);
 }
 
 #[test]

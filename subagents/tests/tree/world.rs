@@ -49,10 +49,12 @@ impl Surroundings for Nowhere {
 /// A policy with the agents a > b > c and a server s; `extra` stands in `[policy]`.
 pub(crate) fn policy(extra: &str) -> Arc<Policy> {
     let text = format!(
-        "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"x\"\n[servers.s]\nurl = \"https://s.example\"\n\
+        "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"x\"\nfallback = [\"cheap\"]\n\
+         [models.cheap]\nprovider = \"scripted\"\nscript = \"y\"\n[servers.s]\nurl = \"https://s.example\"\n\
          [policy]\nmax_access = \"destructive\"\n{extra}\n\
-         [agents.a]\nprompt = \"\"\nsubagents = [\"b\", \"c\", \"a\"]\n[agents.b]\nprompt = \"\"\nsubagents = [\"c\"]\n\
-         [agents.c]\nprompt = \"\"\n"
+         [agents.a]\nprompt = \"\"\nsubagents = [\"b\", \"c\", \"a\", \"f\", \"d\"]\n[agents.b]\nprompt = \"\"\nsubagents = [\"c\", \"d\"]\n\
+         [agents.c]\nprompt = \"\"\nsubagents = [\"d\"]\n[agents.d]\nprompt = \"\"\n\
+         [agents.f]\nprompt = \"\"\noutput_schema = {{ type = \"object\", required = [\"n\"], properties = {{ n = {{ type = \"integer\" }} }} }}\n"
     );
     Arc::new(resolve(&policies::file::read("pleach.toml", &text).unwrap(), &Nowhere).unwrap())
 }
@@ -92,8 +94,49 @@ pub(crate) enum Death {
     After(usize),
 }
 
+/// What a model was asked: the run, the conversation, the names of the tools.
+pub(crate) type Put = (RunId, Vec<Message>, Vec<String>);
+/// Looks on at each call of a tool.
+pub(crate) type Watch = Box<dyn Fn(&str) + Send>;
+
+/// How the models and the disk behave.
+#[derive(Default)]
+pub(crate) struct Ways {
+    /// Tokens of the window; 0: no window, and every request reads 10.
+    pub(crate) context: u64,
+    /// So many turns of one call each, whatever the script says.
+    pub(crate) endless: u32,
+    /// Bytes of what such a call gives.
+    pub(crate) long: u64,
+    /// What the model takes a token for, when it counts less than it reads.
+    pub(crate) undercount: u64,
+    /// What was asked: run, conversation, names of the tools.
+    pub(crate) asked: Mutex<Vec<Put>>,
+    /// Everything takes a random time when this is not 0.
+    pub(crate) seed: std::sync::atomic::AtomicU64,
+}
+
+impl Ways {
+    pub(crate) fn random(&self, below: u64) -> u64 {
+        let step = |n: u64| Some(n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
+        (self.seed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).unwrap() >> 33) % below
+    }
+    async fn delay(&self, most: u64) {
+        if self.seed.load(Ordering::SeqCst) != 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(self.random(most))).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// One process with a host in it.
 pub(crate) struct World {
+    pub(crate) ways: Arc<Ways>,
+    /// What the gate shows besides the runtime's tools.
+    pub(crate) shown: Mutex<Vec<&'static str>>,
+    /// Told to the gate's watcher at each call.
+    pub(crate) at_call: Mutex<Option<Watch>>,
     pub(crate) disk: Arc<Mutex<Disk>>,
     pub(crate) outside: Arc<Outside>,
     pub(crate) policy: Mutex<Arc<Policy>>,
@@ -124,6 +167,9 @@ impl World {
         let process = PROCESS.fetch_add(1, Ordering::SeqCst);
         disk.lock().unwrap().alive.insert(process);
         Self {
+            ways: Arc::default(),
+            shown: Mutex::default(),
+            at_call: Mutex::default(),
             disk,
             outside,
             policy: Mutex::new(policy),
@@ -144,7 +190,8 @@ impl World {
     /// Another process on the same disk.
     pub(crate) fn next(&self) -> Self {
         let policy = self.policy.lock().unwrap().clone();
-        Self::on(self.disk.clone(), self.outside.clone(), policy, self.script.clone(), self.bus.clone())
+        let next = Self::on(self.disk.clone(), self.outside.clone(), policy, self.script.clone(), self.bus.clone());
+        Self { ways: self.ways.clone(), price: self.price, ..next }
     }
     /// The process is gone.
     pub(crate) fn die(&self) {
@@ -228,7 +275,9 @@ impl Gate for World {
         (!*self.client_gone.lock().unwrap()).then(|| (self.policy().door(None), Limits::NONE))
     }
     async fn tools(&self, _: &Caller) -> Vec<ToolSpec> {
-        Vec::new()
+        let shown = self.shown.lock().unwrap().clone().into_iter();
+        let spec = |name: &str| ToolSpec { name: name.into(), description: "d".into(), input_schema: json!({}) };
+        shown.map(spec).collect()
     }
     async fn authorize(&self, caller: &Caller, name: &str, arguments: Json) -> Authorized {
         let Some(bare) = name.strip_prefix("s__") else { return Authorized::Unknown };
@@ -266,6 +315,12 @@ impl Toolbox for World {
         let call = permit.redeem();
         assert!(self.alive().is_ok(), "a dead process calls nothing");
         self.outside.made.lock().unwrap().push((call.tool.name.clone(), key.to_owned()));
+        if let Some(watch) = &*self.at_call.lock().unwrap() {
+            watch(&call.tool.name);
+        }
+        if self.ways.seed.load(Ordering::SeqCst) != 0 {
+            self.ways.delay(40).await;
+        }
         if call.tool.name == "s__slow" {
             self.outside.slow.notify_one();
             tokio::select! {
@@ -288,23 +343,55 @@ impl Toolbox for World {
 }
 
 impl Models for World {
-    fn get(&self, _: &Name) -> Option<Arc<dyn Model>> {
-        Some(Arc::new(Actor { script: self.script.clone(), price: self.price }))
+    fn get(&self, name: &Name) -> Option<Arc<dyn Model>> {
+        // The other one costs a tenth.
+        let price = |p: policies::price::Price| policies::price::Price { input: p.input / 10, ..p };
+        let price = if name.as_str() == "cheap" { self.price.map(price) } else { self.price };
+        Some(Arc::new(Actor { script: self.script.clone(), price, ways: self.ways.clone() }))
     }
 }
 
 pub(crate) struct Actor {
     pub(crate) script: Arc<Script>,
     pub(crate) price: Option<policies::price::Price>,
+    pub(crate) ways: Arc<Ways>,
+}
+
+impl Actor {
+    /// What the window is really measured with.
+    fn tokens(request: &Request<'_>) -> u64 {
+        let tools: usize = request.tools.iter().map(|t| t.description.len() + t.input_schema.to_string().len()).sum();
+        (subagents::history::bytes(request.messages) + tools + request.system.len()) as u64 / 4 + 1
+    }
+    fn endless(&self, request: &Request<'_>) -> Reply {
+        let said = request.messages.iter().rev().find_map(|m| match m {
+            Message::Assistant { calls, .. } => calls.first().map(|c| c.id.clone()),
+            _ => None,
+        });
+        let turn = said.map_or(0, |id| id.split('-').next().unwrap().parse::<u32>().unwrap() + 1);
+        let input = json!({ "long": self.ways.long });
+        let call = ToolCall { id: format!("{turn}-0"), name: "s__pure".into(), input };
+        let calls = if turn < self.ways.endless { vec![call] } else { Vec::new() };
+        let usage = Usage { input: Self::tokens(request), output: 20, ..Usage::default() };
+        let text = if calls.is_empty() { "done".into() } else { format!("turn {turn}") };
+        Reply { text, calls, stop: "end_turn".into(), usage, blocks: None, answered_by: None }
+    }
 }
 
 #[async_trait]
 impl Model for Actor {
     fn facts(&self) -> ModelFacts {
-        ModelFacts { context: 1 << 20, max_output: 50, price: self.price }
+        match self.ways.context {
+            0 => ModelFacts { context: 1 << 20, max_output: 50, price: self.price },
+            context => ModelFacts { context, max_output: 4_000, price: self.price },
+        }
     }
-    async fn count(&self, _: &Request<'_>) -> u64 {
-        10
+    async fn count(&self, request: &Request<'_>) -> u64 {
+        match (self.ways.context, self.ways.undercount) {
+            (0, _) => 10,
+            (_, 0) => Self::tokens(request),
+            (_, by) => Self::tokens(request) / by,
+        }
     }
     async fn complete(
         &self,
@@ -314,7 +401,21 @@ impl Model for Actor {
     ) -> Result<Reply, ModelError> {
         permit.redeem();
         // A provider answers later than at once, so that siblings interleave.
-        tokio::task::yield_now().await;
+        self.ways.delay(100).await;
+        let names = request.tools.iter().map(|t| t.name.clone()).collect();
+        self.ways.asked.lock().unwrap().push((request.run.clone(), request.messages.to_vec(), names));
+        if self.ways.context > 0 && Self::tokens(&request) + 20 > self.ways.context {
+            return Err(ModelError::new(ModelFailure::TooLong, "prompt is too long"));
+        }
+        if matches!(request.messages.last(), Some(Message::User(text)) if text == subagents::history::INSTRUCTION) {
+            assert!(request.schema.is_none(), "a summary is in words");
+            let text = format!("a summary of {} messages", request.messages.len() - 1);
+            let usage = Usage { input: Self::tokens(&request), output: 30, ..Usage::default() };
+            return Ok(Reply { text, calls: vec![], stop: "end_turn".into(), usage, blocks: None, answered_by: None });
+        }
+        if self.ways.endless > 0 {
+            return Ok(self.endless(&request));
+        }
         let turn = request.messages.iter().filter(|m| matches!(m, Message::Assistant { .. })).count();
         let turns = self.script.get(request.agent).map(Vec::as_slice).unwrap_or_default();
         let (text, calls) = turns.get(turn).cloned().unwrap_or(("{{last}}", Vec::new()));
@@ -326,6 +427,8 @@ impl Model for Actor {
         let child = last.split("r-").nth(1).map(|rest| format!("r-{}", &rest[..16.min(rest.len())]));
         let calls = calls.into_iter().enumerate().map(|(i, (name, input))| {
             let input = input.to_string().replace("{{child}}", child.as_deref().unwrap_or("none"));
+            let blob = last.split("the whole is ").nth(1).map(|rest| &rest[..64.min(rest.len())]);
+            let input = input.replace("{{blob}}", blob.unwrap_or("none"));
             ToolCall { id: format!("{turn}-{i}"), name: name.into(), input: serde_json::from_str(&input).unwrap() }
         });
         let usage = Usage { input: 10, output: 5, ..Usage::default() };
@@ -378,7 +481,7 @@ impl Journal for World {
             }
         }
         // Others get a word in between, as with a real disk.
-        tokio::task::yield_now().await;
+        self.ways.delay(4).await;
         if self.death == Death::After(n) {
             self.die();
             return Err(JournalError::Failed("died after the write".into()));
@@ -473,6 +576,13 @@ pub(crate) fn background(name: &str) -> (&'static str, Value) {
 }
 pub(crate) fn call(name: &'static str) -> (&'static str, Value) {
     (name, json!({}))
+}
+/// The same where time passes only when nobody has anything to do: nothing really sleeps.
+pub(crate) fn block_paused<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(std::time::Duration::from_secs(100_000), work).await.expect("a deadlock")
+    })
 }
 pub(crate) fn block<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
