@@ -9,6 +9,7 @@ use policies::authority::{Authority, RunAuthority};
 use policies::decide;
 use policies::grant::Narrowing;
 use policies::json::{Json, Object, digest};
+use policies::names::Name;
 use policies::permit::{Permit, Verdict};
 use policies::resolve::{Limits, Policy};
 use std::sync::Arc;
@@ -58,6 +59,17 @@ impl Gate for Guard {
         let agent = policy.agents.get(place.strip_prefix(MCP_AGENT)?)?;
         let narrowed = RunAuthority::spawn(&authority, agent.policy(), None).ok()?;
         Some((narrowed.use_, limits.meet(agent.limits)))
+    }
+    fn may_start(&self, principal: &str, place: &str, agent: &Name) -> bool {
+        let policy = &self.servers.loaded.policy;
+        // Whoever has the command line has the policy file.
+        if place == CLI {
+            return principal == LOCAL;
+        }
+        match &policy.clients {
+            Some(clients) => clients.get(principal).is_some_and(|c| policy.may_start(Some(c)).contains(agent)),
+            None => principal == LOCAL && policy.may_start(None).contains(agent),
+        }
     }
     async fn tools(&self, caller: &Caller) -> Vec<ToolSpec> {
         self.servers.ensure_listed(caller, LIST_PATIENCE).await;

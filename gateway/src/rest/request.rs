@@ -128,10 +128,9 @@ async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
             });
         }
     };
-    let exposed = || policy.agents.values().filter(|a| a.expose).map(|a| a.name.clone()).collect();
     Ok(Who {
         caller: identity.caller(policy),
-        may_start: identity.client.and_then(|c| c.may_start.clone()).unwrap_or_else(exposed),
+        may_start: policy.may_start(identity.client),
         limits: identity.client.map_or(Limits::NONE, |c| c.limits),
         can_approve: identity.client.is_none_or(|c| c.can_approve),
     })

@@ -24,7 +24,7 @@ use crate::import::{self, Import, Note};
 use crate::names::{Name, nearest};
 use crate::place::Place;
 use crate::price::Usd;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,6 +153,11 @@ impl Policy {
     /// The authority of a door for a caller: `None` is the anonymous one.
     pub fn door(&self, client: Option<&ClientSpec>) -> Authority {
         Authority::root(self.root.clone(), self.root_sources.clone(), client.map(ClientSpec::link))
+    }
+    /// The agents a client may start: those of its table, else those exposed.
+    pub fn may_start(&self, client: Option<&ClientSpec>) -> BTreeSet<Name> {
+        let exposed = || self.agents.values().filter(|a| a.expose).map(|a| a.name.clone()).collect();
+        client.and_then(|c| c.may_start.clone()).unwrap_or_else(exposed)
     }
     /// The agent that runs when none is named: `default_agent`, else the only one.
     pub fn default_agent(&self) -> Option<&AgentSpec> {

@@ -8,6 +8,7 @@ use crate::ledger::{Ledger, Spent};
 use crate::ports::{Lease, Loaded};
 use crate::run::RunId;
 use policies::authority::Authority;
+use policies::names::Name;
 use policies::permit::Denial;
 use policies::resolve::Policy;
 use std::collections::BTreeMap;
@@ -244,6 +245,11 @@ impl Tree {
         policy: &Arc<Policy>,
         lineage: &[Step],
     ) -> Result<authority::Within, Denial> {
+        let agent = lineage.first().and_then(|root| Name::try_from(root.agent.as_str()).ok());
+        if let Some(agent) = agent.filter(|agent| !ports.gate.may_start(&self.principal, &self.place, agent)) {
+            let why = format!("the client {} may not start {agent} any more", self.principal);
+            return Err(Denial::plain(why, "the run cannot go on"));
+        }
         authority::authority(policy, &*ports.gate, &self.door(ports, policy)?, lineage)
     }
 }

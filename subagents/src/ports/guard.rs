@@ -8,6 +8,7 @@ use policies::action::{Call, Effect, RuntimeCall};
 use policies::authority::Authority;
 use policies::grant::Narrowing;
 use policies::json::Json;
+use policies::names::Name;
 use policies::permit::{Denial, Permit, Question, Rule, Verdict};
 use policies::resolve::{Limits, Policy};
 use std::sync::Arc;
@@ -42,6 +43,9 @@ pub trait Gate: Send + Sync {
     /// policy as it is now. `place` is the text the door gave when the run was started. `None`
     /// when the client is gone.
     fn door(&self, principal: &str, place: &str) -> Option<(Authority, Limits)>;
+    /// Whether that principal may, through that door, have a root run of this agent: asked again
+    /// whenever one goes on under another policy or in another process.
+    fn may_start(&self, principal: &str, place: &str, agent: &Name) -> bool;
     /// The tools a caller may see, in deterministic order.
     async fn tools(&self, caller: &Caller) -> Vec<ToolSpec>;
     /// Judges a call of a server's tool.

@@ -159,6 +159,20 @@ fn a_client_that_is_gone_takes_its_runs_along() {
 }
 
 #[test]
+fn an_agent_its_client_may_no_longer_start_goes_on_no_more() {
+    let world = Arc::new(World::new(policy(TOOLS), gated()));
+    block(async {
+        world.run("a").await.unwrap();
+        let next = Arc::new(world.next());
+        next.no_longer_started.lock().unwrap().insert("a".into());
+        let ended = driven(next.host().answer(&world.open_question(), allow(), "ann", Then::Drive).await);
+        assert_eq!(ended.state, State::Failed);
+        assert!(ended.text.contains("may not start a any more"), "{}", ended.text);
+        assert_eq!(world.made("s__gated"), 0);
+    });
+}
+
+#[test]
 fn a_paused_tree_begins_nothing_until_it_is_told_to() {
     let world = Arc::new(World::new(policy(TOOLS), deep()));
     block(async {

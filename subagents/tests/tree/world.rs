@@ -147,6 +147,8 @@ pub(crate) struct World {
     bus: tokio::sync::broadcast::Sender<RunId>,
     pub(crate) price: Option<policies::price::Price>,
     pub(crate) client_gone: Mutex<bool>,
+    /// Agents its client may no longer start.
+    pub(crate) no_longer_started: Mutex<BTreeSet<String>>,
     /// What `s__gated` is hashed with: another manifest, another digest.
     pub(crate) manifest: AtomicU32,
 }
@@ -180,6 +182,7 @@ impl World {
             bus,
             price: Some(policies::price::Price { input: 1, output: 1, ..policies::price::Price::FREE }),
             client_gone: Mutex::new(false),
+            no_longer_started: Mutex::default(),
             manifest: AtomicU32::new(0),
         }
     }
@@ -273,6 +276,9 @@ impl Gate for World {
     fn door(&self, _: &str, place: &str) -> Option<(Authority, Limits)> {
         assert_eq!(place, "here");
         (!*self.client_gone.lock().unwrap()).then(|| (self.policy().door(None), Limits::NONE))
+    }
+    fn may_start(&self, _: &str, _: &str, agent: &Name) -> bool {
+        !self.no_longer_started.lock().unwrap().contains(agent.as_str())
     }
     async fn tools(&self, _: &Caller) -> Vec<ToolSpec> {
         let shown = self.shown.lock().unwrap().clone().into_iter();

@@ -75,8 +75,7 @@ impl Framework {
     /// `None` when it may start none, or the file turns these tools off.
     pub(crate) fn new(ground: &Ground, client: Option<&ClientSpec>) -> Option<Self> {
         let policy = &ground.policy;
-        let exposed = || policy.agents.values().filter(|a| a.expose).map(|a| a.name.clone()).collect();
-        let may_start: BTreeSet<Name> = client.and_then(|c| c.may_start.clone()).unwrap_or_else(exposed);
+        let may_start = policy.may_start(client);
         let limits = client.map_or(Limits::NONE, |c| c.limits);
         let on = policy.gateway.framework_tools && !may_start.is_empty();
         let somebody = policy.clients.as_ref().is_none_or(|clients| clients.values().any(|c| c.can_approve));
