@@ -99,7 +99,9 @@ async fn prepare(path: &Path, options: &Options) -> Result<SqlitePool, StoreErro
     // Prompts and answers are nobody else's business. SQLite gives -wal and -shm the same mode.
     let made = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
     match made {
-        Ok(_) => {}
+        // Closed before SQLite opens it: closing any descriptor of a file lets go of all locks
+        // this process holds on it.
+        Ok(file) => drop(file),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(source) => return Err(StoreError::File { path: shown, source }),
     }

@@ -81,11 +81,14 @@ pub(super) fn in_words(mark: &str) -> String {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`, counted after the command's name, which may hold anything.
+/// Field 22 of `/proc/PID/stat`, counted after the command's name, which may hold anything; none
+/// for one that is dead and only waits to be reaped.
 fn start_time(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after = stat.rsplit_once(')')?.1;
-    after.split_whitespace().nth(19).map(str::to_owned)
+    let mut fields = after.split_whitespace();
+    let ended = matches!(fields.next(), None | Some("Z" | "X" | "x"));
+    fields.nth(18).filter(|_| !ended).map(str::to_owned)
 }
 
 #[cfg(test)]

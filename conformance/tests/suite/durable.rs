@@ -204,6 +204,37 @@ fn an_approval_allows_this_call_and_a_denial_none() {
     }
 }
 
+/// A call of a tool with two names was asked about under the one, then the other, for ever.
+#[test]
+fn a_spawn_is_asked_about_once() {
+    let folder = Folder::new(
+        "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n[policy]\ntools = { ask = [\"*\"] }\n\
+         [agents.lead]\nprompt = \"p\"\nexpose = true\nsubagents = [\"kid\"]\n[agents.kid]\nprompt = \"k\"\n[gateway]\ndefault_agent = \"lead\"\n",
+    );
+    let spawn = "{ description = \"d\", prompt = \"p\", subagent_type = \"kid\" }";
+    let all = calls("Agent", spawn).replace("text =", "agent = \"lead\"\ntext =")
+        + "[[reply]]\nagent = \"lead\"\ntext = \"last: {{results}}\"\n[[reply]]\nagent = \"kid\"\ntext = \"kid\"\n";
+    folder.write("replies.toml", &all);
+    assert_eq!(folder.run(&["run", "Go."]).code, 5);
+    let answered = folder.run(&["answer", &question(&folder), "allow"]);
+    assert_eq!((answered.code, answered.out.as_str()), (0, "last: kid\n"), "{answered:?}");
+}
+
+/// The copied question had its first one's name, and the store took neither.
+#[test]
+fn a_run_can_be_forked_after_a_question() {
+    let folder = folder("", &(calls("s__asked", "{ n = 1 }") + LAST));
+    folder.write("out/go", "");
+    assert_eq!(folder.run(&["run", "Go."]).code, 5);
+    let first = id(&folder);
+    assert_eq!(folder.run(&["answer", &question(&folder), "allow"]).out, "last: asked done\n");
+    let events = rows(&folder, &["show", &first, "--json"]);
+    let waiting = events.iter().find(|e| e["type"] == "run.waiting").unwrap();
+    let fork = folder.run(&["fork", &first, "--at", &waiting["seq"].to_string()]);
+    assert_eq!(fork.code, 0, "{fork:?}");
+    assert_eq!(rows(&folder, &["runs", "--json"]).len(), 2);
+}
+
 #[test]
 fn the_request_that_would_pass_the_tokens_is_not_made() {
     let turn = calls("s__idem", "{}").replace("text =", "usage = { input = 3000, output = 100 }\ntext =");

@@ -111,6 +111,13 @@ struct Fork {
 pub(super) async fn fork(call: Call) -> Answered {
     let row = own(&call).await?;
     let Fork { at } = call.read()?;
+    // What a person holds or ended is not gone on with under another name.
+    let held = row.waiting.as_deref() == Some("pause");
+    if held || row.state == State::Cancelled.as_str() {
+        let why = if held { "it is paused" } else { "it was cancelled" };
+        let next = "ask whoever did that; on the command line `pleach fork` may";
+        return Err(Problem::new(Kind::Conflict, format!("run {}: {why}", row.run), next));
+    }
     let place = room(&call)?;
     let fork = call.door.0.host.fork(&row.run, at).await.map_err(|e| Problem::of_host(e, Kind::Unfit))?;
     let row = call.door.0.store.row(&fork).await?.ok_or_else(|| Problem::no_run(fork.as_str()))?;

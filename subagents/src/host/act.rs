@@ -165,15 +165,21 @@ impl At {
         }
         let judged = self.host.ports.gate.authorize(&standing.caller, &call.name, Json::from(&call.input));
         let Some(judged) = self.unless_cancelled(judged).await else { return Ok(Flow::Done) };
-        let permit = match judged {
-            Authorized::Allowed(permit, ..) => permit,
+        let (permit, facts) = match judged {
+            Authorized::Allowed(permit, _, facts) => (permit, facts),
             // The approval was for this call, and it is still this call.
-            Authorized::Ask(question, digest, _) if matches!(word(asked, &digest), Word::Yes(_)) => question.approve(),
+            Authorized::Ask(question, digest, facts) if matches!(word(asked, &digest), Word::Yes(_)) => {
+                (question.approve(), facts)
+            }
             _ => {
                 let why = format!("{died}, and it may not be made again under the policy as it is now");
                 return self.done(call, Outcome::Unknown, unknown(call, &why)).await;
             }
         };
+        // The operator may have learnt since that it must not be repeated.
+        if facts.effect == Effect::Once {
+            return self.done(call, Outcome::Unknown, unknown(call, died)).await;
+        }
         self.dispatch(call, permit, effect, attempt + 1, Vec::new()).await
     }
 

@@ -212,7 +212,8 @@ impl Host {
     /// When somebody does, when there is no such tree, and as [`Host::start`].
     pub async fn resume(self: &Arc<Self>, run: &RunId, cancel: CancellationToken) -> Result<Ended, HostError> {
         let root = self.root_of(run).await?;
-        self.resume_tree(&root, cancel).await
+        let host = self.clone();
+        self.through(async move { host.resume_tree(&root, cancel).await }).await
     }
     /// Goes on with every tree that has work to do and nobody who does it.
     ///
@@ -299,7 +300,8 @@ impl Host {
     /// # Errors
     /// When there is no such run or event.
     pub async fn fork(self: &Arc<Self>, run: &RunId, at: u64) -> Result<RunId, HostError> {
-        self.fork_of(run, at).await
+        let (host, run) = (self.clone(), run.clone());
+        self.through(async move { host.fork_of(&run, at).await }).await
     }
     /// Waits until nobody here works on the tree of a run, and says how its root stands.
     ///

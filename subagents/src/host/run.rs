@@ -41,8 +41,10 @@ pub(crate) struct Run {
 pub(super) struct Log {
     pub(super) seq: u64,
     pub(super) state: State,
-    /// The start of the wall clock: it starts anew when the run goes on after waiting.
+    /// The start of the wall clock, later by the time a person took to answer.
     pub(super) clock: u64,
+    /// Since when it stands still.
+    stands: Option<u64>,
     pub(super) wall: Option<u64>,
     /// A write was begun and not seen to its end.
     pub(super) torn: bool,
@@ -97,16 +99,24 @@ impl Run {
 
 impl Log {
     pub(super) fn new(started: u64) -> Self {
-        Self { seq: 0, state: State::default(), clock: started, wall: None, torn: false }
+        Self { seq: 0, state: State::default(), clock: started, stands: None, wall: None, torn: false }
     }
     pub(super) fn apply(&mut self, at: u64, event: &Event) {
         if let Event::Started(started) = event {
             self.wall = started.budget.and_then(|b| b.wall_ms);
         }
-        let before = self.state.phase();
         turn::on(&mut self.state, event);
-        if before == crate::run::State::Waiting || before.is_end() {
-            self.clock = at;
+        let phase = self.state.phase();
+        match self.stands {
+            None if phase == crate::run::State::Waiting || phase.is_end() => self.stands = Some(at),
+            Some(since) if phase != crate::run::State::Waiting && !phase.is_end() => {
+                self.stands = None;
+                // Nobody answered: a run that only waits for its own time limit is not exempt.
+                if !matches!(event, Event::TimedOut { .. }) {
+                    self.clock = self.clock.saturating_add(at.saturating_sub(since));
+                }
+            }
+            _ => {}
         }
         self.seq += 1;
     }

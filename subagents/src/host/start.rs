@@ -92,7 +92,12 @@ impl Host {
         let Some(Event::Started(started)) = events.first_mut() else {
             return Err(refused(format!("run {run} never began; start a new one")));
         };
-        started.budget = Some(old.ledger.bounds(run)).filter(|b| *b != Default::default());
+        let mut bounds = old.ledger.bounds(run);
+        for bound in std::iter::once(origin.clone()).chain(old.above(&origin)) {
+            let wall = bound.log.lock().await.wall;
+            bounds.wall_ms = [bounds.wall_ms, wall].into_iter().flatten().min();
+        }
+        started.budget = Some(bounds).filter(|b| *b != Default::default());
         started.parent = None;
         started.root = id.to_string();
         started.call = None;
@@ -102,6 +107,7 @@ impl Host {
         started.forked_from = Some(run.to_string());
         started.lineage = origin.lineage[..origin.lineage.len() - 1].to_vec();
         settled(&mut events);
+        asked_anew(&mut events, &id);
         let lease = self.claim_new(&id).await?;
         let tree = Tree::new(
             lease,
@@ -112,8 +118,10 @@ impl Host {
         );
         let fork = Run::new(id.clone(), None, origin.lineage.clone(), now());
         tree.insert(fork.clone());
-        tree.append(self, &fork, events).await?;
-        self.ports.journal.release(&tree.lease).await?;
+        let written = tree.append(self, &fork, events).await;
+        let released = self.ports.journal.release(&tree.lease).await;
+        written?;
+        released?;
         Ok(id)
     }
 }
@@ -138,6 +146,18 @@ fn settled(events: &mut Vec<Event>) {
         more.push(Event::Unpaused { by: "the fork".into() });
     }
     events.extend(more);
+}
+
+/// Questions of the past keep their places and get names of their own: a name is one question's.
+fn asked_anew(events: &mut [Event], fork: &RunId) {
+    let of = |id: &mut String| id.push_str(&format!("-{}", fork.short()));
+    for event in events {
+        match event {
+            Event::Waiting(waiting) => of(&mut waiting.id),
+            Event::Answered { id, .. } | Event::TimedOut { id, .. } => of(id),
+            _ => {}
+        }
+    }
 }
 
 fn nobody(approvals: &Approvals) -> Option<String> {

@@ -19,6 +19,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Bytes of messages that may wait for a run.
+const MAX_UNHEARD: usize = 1 << 20;
 /// Tries at a tree that changes hands all the time.
 const TRIES: u32 = 20;
 
@@ -34,13 +36,26 @@ fn refused(why: impl Into<String>) -> HostError {
 }
 
 impl Host {
-    /// Does a command, wherever the tree is.
+    /// Does a command, wherever the tree is. Begun, it is done whatever becomes of whoever wants
+    /// it: a tree that was claimed must be given back, and a write be seen to its end.
     pub(super) async fn command(
         self: &Arc<Self>,
         root: &RunId,
         command: Command,
         then: Then,
     ) -> Result<Done, HostError> {
+        let (host, root) = (self.clone(), root.clone());
+        self.through(async move { host.carry_out(&root, command, then).await }).await
+    }
+    /// Sees work to its end, in a task that `suspend` waits for.
+    pub(super) async fn through<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, HostError>> + Send + 'static,
+    ) -> Result<T, HostError> {
+        let done = self.tasks.spawn(Box::pin(work)).await;
+        done.unwrap_or_else(|e| Err(HostError::Journal(e.to_string())))
+    }
+    async fn carry_out(self: &Arc<Self>, root: &RunId, command: Command, then: Then) -> Result<Done, HostError> {
         for _ in 0..TRIES {
             if let Some(tree) = self.working(root) {
                 let mut gate = tree.gate.lock().await;
@@ -156,6 +171,10 @@ impl Host {
     async fn do_message(&self, tree: &Tree, run: &Arc<Run>, from: &str, text: &str) -> Result<(), HostError> {
         let (phase, by) = run.end().await;
         tools::may_go_on(phase, by.as_deref()).map_err(|why| refused(format!("run {} {why}", run.id)))?;
+        if run.log.lock().await.state.unheard().saturating_add(text.len()) > MAX_UNHEARD {
+            let why = format!("run {} has not heard {MAX_UNHEARD} bytes of messages yet; wait until it has", run.id);
+            return Err(refused(why));
+        }
         let told = Event::MessageReceived { from: from.to_owned(), text: text.to_owned() };
         // The nearest above that still works will want to know what comes of it: the commit, which
         // knows how they stand by then, sees to it.
@@ -231,7 +250,8 @@ impl Host {
         cancel: &CancellationToken,
     ) -> Vec<(RunId, Result<Ended, HostError>)> {
         let each = roots.into_iter().map(|root| async move {
-            let ended = self.resume_tree(&root, cancel.clone()).await;
+            let (host, of, cancel) = (self.clone(), root.clone(), cancel.clone());
+            let ended = self.through(async move { host.resume_tree(&of, cancel).await }).await;
             (root, ended)
         });
         futures_util::future::join_all(each).await

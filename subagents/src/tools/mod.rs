@@ -117,25 +117,30 @@ pub(crate) async fn perform(at: &At, tool: Tool, call: &ToolCall, asked: Option<
     if tool != Tool::Agent && !tool.is_for(at, &standing) {
         return at.unknown_tool(call, asked).await;
     }
+    // The strictest word about any of its names decides, and a person is asked once.
     let mut rule = String::new();
+    let mut ask = None;
     for name in tool.names() {
         match at.gate().authorize_runtime(&standing.caller, name) {
             Verdict::Allow(permit, by) => {
                 permit.redeem();
-                rule = by.to_string();
-            }
-            Verdict::Deny(denial) => return at.denied(call, asked, denial).await,
-            Verdict::Ask(question) => {
-                let digest = digest(&format!("{name} {}", Json::from(&call.input).to_canonical()));
-                let was_put = asked.is_some_and(|a| a.question.kind == WaitingFor::Question);
-                match word(asked, &digest) {
-                    Word::Yes(by) => rule = format!("{}; {by}", question.rule),
-                    // It was allowed before it was put to anybody.
-                    _ if was_put => rule = question.rule.to_string(),
-                    Word::No(denial) => return at.denied(call, asked, denial).await,
-                    Word::Unasked => return at.ask_approval(call, asked, question.rule.to_string(), digest).await,
+                if rule.is_empty() {
+                    rule = by.to_string();
                 }
             }
+            Verdict::Deny(denial) => return at.denied(call, asked, denial).await,
+            Verdict::Ask(question) => ask = ask.or(Some(question)),
+        }
+    }
+    if let Some(question) = ask {
+        let digest = digest(&format!("{} {}", tool.names()[0], Json::from(&call.input).to_canonical()));
+        let was_put = asked.is_some_and(|a| a.question.kind == WaitingFor::Question);
+        match word(asked, &digest) {
+            Word::Yes(by) => rule = format!("{}; {by}", question.rule),
+            // It was allowed before it was put to anybody.
+            _ if was_put => rule = question.rule.to_string(),
+            Word::No(denial) => return at.denied(call, asked, denial).await,
+            Word::Unasked => return at.ask_approval(call, asked, question.rule.to_string(), digest).await,
         }
     }
     if let Err(short) = at.count_call() {

@@ -269,6 +269,10 @@ impl State {
             None => "children",
         })
     }
+    /// Bytes it was told and has not heard yet.
+    pub fn unheard(&self) -> usize {
+        self.inbox.iter().map(String::len).sum()
+    }
     /// The questions a person is asked.
     pub fn questions(&self) -> impl Iterator<Item = &Waiting> {
         self.calls.iter().filter_map(|open| match &open.stage {

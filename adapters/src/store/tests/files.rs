@@ -18,6 +18,21 @@ async fn the_files_are_their_owners_alone() {
     store.close().await;
 }
 
+/// The lock of a store this process had just made was let go with another descriptor of it; then
+/// any program that looked at the file took its log away.
+#[tokio::test]
+async fn a_store_just_made_is_locked_against_others() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let lease = claim(&store, "r-a").await;
+    store.append(vec![first("r-a", "r-a")], &lease).await.unwrap();
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&place.path).unwrap());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let (own, file) = (format!(" {} ", std::process::id()), format!(":{inode} "));
+    assert!(locks.lines().any(|l| l.contains("POSIX") && l.contains(&own) && l.contains(&file)), "{locks}");
+    store.close().await;
+}
+
 #[tokio::test]
 async fn a_full_disk_is_said_and_leaves_nothing_half_written() {
     let place = place();
