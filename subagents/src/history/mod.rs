@@ -9,7 +9,7 @@
 //!
 //! Everything here is pure. What the model sees follows from the events alone: the driver works
 //! out *what* to replace ([`large`], [`boundary`]) and writes that down; the fold replaces it
-//! ([`trimmed`], [`compacted`]). So a resumed run sees the same bytes as the one that died.
+//! (`trimmed`, `compacted`). So a resumed run sees the same bytes as the one that died.
 //! Between two such events a conversation only grows at its end, which is what a provider's
 //! prompt cache lives from: both are rare, and each makes much room at once.
 

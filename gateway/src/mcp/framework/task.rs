@@ -26,12 +26,16 @@ pub(super) type Done = Result<Ended, String>;
 
 /// Runs of this process.
 #[derive(Default)]
-pub(super) struct Running(Mutex<HashMap<RunId, Arc<str>>>);
+pub(super) struct Running(Mutex<HashMap<RunId, (Arc<str>, Waiting)>>);
 
 /// Root runs of one client at a time; one that waits is none.
 const MAX_ROOTS: usize = 64;
 
+/// How long a run that ended may take to leave its place.
+const LEAVING: Duration = Duration::from_secs(1);
+
 /// Waits for a run.
+#[derive(Clone)]
 pub(super) struct Waiting(watch::Receiver<Option<Done>>);
 
 impl Waiting {
@@ -47,7 +51,7 @@ impl Waiting {
 impl Running {
     /// Whether this client may have one more.
     pub(super) fn has_room(&self, principal: &str) -> bool {
-        lock(&self.0).values().filter(|who| ***who == *principal).count() < MAX_ROOTS
+        lock(&self.0).values().filter(|(who, _)| **who == *principal).count() < MAX_ROOTS
     }
     /// Has a tree worked on, whatever becomes of who wanted it.
     /// `None` when its client has too many.
@@ -61,10 +65,10 @@ impl Running {
         let (send, wait) = watch::channel(None);
         {
             let mut all = lock(&self.0);
-            if all.values().filter(|who| **who == principal).count() >= MAX_ROOTS {
+            if all.values().filter(|(who, _)| *who == principal).count() >= MAX_ROOTS {
                 return None;
             }
-            all.insert(id.clone(), principal);
+            all.insert(id.clone(), (principal, Waiting(wait.clone())));
         }
         let (running, id) = (self.clone(), id.clone());
         tasks.spawn(async move {
@@ -73,6 +77,13 @@ impl Running {
             send.send_replace(Some(ended));
         });
         Some(Waiting(wait))
+    }
+    /// Waits until a run that has ended has left its place: whoever hears of the end has room.
+    async fn left(&self, id: &RunId) {
+        let waiting = lock(&self.0).get(id).map(|(_, waiting)| waiting.clone());
+        if let Some(waiting) = waiting {
+            let _ = tokio::time::timeout(LEAVING, waiting.wait()).await;
+        }
     }
 }
 
@@ -104,6 +115,9 @@ impl Framework {
             "tasks/get" => {
                 let state = self.state_of(view, &id).await;
                 let mut task = state.ok_or_else(|| RpcError::new(-32602, "Unknown task"))?;
+                if task.get("status").and_then(Json::as_str) != Some("working") {
+                    self.ground.running.left(&id).await;
+                }
                 task.set("taskId", sealed);
                 Ok(task.into())
             }
