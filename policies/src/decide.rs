@@ -316,6 +316,18 @@ pub fn judge_path(authority: &Authority, path: &Path, op: FileOp) -> Result<(), 
             fix: Some("remove it from filesystem.deny there".into()),
         });
     }
+    if op == FileOp::Write
+        && let Some(protected) = files.protects(path)
+    {
+        let name = protected.name.join("/");
+        return Err(Denial {
+            rule: format!("{name} is protected inside a writable folder, and {shown} is of it"),
+            who: Some(ancestor.who.to_owned()),
+            allowed: "it may be read; other programs obey what stands there".into(),
+            place: ancestor.sources.place("filesystem").cloned(),
+            fix: Some(format!("name it itself in filesystem.read_write of {}: {shown}", ancestor.who)),
+        });
+    }
     let prefixes = match op {
         FileOp::Read => files.read(),
         FileOp::Write => files.write(),

@@ -129,6 +129,7 @@ impl Profile {
             Profile::NoNamespaces => &[
                 "servers share the host's process table and could be seen by, though not signalled from, each other",
                 "filesystem.deny beneath a granted folder cannot be held and is refused at start",
+                "protected names (.git/hooks, .mcp.json, .claude and their like) inside a writable folder can be written",
                 "no network at all: domain rules need the network namespace, so sandboxed processes reach nothing",
                 "a server that double-forks may outlive pleach when pleach is killed",
             ],

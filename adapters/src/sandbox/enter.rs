@@ -1,7 +1,7 @@
 //! The launcher: our own binary, re-executed, before any thread or runtime exists.
 
 use super::init;
-use super::layers::namespaces;
+use super::layers::{namespaces, protected};
 use super::spec::{Report, Spec};
 use super::sys;
 use policies::grant::Profile;
@@ -60,10 +60,10 @@ pub(super) fn report(socket: &mut UnixStream, report: &Report) {
 }
 
 fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
-    // The second layer under the lifeline: it follows the thread that forked us.
-    let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
     init::catch_signals();
     if spec.profile() != Profile::Full {
+        // The second layer under the lifeline: it follows the thread that forked us.
+        let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
         let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         return init::run(spec, socket);
     }
@@ -86,7 +86,10 @@ fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
             // SAFETY: the descriptor is not used again in this process.
             unsafe { libc::close(3) };
             init::forward_signals_to(pid);
-            init::wait_for(pid)
+            let code = init::wait_for(pid);
+            // Nothing of the instance lives any more, however pleach or pid 1 ended.
+            protected::release(spec);
+            code
         }
     }
 }

@@ -98,7 +98,9 @@ pub async fn launch(spec: &Spec, pipes: Pipes) -> Result<Instance, LaunchError> 
     command.arg0("pleach-sandbox").arg(ENTRY).env_clear().current_dir("/");
     // The launcher runs outside the sandbox, so not even the environment is the program's: a
     // loader variable of it would be obeyed here. The program gets its own from the spec.
-    command.stdin(pipes.stdin).stdout(pipes.stdout).stderr(pipes.stderr).kill_on_drop(true);
+    command.stdin(pipes.stdin).stdout(pipes.stdout).stderr(pipes.stderr);
+    // Dropped, it ends by its lifeline, and the launcher cleans up after it.
+    command.kill_on_drop(spec.profile() != Profile::Full);
     let socket = theirs.as_raw_fd();
     // SAFETY: between fork and exec only async-signal-safe calls: dup2 and fcntl.
     unsafe {

@@ -32,6 +32,7 @@ fn bare(profile: &str, home: PathBuf, script: &str) -> Spec {
         own: Vec::new(),
         runtime: Vec::new(),
         home,
+        user_home: None,
         profile: profile.into(),
         own_loopback: true,
         terminal: false,

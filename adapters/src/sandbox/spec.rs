@@ -32,6 +32,8 @@ pub struct Spec {
     pub runtime: Vec<PathBuf>,
     /// Its private home; writable.
     pub home: PathBuf,
+    /// The home of the user who runs pleach, where programs look for start files.
+    pub user_home: Option<PathBuf>,
     /// The layers: `full`, `no-namespaces` or `off`.
     pub profile: String,
     /// Whether `localhost` means the instance's own: unless the grant covers the host's.
@@ -127,6 +129,7 @@ impl Spec {
             own: Vec::new(),
             runtime: runtime.paths.into_iter().collect(),
             home,
+            user_home: None,
             profile: Profile::Full.as_str().to_owned(),
             own_loopback: true,
             terminal: false,
@@ -135,7 +138,13 @@ impl Spec {
     /// The clean environment: what is kept of ours, private HOME and TMPDIR, and the proxy
     /// variables that curl, git, pip, npm, Node and Python obey.
     pub fn standard_env(&mut self, ours: impl Iterator<Item = (String, String)>) {
-        self.env.extend(ours.filter(|(k, _)| KEPT.contains(&k.as_str()) || k.starts_with("LC_")));
+        for (name, value) in ours {
+            if name == "HOME" {
+                self.user_home = PathBuf::from(value).canonicalize().ok();
+            } else if KEPT.contains(&name.as_str()) || name.starts_with("LC_") {
+                self.env.insert(name, value);
+            }
+        }
         let home = self.home.display().to_string();
         self.env.insert("HOME".into(), home);
         self.env.insert("TMPDIR".into(), self.tmpdir().display().to_string());

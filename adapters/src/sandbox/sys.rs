@@ -67,6 +67,46 @@ pub(super) fn move_mount(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     check(result).map(drop)
 }
 
+/// Makes a detached mount read-only, and everything mounted beneath it (`mount_setattr(2)`).
+/// Flags the kernel locked stay: a remount would have to repeat them.
+pub(super) fn make_read_only(tree: &OwnedFd) -> io::Result<()> {
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns: u64,
+    }
+    let attributes = Attributes { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
+    let empty = cstring(b"")?;
+    // SAFETY: a live C string, an owned descriptor, and a struct of the size that is said.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            empty.as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &attributes,
+            std::mem::size_of::<Attributes>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Takes the topmost mount at `path` away.
+pub(super) fn unmount(path: &Path) -> io::Result<()> {
+    let path = cpath(path)?;
+    // SAFETY: a live C string.
+    check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }.into()).map(drop)
+}
+
+/// Locks an open file for as long as it stays open (`flock(2)`); never waits.
+pub(super) fn lock(file: &impl AsRawFd, how: libc::c_int) -> io::Result<()> {
+    // SAFETY: an open descriptor and flags.
+    check(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) }.into()).map(drop)
+}
+
 pub(super) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
     // SAFETY: the options used take one integer.
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)

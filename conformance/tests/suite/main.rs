@@ -30,6 +30,7 @@ mod runs;
 mod sandbox_egress;
 mod sandbox_files;
 mod sandbox_processes;
+mod sandbox_protected;
 mod watching;
 
 /// Where the third-party servers and clients are.

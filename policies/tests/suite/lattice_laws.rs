@@ -97,7 +97,20 @@ proptest! {
 /// Every pair of filesystem grants over two levels of two names: 4 × 4 × 4 list choices a side.
 #[test]
 fn files_exhaustively() {
-    let paths: Vec<PathBuf> = ["/a", "/a/b", "/b"].map(PathBuf::from).to_vec();
+    exhaustively(["/a", "/a/b", "/b"], &["/", "/a", "/a/b", "/a/b/z", "/a/z", "/b", "/b/z", "/z"]);
+}
+
+/// The same where the inner name is protected, and so no part of the outer one for writing.
+#[test]
+fn files_exhaustively_with_protected_names() {
+    exhaustively(
+        ["/a", "/a/.git", "/a/.git/hooks"],
+        &["/", "/a", "/a/z", "/a/.git", "/a/.git/z", "/a/.git/hooks", "/a/.git/hooks/z", "/a/.git/hooks/.git/hooks"],
+    );
+}
+
+fn exhaustively(paths: [&str; 3], universe: &[&str]) {
+    let paths: Vec<PathBuf> = paths.map(PathBuf::from).to_vec();
     let subsets: Vec<Vec<PathBuf>> = (0..8u32)
         .map(|mask| paths.iter().enumerate().filter(|(i, _)| mask & (1 << i) != 0).map(|(_, p)| p.clone()).collect())
         .collect();
@@ -111,10 +124,8 @@ fn files_exhaustively() {
     }
     grants.sort_by_key(|g| format!("{g:?}"));
     grants.dedup();
-    let universe: Vec<(PathBuf, FileOp)> = ["/", "/a", "/a/b", "/a/b/z", "/a/z", "/b", "/b/z", "/z"]
-        .iter()
-        .flat_map(|p| [FileOp::Read, FileOp::Write].map(|op| (PathBuf::from(p), op)))
-        .collect();
+    let universe: Vec<(PathBuf, FileOp)> =
+        universe.iter().flat_map(|p| [FileOp::Read, FileOp::Write].map(|op| (PathBuf::from(p), op))).collect();
     let row = |g: &FsGrant| universe.iter().map(|(p, op)| g.allows(p, *op)).collect::<Vec<bool>>();
     let rows: Vec<Vec<bool>> = grants.iter().map(row).collect();
     for (i, p) in grants.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! A small universe to try laws on: paths over three names, a few hosts, tools and ports.
+//! A small universe to try laws on: paths over names of which two make a protected one, a few hosts,
+//! tools and ports.
 
 use policies::domain::{Domains, Host, Networks};
 use policies::fs::{FileOp, FsGrant};
@@ -10,7 +11,7 @@ use proptest::prelude::*;
 use std::path::PathBuf;
 
 pub(crate) fn path() -> impl Strategy<Value = PathBuf> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "ab"]), 0..4)
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "ab", ".git", "hooks"]), 0..4)
         .prop_map(|parts| parts.iter().fold(PathBuf::from("/"), |p, part| p.join(part)))
 }
 pub(crate) fn filesystem() -> impl Strategy<Value = FsGrant> {
@@ -130,8 +131,9 @@ impl Want {
 pub(crate) fn wants() -> Vec<Want> {
     let mut all = Vec::new();
     let mut paths = vec![PathBuf::from("/")];
-    for _ in 0..4 {
-        let deeper: Vec<PathBuf> = paths.iter().flat_map(|p| ["a", "b", "ab", "zz"].map(|n| p.join(n))).collect();
+    for _ in 0..3 {
+        let deeper: Vec<PathBuf> =
+            paths.iter().flat_map(|p| ["a", "b", "ab", "zz", ".git", "hooks"].map(|n| p.join(n))).collect();
         paths.extend(deeper);
         paths.sort();
         paths.dedup();

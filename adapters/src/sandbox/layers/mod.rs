@@ -4,4 +4,5 @@ pub(super) mod landlock;
 pub(super) mod limits;
 pub(super) mod mounts;
 pub(super) mod namespaces;
+pub(super) mod protected;
 pub(super) mod seccomp;

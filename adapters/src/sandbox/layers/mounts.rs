@@ -1,6 +1,7 @@
 //! The view of the filesystem: a private `/tmp` and `/dev/shm`, a `/proc` of the instance's own
-//! processes, and masks over what `filesystem.deny` names.
+//! processes, protected names read-only, and masks over what `filesystem.deny` names.
 
+use super::protected;
 use crate::sandbox::enter::Refusal;
 use crate::sandbox::init::there;
 use crate::sandbox::spec::Spec;
@@ -30,6 +31,7 @@ pub(crate) fn build(spec: &Spec, notes: &mut Vec<String>) -> Result<(), Refusal>
     terminals(notes);
     proc(notes).map_err(refuse("/proc"))?;
     check_holdable(spec)?;
+    protected::hold(spec, notes).map_err(refuse("protected names"))?;
     masks(spec).map_err(refuse("filesystem.deny"))
 }
 

@@ -5,7 +5,12 @@
 //!
 //! Normal form, unique for what is granted: each prefix set is an antichain of shortest
 //! prefixes, nothing lies beneath a denied prefix, and a denied prefix lies beneath some
-//! granted one. `write` is always within `read`.
+//! granted one. `write` is always within `read`. A prefix beneath another stays where the outer one
+//! does not reach: a protected name that was granted by itself ([`protected`]).
+
+mod protected;
+
+pub use protected::{Kind, Obeyed, PROTECTED, Protected, protecting};
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,10 +43,6 @@ impl FsGrant {
         let read = read.into_iter().chain(write.iter().cloned()).collect();
         Self { read, write, deny: deny.into_iter().collect() }.normal()
     }
-    /// Everything, for the top of the lattice.
-    pub fn everything() -> Self {
-        Self::new([], [PathBuf::from("/")], [])
-    }
     /// Prefixes that may be read.
     pub fn read(&self) -> &BTreeSet<PathBuf> {
         &self.read
@@ -60,13 +61,19 @@ impl FsGrant {
     }
     /// Whether `op` on `path` (canonical) is granted.
     pub fn allows(&self, path: &Path, op: FileOp) -> bool {
-        covered(self.prefixes(op), path) && !covered(&self.deny, path)
+        op.covered(self.prefixes(op), path) && !covered(&self.deny, path)
+    }
+    /// The protected name that keeps `path` from being written though a granted folder holds it.
+    pub fn protects(&self, path: &Path) -> Option<&'static Protected> {
+        let (protected, _) = protecting(path)?;
+        let held = covered(&self.write, path) && !FileOp::Write.covered(&self.write, path);
+        held.then_some(protected)
     }
     /// The greatest grant within both.
     pub fn meet(&self, other: &Self) -> Self {
         Self {
-            read: meet_prefixes(&self.read, &other.read),
-            write: meet_prefixes(&self.write, &other.write),
+            read: FileOp::Read.meet(&self.read, &other.read),
+            write: FileOp::Write.meet(&self.write, &other.write),
             deny: self.deny.union(&other.deny).cloned().collect(),
         }
         .normal()
@@ -75,7 +82,7 @@ impl FsGrant {
     pub fn within(&self, other: &Self) -> bool {
         [FileOp::Read, FileOp::Write].into_iter().all(|op| {
             self.prefixes(op).iter().all(|mine| {
-                covered(other.prefixes(op), mine)
+                op.covered(other.prefixes(op), mine)
                     && other.deny.iter().all(|denied| {
                         !mine.starts_with(denied) && (!denied.starts_with(mine) || covered(&self.deny, denied))
                     })
@@ -89,11 +96,11 @@ impl FsGrant {
         }
     }
     fn normal(self) -> Self {
-        let deny = shortest(self.deny);
-        let live = |set: BTreeSet<PathBuf>| -> BTreeSet<PathBuf> {
-            shortest(set.into_iter().filter(|p| !covered(&deny, p)).collect())
+        let deny = FileOp::Read.shortest(self.deny);
+        let live = |op: FileOp, set: BTreeSet<PathBuf>| -> BTreeSet<PathBuf> {
+            op.shortest(set.into_iter().filter(|p| !covered(&deny, p)).collect())
         };
-        let (read, write) = (live(self.read), live(self.write));
+        let (read, write) = (live(FileOp::Read, self.read), live(FileOp::Write, self.write));
         let deny = deny.into_iter().filter(|d| covered(&read, d)).collect();
         Self { read, write, deny }
     }
@@ -102,11 +109,26 @@ impl FsGrant {
 fn covered(prefixes: &BTreeSet<PathBuf>, path: &Path) -> bool {
     path.ancestors().any(|ancestor| prefixes.contains(ancestor))
 }
-fn shortest(set: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
-    set.iter().filter(|p| !p.ancestors().skip(1).any(|a| set.contains(a))).cloned().collect()
-}
-fn meet_prefixes(a: &BTreeSet<PathBuf>, b: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
-    let of_a = a.iter().filter(|p| covered(b, p));
-    let of_b = b.iter().filter(|p| covered(a, p));
-    of_a.chain(of_b).cloned().collect()
+
+/// Prefixes as far as an operation goes: everything beneath one is covered by it, but what is
+/// protected there is not covered for writing.
+impl FileOp {
+    fn covered(self, prefixes: &BTreeSet<PathBuf>, path: &Path) -> bool {
+        self.covering(prefixes, path, path.ancestors())
+    }
+    fn covering<'a>(self, prefixes: &BTreeSet<PathBuf>, path: &Path, mut by: impl Iterator<Item = &'a Path>) -> bool {
+        let least = match self {
+            FileOp::Read => 0,
+            FileOp::Write => protected::depth(path),
+        };
+        by.any(|ancestor| prefixes.contains(ancestor) && ancestor.iter().count() >= least)
+    }
+    fn shortest(self, set: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        set.iter().filter(|p| !self.covering(&set, p, p.ancestors().skip(1))).cloned().collect()
+    }
+    fn meet(self, a: &BTreeSet<PathBuf>, b: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        let of_a = a.iter().filter(|p| self.covered(b, p));
+        let of_b = b.iter().filter(|p| self.covered(a, p));
+        of_a.chain(of_b).cloned().collect()
+    }
 }
