@@ -101,10 +101,10 @@ pub(super) fn unmount(path: &Path) -> io::Result<()> {
     check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }.into()).map(drop)
 }
 
-/// Locks an open file for as long as it stays open (`flock(2)`); never waits.
+/// Locks an open file for as long as it stays open (`flock(2)`).
 pub(super) fn lock(file: &impl AsRawFd, how: libc::c_int) -> io::Result<()> {
     // SAFETY: an open descriptor and flags.
-    check(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) }.into()).map(drop)
+    check(unsafe { libc::flock(file.as_raw_fd(), how) }.into()).map(drop)
 }
 
 pub(super) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {

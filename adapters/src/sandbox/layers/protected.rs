@@ -33,7 +33,7 @@ const ENTRIES: usize = 2_048;
 const MARK: u32 = 0o1555;
 const MARK_FILE: u32 = 0o1444;
 /// Another instance may take a placeholder away between our look and our lock.
-const TRIES: usize = 16;
+const TRIES: usize = 64;
 
 /// Mounts every protected name read-only. The placeholders' locks stay with this process.
 ///
@@ -96,7 +96,8 @@ pub(crate) fn hold(spec: &Spec, notes: &mut Vec<String>) -> io::Result<()> {
 pub(crate) fn release(spec: &Spec) {
     for (path, kind) in placeholders(spec) {
         let Ok(Some(file)) = marked(&path, kind) else { continue };
-        if sys::lock(&file, libc::LOCK_EX).is_err() {
+        // Somebody else lives who needs it.
+        if sys::lock(&file, libc::LOCK_EX | libc::LOCK_NB).is_err() {
             continue;
         }
         // Ours lies over it, under whatever else was put there.
@@ -161,18 +162,17 @@ fn placeholder(path: &Path, kind: Kind) -> io::Result<Option<File>> {
         }
         match marked(path, kind) {
             Ok(None) => return Ok(None),
-            Ok(Some(file)) if sys::lock(&file, libc::LOCK_SH).is_ok() => {
-                // It may have been taken away before we had the lock.
+            Ok(Some(file)) => {
+                // Whoever has it alone is about to take it away: wait, and look what stands then.
+                sys::lock(&file, libc::LOCK_SH)?;
                 let (opened, stands) = (file.metadata()?, path.symlink_metadata());
                 if stands.is_ok_and(|s| (s.dev(), s.ino()) == (opened.dev(), opened.ino())) {
                     return Ok(Some(file));
                 }
             }
-            Ok(Some(_)) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        std::thread::yield_now();
     }
     Err(io::Error::other("others make and remove it all the time"))
 }
