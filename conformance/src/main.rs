@@ -1,6 +1,7 @@
 //! `cargo conformance`: everything there is to pass, in one command. `cargo conformance STEP`
-//! runs one step.
+//! runs one step; `cargo conformance crash 2000` (or `--all`) kills so many.
 
+use conformance::crash::Extent;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use std::time::Instant;
 /// The steps in order: a name, what it shows, what it runs.
 type Step = (&'static str, &'static str, fn(&Path) -> Result<(), String>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", "the code is formatted", |root| cargo(root, &["fmt", "--all", "--check"], &[])),
     ("build", "it builds", |root| cargo(root, &["build", "--workspace", "--all-targets"], &[])),
     ("clippy", "no lint, warnings denied", |root| {
@@ -25,6 +26,9 @@ const STEPS: [Step; 8] = [
     ("test", "every test passes", |root| {
         let kits = kits_folder(root);
         cargo(root, &["test", "--workspace", "--no-fail-fast"], &[("PLEACH_KITS", &kits.display().to_string())])
+    }),
+    ("crash", "killed at every edge of its journal, a tree goes on and nothing is done twice", |_| {
+        conformance::crash::run(Extent::Each)
     }),
     ("mcp", "the official MCP suite passes, through the gateway and against its connector", |root| {
         let kits = kits_folder(root);
@@ -47,6 +51,15 @@ fn main() -> ExitCode {
         [word, era, transport, rest @ ..] if word == "mirror" => {
             let address = rest.first().map_or("127.0.0.1:0", String::as_str);
             return ended(conformance::mirror::run(era, transport, address));
+        }
+        [word, file] if word == "ledger" => return ended(conformance::crash::ledger(file)),
+        [word, extent] if word == "crash" => {
+            let kills = if extent == "--all" { Some(2_000) } else { extent.parse().ok() };
+            let Some(kills) = kills else {
+                eprintln!("conformance: crash takes --all or a number of kills, not {extent:?}");
+                return ExitCode::from(2);
+            };
+            return ended(conformance::crash::run(Extent::Kills(kills)));
         }
         [word, url] if word == "drive" => return ended(conformance::official::drive(url)),
         _ => {}

@@ -26,6 +26,7 @@ pub use party::{Client, Events, Exchange, Party, Rounds};
 pub use tokens::{Refusal, Retry, Tokens};
 pub use wire::{LEGACY, MODERN, Message, RpcError, TASKS, meta};
 
+use crate::crash;
 use policies::action::{Call, Fetch};
 use policies::json::{Json, Object};
 use policies::permit::Permit;
@@ -100,7 +101,10 @@ impl Attachment {
         params.set("name", tool.upstream.as_str());
         params.set("arguments", arguments);
         add(&mut params, rest);
-        self.connection.request("tools/call", params, &mirrored, exchange).await
+        crash::point("tool.call.before");
+        let reply = self.connection.request("tools/call", params, &mirrored, exchange).await;
+        crash::point("tool.call.after");
+        reply
     }
     /// Asks what a permit says: a resource, a prompt, a completion.
     ///

@@ -151,6 +151,7 @@ async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<String>, shared:
         if written.is_err() || stdin.flush().await.is_err() {
             return;
         }
+        crate::crash::sent(&line);
     }
 }
 

@@ -6,6 +6,7 @@ use super::format::Format;
 use super::openai::OpenAi;
 use super::remote::{Remote, Shared};
 use super::scripted::{ScriptError, Scripted};
+use crate::crash;
 use async_trait::async_trait;
 use policies::action::Complete;
 use policies::names::Name;
@@ -95,10 +96,13 @@ impl Backend {
         }
     }
     async fn answer(&self, request: &Request<'_>, delta: Delta<'_>) -> Result<Reply, ModelError> {
-        match self {
+        crash::point("model.ask.before");
+        let reply = match self {
             Backend::Remote(remote) => remote.answer(request, delta).await,
             Backend::Scripted(name, scripted) => scripted.answer(name, request, delta).await,
-        }
+        };
+        crash::point("model.ask.after");
+        reply
     }
 }
 

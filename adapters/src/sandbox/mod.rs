@@ -36,6 +36,7 @@ mod sys;
 pub use enter::enter;
 pub use launch::{Instance, LaunchError, Pipes, launch};
 pub use spec::{Report, Spec};
+pub(crate) use sys::die;
 
 /// The first argument that makes our binary the launcher.
 pub const ENTRY: &str = "__sandbox";

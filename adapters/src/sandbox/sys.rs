@@ -159,3 +159,12 @@ pub(super) fn receive_with_fd(socket: RawFd, buffer: &mut [u8]) -> io::Result<(u
         Ok((n as usize, fd))
     }
 }
+
+/// Ends this process as the kernel ends one: nothing is flushed, nobody is told.
+pub(crate) fn die() -> ! {
+    // SAFETY: takes integers only.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    loop {
+        std::thread::park();
+    }
+}

@@ -30,6 +30,7 @@ pub use error::StoreError;
 pub use outbox::{Due, Tally, Told};
 pub use rest::{Parent, Reservation, Reserved, RunsFilter, Webhook, clock};
 
+use crate::crash::{self, Kinds};
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use std::path::Path;
@@ -93,13 +94,23 @@ impl Store {
 #[async_trait]
 impl Journal for Store {
     async fn append(&self, writes: Vec<Write>, lease: &Lease) -> Result<(), JournalError> {
-        self.writer.perform(append::Append::new(writes, lease)?).await
+        let kinds = Kinds::of(&writes);
+        kinds.pass("before");
+        let written = self.writer.perform(append::Append::new(writes, lease)?).await;
+        kinds.pass("after");
+        written
     }
     async fn claim(&self, root: &RunId) -> Result<Claimed, JournalError> {
-        self.writer.perform(lease::Claim(root.clone())).await
+        crash::point("tree.claim.before");
+        let done = self.writer.perform(lease::Claim(root.clone())).await;
+        crash::point("tree.claim.after");
+        done
     }
     async fn release(&self, lease: &Lease) -> Result<Vec<Command>, JournalError> {
-        self.writer.perform(lease::Release(lease.clone())).await
+        crash::point("tree.release.before");
+        let done = self.writer.perform(lease::Release(lease.clone())).await;
+        crash::point("tree.release.after");
+        done
     }
     async fn load(&self, root: &RunId) -> Result<Vec<Loaded>, JournalError> {
         Ok(self.loaded(root).await?)
@@ -111,7 +122,10 @@ impl Journal for Store {
         Ok(self.unfinished().await?)
     }
     async fn put_blob(&self, bytes: Vec<u8>) -> Result<String, JournalError> {
-        self.writer.perform(blobs::Put::new(bytes)).await
+        crash::point("blob.before");
+        let done = self.writer.perform(blobs::Put::new(bytes)).await;
+        crash::point("blob.after");
+        done
     }
     async fn get_blob(&self, name: &str, offset: u64, limit: u64) -> Result<Option<(Vec<u8>, u64)>, JournalError> {
         Ok(self.blob(name, offset, limit).await?)
@@ -123,10 +137,16 @@ impl Journal for Store {
         Ok(self.questions_open(filter).await?)
     }
     async fn post(&self, root: &RunId, command: &Command) -> Result<bool, JournalError> {
-        self.writer.perform(inbox::Post::new(root, command)?).await
+        crash::point("inbox.post.before");
+        let done = self.writer.perform(inbox::Post::new(root, command)?).await;
+        crash::point("inbox.post.after");
+        done
     }
     async fn take(&self, lease: &Lease) -> Result<Vec<Command>, JournalError> {
-        self.writer.perform(inbox::Take(lease.clone())).await
+        crash::point("inbox.take.before");
+        let done = self.writer.perform(inbox::Take(lease.clone())).await;
+        crash::point("inbox.take.after");
+        done
     }
 }
 

@@ -8,6 +8,7 @@
 use super::error::{breaks_a_rule, cure};
 use super::lease::{self, Held, Tx};
 use super::open::Options;
+use crate::crash;
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqliteConnection};
@@ -214,7 +215,9 @@ impl Hand {
         let connection: &mut SqliteConnection = &mut self.connection;
         begin(connection).await?;
         let done = perform(steps, Tx::new(connection, &self.options)).await;
+        crash::point("commit.within");
         let changes = finish(connection, done).await?;
+        crash::point("commit.after");
         if !changes.is_empty() {
             self.held.send_modify(|held| lease::apply(held, changes));
         }

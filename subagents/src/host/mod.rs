@@ -21,6 +21,7 @@ mod drive;
 mod end;
 pub(crate) mod inside;
 mod money;
+mod replayed;
 mod run;
 mod spawn;
 mod start;

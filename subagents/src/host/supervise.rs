@@ -120,6 +120,9 @@ impl Host {
         if std::mem::take(&mut gate.dirty) {
             return Ok(false);
         }
+        if cfg!(debug_assertions) {
+            tree.assert_replayed(self).await;
+        }
         let commands = self.ports.journal.release(&tree.lease).await?;
         if commands.is_empty() {
             gate.open = false;
