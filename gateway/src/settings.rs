@@ -6,12 +6,12 @@ use policies::grant::Narrowing;
 use policies::import::Import;
 use policies::json::Json;
 use policies::place::Place;
-use policies::resolve::{Limits, Policy, Surroundings, resolve};
+use policies::resolve::{Limits, Policy, Surroundings, lock_of, resolve};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A policy with where it came from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     /// The policy.
     pub(crate) policy: Arc<Policy>,
@@ -29,10 +29,17 @@ impl Loaded {
     /// Pleach's own files, which no sandboxed process sees.
     pub(crate) fn own(&self) -> Vec<PathBuf> {
         let store = self.policy.store.display().to_string();
-        let mut own = vec![self.path.clone(), self.policy.store.clone(), state_root()];
+        let mut own = self.sources();
+        own.extend([self.policy.store.clone(), state_root()]);
         own.extend(["-wal", "-shm", "-journal"].map(|suffix| PathBuf::from(format!("{store}{suffix}"))));
-        own.extend(self.policy.import_sources.iter().cloned());
         own
+    }
+    /// The files the policy was read from, lock file included, there or not: a change of one is a
+    /// change of the policy.
+    pub(crate) fn sources(&self) -> Vec<PathBuf> {
+        let mut sources = vec![self.path.clone(), lock_of(&self.path)];
+        sources.extend(self.policy.import_sources.iter().cloned());
+        sources
     }
     /// Reads the `policy` of a spawn request on this machine.
     ///
@@ -101,6 +108,9 @@ pub(crate) fn import(shown: &str, source: &str, file: &Path, paths: Vec<String>)
     Ok(policies::import::read_paths(&node, paths, &machine))
 }
 
+/// Beside a fetched package: its name and version.
+pub(crate) const PACKAGE: &str = "pleach-package";
+
 /// `$XDG_STATE_HOME/pleach`, else `~/.local/state/pleach`.
 pub(crate) fn state_root() -> PathBuf {
     let xdg = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
@@ -151,6 +161,20 @@ impl Surroundings for Machine {
     }
     fn read_text(&self, path: &Path) -> Result<String, String> {
         std::fs::read_to_string(path).map_err(|e| e.to_string())
+    }
+    fn lock(&self) -> Result<Option<String>, String> {
+        match std::fs::read_to_string(lock_of(&self.file)) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+    fn package(&self, command: &str) -> Option<String> {
+        // Only of what `install` fetched: the folder of a server's own package.
+        let root = data_root().join("packages").join(short_hash(&self.file));
+        let server = Path::new(command).strip_prefix(&root).ok()?.components().next()?;
+        let said = std::fs::read_to_string(root.join(server).join(PACKAGE)).ok()?;
+        Some(said.trim().to_owned())
     }
     fn entries(&self, path: &Path) -> Result<Option<Vec<String>>, String> {
         // What a link leads to is not part of this folder, and could lead in a circle.

@@ -28,6 +28,7 @@ pub mod manifest;
 pub mod names;
 pub mod permission;
 pub mod permit;
+pub mod pins;
 pub mod place;
 pub mod price;
 pub mod resolve;

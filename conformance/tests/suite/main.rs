@@ -21,6 +21,7 @@ mod mcp_door;
 mod neighbours;
 mod oauth_door;
 mod oauth_leg;
+mod pins;
 mod prefixes;
 mod questions;
 mod rest;

@@ -2,6 +2,7 @@ use super::Context;
 use super::words::say;
 use crate::error::{Exit, Outcome};
 use crate::settings;
+use policies::resolve::Transport;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 pub(super) struct Args {
     /// The file; default: --config.
     file: Option<PathBuf>,
-    /// Print one JSON object: `ok`, `errors`, `warnings`, `sentences`, `imported`.
+    /// Print one JSON object: `ok`, `errors`, `warnings`, `sentences`, `imported`, `pins`.
     #[arg(long)]
     json: bool,
 }
@@ -43,7 +44,8 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
         let imported: Vec<_> = loaded.policy.imported.iter().map(super::import::note_json).collect();
         say!(
             "{}",
-            json!({ "ok": true, "errors": [], "warnings": warnings, "sentences": sentences, "imported": imported })
+            json!({ "ok": true, "errors": [], "warnings": warnings, "sentences": sentences, "imported": imported,
+                    "pins": pins(&loaded) })
         );
         return Ok(0);
     }
@@ -56,8 +58,27 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     for warning in warnings {
         say!("warning: {warning}");
     }
+    for line in pins(&loaded) {
+        say!("{line}");
+    }
     say!("{shown} holds.");
     Ok(0)
+}
+
+/// What the lock file holds back, or that there is none.
+fn pins(loaded: &settings::Loaded) -> Vec<String> {
+    let servers = loaded.policy.servers.values().filter(|s| !matches!(s.transport, Transport::Builtin(_)));
+    match &loaded.policy.pins {
+        None if servers.clone().next().is_none() => Vec::new(),
+        None => {
+            vec!["not pinned: what servers list is taken as it comes; `pleach pin` approves it as it is now".into()]
+        }
+        Some(pins) => {
+            let held = servers.filter_map(|s| Some(format!("held: server {}: {}", s.name, s.unapproved.as_ref()?)));
+            let near = super::pin::near_names(pins).into_iter().map(|line| format!("warning: {line}"));
+            held.chain(near).collect()
+        }
+    }
 }
 
 fn error_json(error: &policies::file::FileError) -> serde_json::Value {

@@ -18,6 +18,7 @@ mod init;
 mod install;
 mod login;
 mod pause;
+mod pin;
 mod resume;
 mod run;
 mod runs;
@@ -50,6 +51,7 @@ enum Command {
     Import(import::Args),
     Install(install::Args),
     Login(login::Args),
+    Pin(pin::Args),
     Connect(connect::Args),
     Check(check::Args),
     Schema(schema::Args),
@@ -93,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Import(args) => import::run(&context, args),
         Command::Install(args) => block_on(install::run(&context, args)),
         Command::Login(args) => block_on(login::run(&context, args)),
+        Command::Pin(args) => block_on(pin::run(&context, args)),
         Command::Connect(args) => connect::run(&context, args),
         Command::Allow(args) => block_on(allow::run(&context, args)),
         Command::Check(args) => check::run(&context, args),

@@ -5,7 +5,8 @@ use crate::guard::{Approve, Guard};
 use crate::servers::Servers;
 use crate::settings;
 use policies::authority::RunAuthority;
-use policies::manifest::Tool;
+use policies::manifest::{Tool, near};
+use policies::pins::{Held, Why};
 use policies::tools::Mode;
 use serde_json::json;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use subagents::run::Caller;
 ///
 /// Starts every server once. With --agent the verdict is that agent's; with --suggest it prints
 /// the tables that the servers' own hints would amount to, for you to read before you paste them.
+/// Tools in quarantine (see `pleach pin`) are told beside the list, with what is different.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The agent whose policy is asked.
@@ -60,6 +62,17 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         for (tool, why) in listing.rejected {
             eprintln!("{name}: tool {tool:?} is not used: {why}");
         }
+        listing.held.iter().for_each(|held| quarantined(held));
+        if let Some((_, why)) = listing.withheld {
+            eprintln!("{name}: {why}, so nobody is shown them; `pleach pin {name}` shows them");
+        }
+    }
+    let map = servers.manifests.map(&caller);
+    for (tool, why) in &map.refused {
+        eprintln!("{tool:?} is not used: {why}");
+    }
+    for pair in near(map.tools.values().map(|t| (t.server.as_str(), t.upstream.as_str()))) {
+        eprintln!("warning: {}", super::pin::alike_line(&pair));
     }
     servers.shutdown().await;
     Ok(code)
@@ -73,6 +86,17 @@ fn verdict(caller: &Caller, tool: &Tool) -> &'static str {
         Mode::Ask => "asks",
         Mode::Allow => "allowed",
     }
+}
+
+/// A tool in quarantine: why, what is different, and what to do.
+fn quarantined(held: &Held) {
+    eprintln!("{}", held.reason());
+    if let Why::Changed(changes) = &held.why {
+        for line in changes.iter().flat_map(|change| change.lines()) {
+            eprintln!("    {line}");
+        }
+    }
+    eprintln!("    {}", held.fix());
 }
 
 fn list(guard: &Guard, caller: &Caller, as_json: bool) {

@@ -18,12 +18,12 @@ mod touches;
 mod verify;
 
 use crate::servers::{Abilities, Servers};
-use adapters::mcp::{Attachment, Exchange, McpError, Reply};
+use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply};
 pub(crate) use fetch::Refused;
 use policies::action::{Call, RuntimeCall};
 use policies::decide;
 use policies::json::{Json, Object};
-use policies::manifest::Tool;
+use policies::manifest::{NameMap, Tool, visible};
 use policies::names::Name;
 use policies::permit::{Denial, Permit, Question, Rule, Verdict};
 use policies::tools::Mode;
@@ -78,9 +78,10 @@ impl Guard {
         map.tools.values().filter(|tool| shows(caller, tool)).cloned().collect()
     }
 
-    /// Whether a tool is in a caller's list.
+    /// Whether a tool is in a caller's list, or would be if it were not in quarantine.
     pub(crate) fn is_visible(&self, caller: &Caller, name: &str) -> bool {
-        self.servers.manifests.map(caller).tools.get(name).is_some_and(|tool| shows(caller, tool))
+        let map = self.servers.manifests.map(caller);
+        map.tools.get(name).is_some_and(|tool| shows(caller, tool)) || self.held(caller, name, &map).is_some()
     }
 
     /// The tool of a name, if the caller may see it; its server is listed first if need be.
@@ -115,15 +116,28 @@ impl Guard {
             map = self.servers.manifests.map(caller);
         }
         let Some(tool) = map.tools.get(name).cloned() else {
-            if let Some(why) = map.refused.get(name) {
-                let denial = Denial::plain(format!("the name {name} is not used: {why}"), "use another tool");
-                return Judged::Verdict(Verdict::Deny(denial));
-            }
-            return Judged::Unknown;
+            return self.held(caller, name, &map).map_or(Judged::Unknown, |d| Judged::Verdict(Verdict::Deny(d)));
         };
         let Some(spec) = self.servers.spec(&tool.server) else { return Judged::Unknown };
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
         Judged::Verdict(decide::call(&caller.authority, Call { tool, arguments, touches }))
+    }
+
+    /// Why what a caller may otherwise use is held back: the tool is in quarantine, its name is
+    /// nobody's, or its server was not approved.
+    fn held(&self, caller: &Caller, name: &str, map: &NameMap) -> Option<Denial> {
+        let instead = "use another tool";
+        if let Some(held) = map.held.get(name).filter(|held| shows(caller, &held.tool)) {
+            return Some(Denial::plain(held.reason(), instead).with_fix(held.fix()));
+        }
+        if caller.authority.grant().tools.mode(name) == Mode::Deny {
+            return None;
+        }
+        if let Some(why) = map.refused.get(name) {
+            return Some(Denial::plain(format!("the name {name} is not used: {why}"), instead));
+        }
+        let (server, why) = self.servers.unapproved(name)?;
+        Some(Denial::plain(format!("server {server} is not approved"), instead).with_fix(why))
     }
 
     /// Judges a call of one of Pleach's own tools, which nobody is asked about.
@@ -163,12 +177,21 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, McpError> {
-        let server = permit.what().tool.server.clone();
+        let tool = permit.what().tool.clone();
+        let server = tool.server.clone();
         let send = async |attachment: Arc<Attachment>, exchange| attachment.call(permit, rest, exchange).await;
-        self.relay(caller, &server, exchange, send).await.map_err(|e| match self.failed(caller, &server, e) {
+        let reply = self.relay(caller, &server, exchange, send).await;
+        let reply = reply.map_err(|e| match self.failed(caller, &server, e) {
             Refused::Failed(e) => e,
             _ => McpError::Cancelled,
-        })
+        })?;
+        // It is passed on as it is: what to make of it is the caller's business.
+        if reply.kind == Kind::Complete
+            && let Some(why) = tool.unlike_declared(&reply.result)
+        {
+            tracing::warn!(%server, tool = tool.name, "its result is not as its outputSchema says: {}", visible(&why));
+        }
+        Ok(reply)
     }
 
     /// The one way to a server: its instance for this caller, within the limits, with the guard

@@ -16,6 +16,7 @@ use adapters::mcp::{Attachment, McpError};
 use policies::json::Json;
 use policies::manifest::{NameMap, Prefix, Tool, import};
 use policies::names::Name;
+use policies::pins::{self, Held};
 use policies::resolve::{Flow, ServerSpec, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -41,6 +42,10 @@ pub(crate) struct Listing {
     pub(crate) instructions: Option<String>,
     /// Tools that were refused, with the reason.
     pub(crate) rejected: Vec<(String, String)>,
+    /// Tools in quarantine.
+    pub(crate) held: Vec<Arc<Held>>,
+    /// What it says to whoever uses it, where that is withheld, and why.
+    pub(crate) withheld: Option<(String, &'static str)>,
     /// Why it could not be listed, if it could not.
     pub(crate) failed: Option<String>,
     /// When it is to be listed again, if it does not say itself.
@@ -114,8 +119,11 @@ impl Manifests {
         made.unwrap_or_else(|| {
             // Held until the map is in its place: no list changes meanwhile.
             let listings = self.lock();
-            let shown = listings.iter().filter_map(|(name, all)| all.get(&self.whose(name, caller)));
-            let map = NameMap::build(shown.flat_map(|l| l.tools.iter().flatten().cloned()).collect(), &self.auto);
+            let shown: Vec<&Listing> =
+                listings.iter().filter_map(|(name, all)| all.get(&self.whose(name, caller))).collect();
+            let tools = shown.iter().flat_map(|l| l.tools.iter().flatten().cloned()).collect();
+            let held = shown.iter().flat_map(|l| l.held.iter().cloned());
+            let map = NameMap::build(tools, &self.auto).with_held(held, &self.auto);
             for (name, why) in &map.refused {
                 tracing::warn!("the name {name} is not used: {why}");
             }
@@ -168,10 +176,26 @@ impl Manifests {
         for (what, why) in &imported.notes {
             tracing::warn!(server = %spec.name, "tool {what:?}: {why}");
         }
-        let tools: Vec<Arc<Tool>> = imported.tools.into_iter().map(Arc::new).collect();
-        let hashes = |tools: &[Arc<Tool>]| tools.iter().map(|t| t.hash.clone()).collect::<Vec<_>>();
-        let listed = hashes(&tools);
-        let is_listed = |known: &&Listing| known.tools.as_deref().map(hashes).as_ref() == Some(&listed);
+        let (used, held) = pins::sift(spec.pinned.as_deref(), imported.tools);
+        for held in &held {
+            tracing::warn!(server = %spec.name, "{}. Fix: {}", held.reason(), held.fix());
+        }
+        let (instructions, withheld) = match pins::instructions(spec.pinned.as_deref(), lists.instructions.as_deref()) {
+            Ok(()) => (lists.instructions, None),
+            Err(why) => {
+                tracing::warn!(server = %spec.name, "{why}, so they are shown to nobody; `pleach pin {}` shows them", spec.name);
+                (None, lists.instructions.map(|text| (text, why)))
+            }
+        };
+        let tools: Vec<Arc<Tool>> = used.into_iter().map(Arc::new).collect();
+        let held: Vec<Arc<Held>> = held.into_iter().map(Arc::new).collect();
+        let hashes = |tools: &[Arc<Tool>], held: &[Arc<Held>]| {
+            let held = held.iter().map(|h| h.tool.hash.clone());
+            (tools.iter().map(|t| t.hash.clone()).collect::<Vec<_>>(), held.collect::<Vec<_>>())
+        };
+        let listed = hashes(&tools, &held);
+        let is_listed =
+            |known: &&Listing| known.tools.as_deref().is_some_and(|tools| hashes(tools, &known.held) == listed);
         let mut listings = self.lock();
         let all = listings.entry(spec.name.clone()).or_default();
         let same = all.get(whose).as_ref().is_some_and(is_listed);
@@ -182,8 +206,10 @@ impl Manifests {
         let listing = Listing {
             tools: Some(tools),
             offers: lists.offers,
-            instructions: lists.instructions,
+            instructions,
             rejected: imported.rejected,
+            held,
+            withheld,
             failed: None,
             // One that announces changes is believed; others are looked at again.
             stale_at: (!lists.announces).then(|| Instant::now() + ttl.unwrap_or(MAX_TTL)),

@@ -113,6 +113,13 @@ impl Servers {
         self.entries.get(name).map(|e| &e.spec)
     }
 
+    /// The server a tool's name points at, where it may not be started, and why.
+    pub(crate) fn unapproved(&self, tool: &str) -> Option<(&Name, &str)> {
+        let (server, _) = tool.split_once("__")?;
+        let (name, entry) = self.entries.get_key_value(server)?;
+        Some((name, entry.spec.unapproved.as_deref()?))
+    }
+
     /// The live instance for a caller, started if need be.
     ///
     /// # Errors

@@ -54,8 +54,8 @@ fn server(import: &mut Import, name: &str, place: &Place, node: &Node, policy: &
 /// Why an imported server does not run, with the cure.
 pub(crate) fn unapproved(name: &str) -> String {
     format!(
-        "registered but not approved, so it is not started: an imported server waits for `pleach pin`, which is not \
-         in this version; `pleach import --write` puts [servers.{name}] into the policy file, which approves it"
+        "registered but not approved, so it is not started; `pleach pin {name}` shows what it offers and approves it, \
+         `pleach import --write` puts [servers.{name}] into the policy file, which approves it too"
     )
 }
 

@@ -1,8 +1,9 @@
 //! What all servers offer, under the names the outside uses: exact maps, never a name split.
 
 use super::uris::Uris;
-use super::{Offers, Prefix, Prompt, Resource, Tool};
+use super::{Offers, Prefix, Prompt, Resource, Tool, skeleton};
 use crate::names::Name;
+use crate::pins::Held;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub struct NameMap {
     pub tools: BTreeMap<String, Arc<Tool>>,
     /// Names refused, with the reason.
     pub refused: BTreeMap<String, String>,
+    /// Tools in quarantine, under the names they would have. They claim no name.
+    pub held: BTreeMap<String, Arc<Held>>,
 }
 
 impl NameMap {
@@ -51,7 +54,44 @@ impl NameMap {
             }
             map.tools.insert(name, tool);
         }
+        map.refuse_alike();
         map
+    }
+    /// With what is held back, so that a call of it is told why.
+    pub fn with_held(mut self, held: impl IntoIterator<Item = Arc<Held>>, auto: &BTreeSet<Name>) -> Self {
+        for held in held {
+            let tool = &held.tool;
+            let prefixed = auto.contains(&tool.server).then(|| format!("{}__{}", tool.server, tool.name));
+            for name in prefixed.into_iter().chain([tool.name.clone()]) {
+                if !self.tools.contains_key(&name) {
+                    self.held.entry(name).or_insert_with(|| held.clone());
+                }
+            }
+        }
+        self
+    }
+    /// Names that nobody can tell apart belong to nobody.
+    fn refuse_alike(&mut self) {
+        let own = skeleton("pleach__");
+        let reserved: BTreeSet<String> = RESERVED.iter().map(|name| skeleton(name)).collect();
+        let mut first: BTreeMap<String, String> = BTreeMap::new();
+        let mut alike: Vec<(String, String)> = Vec::new();
+        for name in self.tools.keys() {
+            let looks = skeleton(name);
+            if looks.starts_with(&own) || reserved.contains(&looks) {
+                alike.push((name.clone(), "it looks like a name of Pleach's own tools; rename it".into()));
+            } else if let Some(other) = first.get(&looks) {
+                let why = |other: &str| format!("it looks like {other}; rename one of them");
+                alike.push((name.clone(), why(other)));
+                alike.push((other.clone(), why(name)));
+            } else {
+                first.insert(looks, name.clone());
+            }
+        }
+        for (name, why) in alike {
+            self.tools.remove(&name);
+            self.refused.insert(name, why);
+        }
     }
 }
 
@@ -128,6 +168,21 @@ impl OfferMap {
                 }
             }
         }
+        map.refuse_alike();
         map
+    }
+    /// Prompts that nobody can tell apart belong to nobody.
+    fn refuse_alike(&mut self) {
+        let mut by_looks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for name in self.prompts.keys() {
+            by_looks.entry(skeleton(name)).or_default().push(name.clone());
+        }
+        for names in by_looks.into_values().filter(|names| names.len() > 1) {
+            for name in &names {
+                self.prompts.remove(name);
+                let others: Vec<&str> = names.iter().filter(|n| *n != name).map(String::as_str).collect();
+                self.refused.insert(name.clone(), format!("it looks like {}", others.join(", ")));
+            }
+        }
     }
 }

@@ -5,15 +5,19 @@
 //! policy needs to know: the access class and who said so, the compiled input schema, which
 //! arguments are paths and hosts, and a canonical hash.
 
+mod alike;
 mod effect;
 mod headers;
+mod hidden;
 mod map;
 mod offers;
 mod schema;
 mod touch;
 mod uris;
 
+pub use alike::{near, skeleton};
 pub use headers::ParamHeader;
+pub use hidden::{Hidden, first_hidden, hidden_in, visible};
 pub use map::{NameMap, OfferMap, Offering, RESERVED};
 pub use offers::{Offers, Prompt, Resource, offers};
 pub use schema::{Schema, SchemaError};
@@ -21,13 +25,13 @@ pub use touch::{RawTouch, RawTouched, guess, of_uri};
 pub use uris::Uris;
 
 use crate::action::Effect;
-use crate::json::{Json, Object};
+use crate::json::{Json, Object, digest};
 use crate::names::Name;
 use crate::permission::Access;
 use crate::place::Place;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::OnceLock;
 
 /// Tools of one list beyond this are rejected.
 pub const MAX_TOOLS: usize = 10_000;
@@ -129,6 +133,8 @@ pub struct Tool {
     /// Arguments to be mirrored as headers.
     pub headers: Vec<ParamHeader>,
     schema: Schema,
+    /// Of `outputSchema`, made when an output is first looked at.
+    output: OnceLock<Option<Schema>>,
     touches: touch::Pointers,
 }
 
@@ -216,9 +222,10 @@ impl Tool {
             access_from,
             effect,
             verify_with: own.and_then(|w| w.verify_with.clone()),
-            hash: hash(definition),
+            hash: digest(&definition.to_canonical()),
             headers: headers::read(input)?,
             schema,
+            output: OnceLock::new(),
             touches: touch::Pointers::new(own, words.builtin, input),
             definition: object.clone(),
         })
@@ -241,6 +248,19 @@ impl Tool {
             }
             _ => outcome,
         }
+    }
+    /// What of a result's `structuredContent` is not as `outputSchema` says (MCP, server features:
+    /// a client should check). Nothing where either is absent, or the schema is no schema.
+    pub fn unlike_declared(&self, result: &Json) -> Option<String> {
+        let declared = self.definition.get("outputSchema")?;
+        if result.get("isError").and_then(Json::as_bool) == Some(true) {
+            return None;
+        }
+        let Some(content) = result.get("structuredContent") else {
+            return Some("structuredContent is missing".into());
+        };
+        let schema = self.output.get_or_init(|| Schema::compile(declared).ok()).as_ref()?;
+        schema.check(content).err()
     }
     /// The paths and hosts among arguments, unresolved.
     pub fn touches(&self, arguments: &Json) -> Vec<RawTouch> {
@@ -266,11 +286,6 @@ impl Tool {
         self.name = format!("{}__{}", self.server, self.name);
         self
     }
-}
-
-fn hash(definition: &Json) -> String {
-    let digest = Sha256::digest(definition.to_canonical().as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What annotations amount to, when they say anything (MCP `ToolAnnotations`).

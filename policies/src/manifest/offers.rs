@@ -1,6 +1,7 @@
 //! Prompts, resources and resource templates as a server lists them. As with tools, a bad entry
 //! costs itself, never the list, and a definition is kept as it came.
 
+use super::hidden_in;
 use crate::json::{Json, Object};
 use crate::names::Name;
 use std::collections::BTreeSet;
@@ -86,8 +87,11 @@ fn entries<T>(
             _ if at >= MAX_ENTRIES => format!("more than {MAX_ENTRIES} entries"),
             (Json::Object(_), None | Some("")) => format!("it has no {key}"),
             (Json::Object(_), Some(name)) if name.len() > MAX_NAME => format!("its {key} is over {MAX_NAME} bytes"),
-            (Json::Object(_), Some(name)) if name.chars().any(char::is_control) => {
+            (Json::Object(_), Some(name)) if name.contains(['\n', '\r', '\t']) => {
                 format!("its {key} holds a control character")
+            }
+            (Json::Object(_), _) if !hidden_in(entry).is_empty() => {
+                hidden_in(entry).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             }
             (Json::Object(_), Some(name)) if key != "name" && name.starts_with(super::uris::SCHEME) => {
                 format!("addresses that begin with {} are Pleach's own", super::uris::SCHEME)

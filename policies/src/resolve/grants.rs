@@ -19,7 +19,9 @@ impl Resolver<'_> {
         // Pleach's own files stay out of every grant, whatever the folders around them are; so do
         // the imported ones, which are policy too.
         let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", store.display()));
-        let own = [self.around.file().to_owned(), store.to_owned(), with("-wal"), with("-shm"), with("-journal")];
+        let here = self.around.file();
+        let own =
+            [here.to_owned(), super::lock_of(here), store.to_owned(), with("-wal"), with("-shm"), with("-journal")];
         let own: Vec<PathBuf> = own.into_iter().chain(self.import.sources.iter().cloned()).collect();
         let nothing = Grant::nothing();
         let (root, mut sources, limits) = match file.get("policy") {

@@ -21,7 +21,9 @@ use crate::authority::{AgentPolicy, Authority, Link, Sources};
 use crate::file::{FileError, FileErrors, Node};
 use crate::grant::Grant;
 use crate::import::{self, Import, Note};
+use crate::manifest::skeleton;
 use crate::names::{Name, nearest};
+use crate::pins::Pins;
 use crate::place::Place;
 use crate::price::Usd;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +55,18 @@ pub trait Surroundings {
     /// # Errors
     /// Why it cannot be read.
     fn read_text(&self, path: &Path) -> Result<String, String>;
+    /// The lock file beside the policy file; `None` where there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn lock(&self) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+    /// The package, with its version, that `pleach install` fetched a program from.
+    fn package(&self, command: &str) -> Option<String> {
+        let _ = command;
+        None
+    }
     /// The names in a folder, sorted; `None` for what is no folder. A link is not followed.
     ///
     /// # Errors
@@ -147,6 +161,8 @@ pub struct Policy {
     pub imported: Vec<Note>,
     /// The files and folders `import` names, canonical; they are policy, and in no grant.
     pub import_sources: Vec<PathBuf>,
+    /// What the lock file says; `None` where there is none.
+    pub pins: Option<Arc<Pins>>,
 }
 
 impl Policy {
@@ -197,6 +213,11 @@ pub fn check_public(listen: SocketAddr, policy: &Policy) -> Result<(), String> {
     ))
 }
 
+/// Where the lock file of a policy file is: `pleach.lock` beside `pleach.toml`.
+pub fn lock_of(file: &Path) -> PathBuf {
+    file.with_extension("lock")
+}
+
 /// Gives a checked file its meaning.
 ///
 /// # Errors
@@ -213,7 +234,15 @@ pub fn resolve(file: &Node, around: &dyn Surroundings) -> Result<Policy, FileErr
 }
 
 fn resolved(file: &Node, around: &dyn Surroundings, import: Import) -> Result<Policy, FileErrors> {
-    let mut cx = Resolver { around, errors: Vec::new(), warnings: Vec::new(), create: Vec::new(), root: file, import };
+    let mut cx = Resolver {
+        around,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        create: Vec::new(),
+        root: file,
+        import,
+        pins: None,
+    };
     let policy = cx.policy(file);
     cx.errors.append(&mut cx.import.errors);
     cx.errors.sort_by(|a, b| a.place.cmp(&b.place));
@@ -241,6 +270,7 @@ pub fn request(
         create: Vec::new(),
         root: &node,
         import: Import::default(),
+        pins: None,
     };
     let (asks, _, limits) = cx.narrowing(&node, false, &[]);
     if cx.errors.is_empty() { Ok((asks, limits)) } else { Err(plain(&FileErrors(cx.errors))) }
@@ -296,6 +326,7 @@ struct Resolver<'a> {
     warnings: Vec<FileError>,
     create: Vec<PathBuf>,
     import: Import,
+    pins: Option<Arc<Pins>>,
 }
 
 impl Resolver<'_> {
@@ -312,6 +343,7 @@ impl Resolver<'_> {
         }
         let gateway = self.gateway(file)?;
         let store = self.store(file)?;
+        self.read_lock(file);
         let servers = self.servers(file);
         let models = self.models(file);
         let (root, root_sources, root_limits) = self.root_grant(file, &store);
@@ -334,9 +366,22 @@ impl Resolver<'_> {
             warnings: Vec::new(),
             imported: std::mem::take(&mut self.import.notes),
             import_sources: std::mem::take(&mut self.import.sources),
+            pins: self.pins.take(),
         };
         self.cross_check(&policy);
         Some(Policy { warnings: std::mem::take(&mut self.warnings), ..policy })
+    }
+
+    /// A lock file that cannot be read is an error like one of the policy file: without it, what
+    /// it holds back would run.
+    fn read_lock(&mut self, file: &Node) {
+        let shown: Arc<str> = lock_of(Path::new(&*file.place.file)).display().to_string().into();
+        match self.around.lock().map(|text| text.map(|text| Pins::read(&shown, &text))) {
+            Ok(None) => {}
+            Ok(Some(Ok(pins))) => self.pins = Some(Arc::new(pins)),
+            Ok(Some(Err(error))) => self.errors.push(error),
+            Err(why) => self.error(&Place { file: shown, line: 1, column: 1 }, why),
+        }
     }
 
     fn gateway(&mut self, file: &Node) -> Option<GatewaySpec> {
@@ -464,12 +509,24 @@ impl Resolver<'_> {
         }
     }
 
+    /// Servers that nobody can tell apart have tools that nobody can tell apart.
+    fn cross_check_looks(&mut self, policy: &Policy) {
+        let mut seen = BTreeMap::from([(skeleton("pleach"), "pleach")]);
+        for server in policy.servers.values() {
+            if let Some(other) = seen.insert(skeleton(server.name.as_str()), server.name.as_str()) {
+                let message = format!("server {} looks like {other}; give it another name", server.name);
+                self.error(&server.place, message);
+            }
+        }
+    }
+
     /// Checks that need everything resolved.
     fn cross_check(&mut self, policy: &Policy) {
         if let Err(why) = check_public(policy.gateway.listen, policy) {
             let place = self.root.key_place("clients").unwrap_or(&self.root.place).clone();
             self.error(&place, why);
         }
+        self.cross_check_looks(policy);
         for server in policy.servers.values() {
             let name = &server.name;
             if let Transport::Stdio { command, .. } = &server.transport

@@ -4,13 +4,17 @@ use super::Resolver;
 use super::auth::AuthSpec;
 use crate::action::Effect;
 use crate::file::Node;
+use crate::import::Kind;
+use crate::json::{Json, Object, digest};
 use crate::manifest::{Prefix, ServerWords, ToolWords};
 use crate::names::Name;
 use crate::permission::Access;
+use crate::pins::PinnedServer;
 use crate::place::Place;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A value that may be secret: never in `Debug`, logs or errors.
@@ -82,8 +86,24 @@ pub struct ServerSpec {
     pub runtime_paths: Vec<PathBuf>,
     /// What is said about its tools.
     pub words: ServerWords,
-    /// Why it must not be started, where it must not: it was imported and nobody approved it.
+    /// Why it must not be started, where it must not: it was imported and nobody approved it, or
+    /// it is not what the lock file says.
     pub unapproved: Option<String>,
+    /// Who it is, for the lock file: its command, arguments, working folder and environment, or its
+    /// address, as the file writes them, before variables are put in. Values of the environment
+    /// that are more than one variable's name stand as their SHA-256. Empty for a built-in one.
+    pub identity: Json,
+    /// What is pinned of it; `None` where there is no lock file, or nothing to pin.
+    pub pinned: Option<Arc<PinnedServer>>,
+}
+
+/// The value of a variable of a server's environment, for a file that others read.
+fn reference(text: &str) -> Json {
+    let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    match name.filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')) {
+        Some(_) => text.into(),
+        None => format!("sha256:{}", digest(text)).into(),
+    }
 }
 
 impl Resolver<'_> {
@@ -126,7 +146,8 @@ impl Resolver<'_> {
             }
             runtime_paths.push(path);
         }
-        let imported = self.import.servers.iter().any(|(n, _, _)| n == name.as_str());
+        let identity = self.identity(&transport, node);
+        let (unapproved, pinned) = self.approval(name, place, &transport, &identity);
         let timeout = node.get("timeout").and_then(Node::int).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(60_000);
         Some(ServerSpec {
             name: name.clone(),
@@ -136,8 +157,61 @@ impl Resolver<'_> {
             cwd,
             timeout: Duration::from_millis(timeout),
             runtime_paths,
-            unapproved: imported.then(|| crate::import::unapproved(name.as_str())),
+            unapproved,
+            identity,
+            pinned,
         })
+    }
+
+    /// See [`ServerSpec::identity`].
+    fn identity(&self, transport: &Transport, node: &Node) -> Json {
+        let written = |key: &str| node.get(key).and_then(Node::text).unwrap_or_default();
+        let mut out = Object::new();
+        match transport {
+            Transport::Builtin(_) => {}
+            Transport::Http { .. } => out.set("url", written("url")),
+            Transport::Stdio { command, .. } => {
+                out.set("command", written("command"));
+                let args = node.get("args").map(Node::items).unwrap_or_default();
+                out.set("args", args.iter().filter_map(Node::text).map(Json::from).collect::<Vec<_>>());
+                let env = node.get("env").map(Node::entries).unwrap_or_default();
+                let env =
+                    env.iter().map(|(name, _, value)| (name.clone(), reference(value.text().unwrap_or_default())));
+                out.set("env", env.collect::<Object>());
+                if let Some(package) = self.around.package(command) {
+                    out.set("package", package);
+                }
+                if let Some(cwd) = node.get("cwd").and_then(Node::text) {
+                    out.set("cwd", cwd);
+                }
+            }
+        }
+        out.into()
+    }
+
+    /// Whether a server may run, and what is pinned of it.
+    fn approval(
+        &mut self,
+        name: &Name,
+        place: &Place,
+        transport: &Transport,
+        identity: &Json,
+    ) -> (Option<String>, Option<Arc<PinnedServer>>) {
+        let imported = self.import.servers.iter().any(|(n, _, _)| n == name.as_str());
+        let waits = crate::import::unapproved(name.as_str());
+        if matches!(transport, Transport::Builtin(_)) {
+            return (imported.then_some(waits), None);
+        }
+        let Some(pins) = &self.pins else { return (imported.then_some(waits), None) };
+        let nothing = || PinnedServer { identity: Json::Null, instructions: None, tools: BTreeMap::new() };
+        let pinned = pins.servers.get(name).cloned().unwrap_or_else(|| Arc::new(nothing()));
+        let refused = pins.refuses(name, identity);
+        if imported && refused.is_none() {
+            let told = format!("server {name}: {waits}");
+            self.import.notes.retain(|note| note.what != told);
+            self.import.note(place, Kind::Taken, format!("server {name}: approved by the lock file"));
+        }
+        (refused, Some(pinned))
     }
 
     fn transport(&mut self, name: &Name, place: &Place, node: &Node) -> Option<Transport> {

@@ -13,5 +13,6 @@ mod inheritance;
 mod json;
 mod lattice_laws;
 mod manifests;
+mod pins;
 mod universe;
 mod world;

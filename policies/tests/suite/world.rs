@@ -62,6 +62,9 @@ impl Surroundings for World {
     fn read_text(&self, path: &Path) -> Result<String, String> {
         Ok(self.files.get(path).cloned().unwrap_or_else(|| path.display().to_string()))
     }
+    fn lock(&self) -> Result<Option<String>, String> {
+        Ok(self.files.get(Path::new("/work/pleach.lock")).cloned())
+    }
     fn entries(&self, path: &Path) -> Result<Option<Vec<String>>, String> {
         let beneath = self.files.keys().filter_map(|file| file.strip_prefix(path).ok());
         let mut names: Vec<String> = beneath

@@ -73,6 +73,9 @@ fn fetch(context: &Context, loaded: &Loaded, name: &Name) -> Result<(), String> 
     let folder = loaded.packages.join(name.as_str());
     say!("{name}: fetching {} from {}", package.spec, package.runner.registry());
     let fetched = package.fetch(&folder)?;
+    // For the lock file: another version is another server.
+    let said = format!("{} {}\n", package.name, fetched.version);
+    std::fs::write(folder.join(settings::PACKAGE), said).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut document = edit::open(&context.config).map_err(|f| f.message)?;
     let table = edit::table(&mut document, &["servers", name.as_str()]).ok_or("it is not a table of its own")?;
     // What follows the package in the file's own args, so that variables stay variables.

@@ -102,7 +102,8 @@ impl Framework {
         let name = arguments.get("tool").and_then(Json::as_str).unwrap_or("");
         let given = arguments.get("arguments").cloned().unwrap_or_else(|| Object::new().into());
         // What was not listed is not started for this.
-        if !view.guard.servers.manifests.map(&view.caller).tools.contains_key(name) {
+        let map = view.guard.servers.manifests.map(&view.caller);
+        if !map.tools.contains_key(name) && !map.held.contains_key(name) {
             return result(format!("deny: no tool is named {name}"), None);
         }
         let decided = view.guard.decide(&view.caller, name, given).await;
