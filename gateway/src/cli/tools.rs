@@ -5,7 +5,7 @@ use crate::guard::{Approve, Guard};
 use crate::servers::Servers;
 use crate::settings;
 use policies::authority::RunAuthority;
-use policies::manifest::{Tool, near};
+use policies::manifest::{Tool, near, visible};
 use policies::pins::{Held, Why};
 use policies::tools::Mode;
 use serde_json::json;
@@ -60,7 +60,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
             code = 1;
         }
         for (tool, why) in listing.rejected {
-            eprintln!("{name}: tool {tool:?} is not used: {why}");
+            eprintln!("{name}: tool {tool:?} is not used: {}", visible(&why));
         }
         listing.held.iter().for_each(|held| quarantined(held));
         if let Some((_, why)) = listing.withheld {
@@ -69,7 +69,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     }
     let map = servers.manifests.map(&caller);
     for (tool, why) in &map.refused {
-        eprintln!("{tool:?} is not used: {why}");
+        eprintln!("{tool:?} is not used: {}", visible(why));
     }
     for pair in near(map.tools.values().map(|t| (t.server.as_str(), t.upstream.as_str()))) {
         eprintln!("warning: {}", super::pin::alike_line(&pair));

@@ -7,7 +7,7 @@ use super::{Context, edit};
 use crate::error::{Exit, Failure, Outcome};
 use crate::servers::Servers;
 use crate::settings::{self, Loaded};
-use policies::manifest::{Prefix, Tool, near};
+use policies::manifest::{Prefix, Tool, near, visible};
 use policies::names::Name;
 use policies::pins::{Change, Pins, Review, Take, changes, review};
 use policies::resolve::{ServerSpec, Transport, lock_of};
@@ -177,7 +177,7 @@ async fn look(mut loaded: Loaded, chosen: Vec<ServerSpec>, known: &Pins, args: &
                 None => Found::Failed(listing.failed.unwrap_or_else(|| "it was not listed in time".into())),
                 Some(tools) => {
                     for (tool, why) in &listing.rejected {
-                        eprintln!("{}: tool {tool:?} is not used: {why}", spec.name);
+                        eprintln!("{}: tool {tool:?} is not used: {}", spec.name, visible(why));
                     }
                     let held = listing.held.iter().map(|held| &held.tool);
                     let tools: Vec<Tool> = tools.iter().chain(held).map(|tool| (**tool).clone()).collect();
