@@ -337,14 +337,18 @@ async fn hidden_characters_are_held_without_a_lock_file() {
 fn nobody_beneath_pleach_writes_the_lock_file() {
     let folder = Folder::new(
         "version = 1\n[servers.files]\nbuiltin = \"workspace\"\n[policy]\nmax_access = \"destructive\"\n\
-         filesystem.read_write = [\".\"]\ntools.allow = [\"*\"]\n",
+         filesystem.read_write = [\".\"]\ntools.allow = [\"*\"]\n[models.default]\nprovider = \"scripted\"\n\
+         script = \"replies.toml\"\n[agents.a]\nprompt = \"p\"\n",
     );
+    let held = || folder.read("pleach.lock").unwrap_or_default();
     for before in [None, Some("{ \"version\": 1, \"servers\": {} }")] {
         if let Some(text) = before {
             folder.write("pleach.lock", text);
         }
-        folder.run(&["exec", "--", "sh", "-c", "echo forged > pleach.lock; mv pleach.lock x; echo fine > twin.txt"]);
-        assert_eq!(folder.read("pleach.lock").as_deref(), before);
+        let attack = "echo forged > pleach.lock; mv pleach.lock x; rm -f pleach.lock; echo fine > twin.txt";
+        let ran = folder.run(&["exec", "--agent", "a", "--", "sh", "-c", attack]);
+        assert_eq!((ran.code, held().as_str()), (0, before.unwrap_or_default()), "{ran:?}");
+        assert!(folder.run(&["check"]).code == 0);
         let path = folder.join("pleach.lock").display().to_string();
         let write = json!({ "file_path": path, "content": "forged" }).to_string();
         let explain = folder.run(&["explain", "--tool", "files__Write", "--args", &write]);

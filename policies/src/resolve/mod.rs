@@ -376,7 +376,9 @@ impl Resolver<'_> {
     /// it holds back would run.
     fn read_lock(&mut self, file: &Node) {
         let shown: Arc<str> = lock_of(Path::new(&*file.place.file)).display().to_string().into();
-        match self.around.lock().map(|text| text.map(|text| Pins::read(&shown, &text))) {
+        // An empty one is none: so it is held in sandboxes, lest somebody beneath makes one.
+        let text = self.around.lock().map(|text| text.filter(|text| !text.trim().is_empty()));
+        match text.map(|text| text.map(|text| Pins::read(&shown, &text))) {
             Ok(None) => {}
             Ok(Some(Ok(pins))) => self.pins = Some(Arc::new(pins)),
             Ok(Some(Err(error))) => self.errors.push(error),

@@ -117,7 +117,7 @@ fn hidden_characters_hold_a_tool_back_until_it_is_accepted_by_name() {
         pins.servers.insert(name("s"), Arc::new(accepted));
         let text = pins.write();
         assert!(policies::manifest::first_hidden(&text).is_none());
-        assert_eq!(Pins::read(&"pleach.lock".into(), &text).unwrap(), pins);
+        assert_eq!(Pins::read(&"pleach.lock".into(), &text).unwrap().write(), text);
     }
     let fine = ADD.replacen("Adds two", "Addiert zwei Größen ⚠️ 👩‍💻, 足し算", 1);
     assert_eq!(sift(None, tools(&[tool(&fine)])).0.len(), 1);
@@ -278,6 +278,7 @@ fn a_lock_file_that_was_edited_is_an_error_at_its_place() {
         assert!(line > 1, "{error}");
     }
     assert!(load_with("version = 1\n", &[("pleach.lock", &text)]).is_ok());
+    assert!(load_with("version = 1\n", &[("pleach.lock", "\n")]).unwrap().pins.is_none(), "an empty one is none");
 }
 
 #[test]

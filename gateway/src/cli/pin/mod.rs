@@ -2,8 +2,8 @@
 
 mod show;
 
+use super::Context;
 use super::words::say;
-use super::{Context, edit};
 use crate::error::{Exit, Failure, Outcome};
 use crate::servers::Servers;
 use crate::settings::{self, Loaded};
@@ -12,6 +12,7 @@ use policies::names::Name;
 use policies::pins::{Change, Pins, Review, Take, changes, review};
 use policies::resolve::{ServerSpec, Transport, lock_of};
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::run::Caller;
@@ -102,10 +103,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Outcome {
     let dropped = dropped(&loaded, &mut pins, &args);
     let path = lock_of(&loaded.path);
     let shown = lock_of(&context.config).display().to_string();
-    let written = !args.dry_run && (before.is_none() || pins != known);
+    let written = !args.dry_run && (before.is_none() || pins.write() != known.write());
     if written {
-        edit::write_atomically(&path, &pins.write())
-            .map_err(|e| Failure::new(Exit::Failed, format!("{shown}: {e}")))?;
+        write_in_place(&path, &pins.write()).map_err(|e| Failure::new(Exit::Failed, format!("{shown}: {e}")))?;
     }
     if !args.json {
         dropped.iter().for_each(|name| say!("{name}: it is not in the policy file any more"));
@@ -113,6 +113,14 @@ pub(crate) async fn run(context: &Context, args: Args) -> Outcome {
         summary(&loaded, &pins, &shown, written, args.dry_run);
     }
     Ok(code)
+}
+
+/// In place: a running sandbox masks the file that is there, and would not mask one that took its
+/// name. Half of one is no lock file, and nothing starts with it.
+fn write_in_place(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// The servers to look at: those that do not ship with Pleach.
