@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use crate::guard::{Approve, Guard};
+use crate::live::Live;
 use crate::mcp::framework::Ground;
 use crate::servers::Servers;
 use crate::settings::Loaded;
@@ -14,7 +15,7 @@ use subagents::ports::{Model, Models};
 
 /// Everything a door needs, joined.
 pub(crate) struct App {
-    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) live: Arc<Live>,
     pub(crate) servers: Arc<Servers>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) host: Arc<Host>,
@@ -30,7 +31,8 @@ pub(crate) struct App {
 pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Failure> {
     let models = adapters::model::build(&loaded.policy).map_err(Failure::usage)?;
     let store = Store::open(&loaded.policy.store).await?;
-    let servers = Servers::new(loaded.clone());
+    let live = Live::new(loaded.clone());
+    let servers = Servers::new(live.clone());
     let guard = Arc::new(Guard::new(servers.clone(), approve));
     let host = Host::new(Ports {
         gate: guard.clone(),
@@ -39,10 +41,10 @@ pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Fa
         journal: Arc::new(store.clone()),
         bus: Arc::new(store.clone()),
     });
-    let ground = Ground::new(host.clone(), loaded.policy.clone(), store.clone());
+    let ground = Ground::new(host.clone(), store.clone());
     let shared = crate::mcp::Shared::new(&loaded.state, ground)
         .map_err(|e| Failure::new(crate::error::Exit::Failed, format!("{}: {e}", loaded.state.display())))?;
-    Ok(App { loaded, servers, guard, host, shared, store })
+    Ok(App { live, servers, guard, host, shared, store })
 }
 
 impl App {

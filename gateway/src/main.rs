@@ -7,6 +7,7 @@ mod compose;
 mod egress;
 mod error;
 mod guard;
+mod live;
 mod mcp;
 mod oauth;
 mod rest;

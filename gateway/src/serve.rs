@@ -2,8 +2,8 @@
 
 use crate::auth;
 use crate::compose::App;
+use crate::live::Live;
 use crate::mcp::http::Door;
-use crate::settings::Loaded;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -33,7 +33,7 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
         .route("/readyz", get(|| async { "ready\n" }))
         .merge(door.router())
         .merge(rest.router())
-        .layer(middleware::from_fn_with_state(app.loaded.clone(), check_source));
+        .layer(middleware::from_fn_with_state(app.live.clone(), check_source));
     let (end, stopped, host) = (app_end, stop.clone(), app.host.clone());
     // Streams of changes end with the servers, or they would hold the door open for ever.
     // Events of a stream are small and wait for nobody's acknowledgement.
@@ -51,8 +51,8 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
     }
 }
 
-async fn check_source(State(loaded): State<Arc<Loaded>>, request: Request, next: Next) -> Response {
-    match auth::check_source(request.headers(), &loaded.policy.gateway) {
+async fn check_source(State(live): State<Arc<Live>>, request: Request, next: Next) -> Response {
+    match auth::check_source(request.headers(), &live.now().policy.gateway) {
         Ok(()) => next.run(request).await,
         Err((_, why)) if crate::rest::is_mine(request.uri().path()) => crate::rest::foreign(why),
         Err((status, why)) => {

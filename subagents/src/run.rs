@@ -1,8 +1,10 @@
 //! What a run is: its id, its place in the tree, its state as others see it.
 
+use crate::event::Step;
 use policies::authority::Authority;
+use policies::resolve::Policy;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The id of a run: unguessable, short enough to type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,6 +118,30 @@ pub struct Caller {
     pub authority: Authority,
     /// Identifies the sandbox its grant compiles to: equal texts, equal sandboxes.
     pub sandbox: Arc<str>,
+    /// How its authority came about; without it, it stands as it is.
+    pub origin: Option<Origin>,
+}
+
+/// How an authority came about, so that it can be worked out again when the policy is another.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The policy it is of.
+    policy: Weak<Policy>,
+    /// The door, in its own words ([`crate::ports::Gate::door`]).
+    pub place: Arc<str>,
+    /// From the door down to a run; empty for whoever stands at the door.
+    pub lineage: Arc<[Step]>,
+}
+
+impl Origin {
+    /// Of this policy, through that door, down these steps.
+    pub fn new(policy: &Arc<Policy>, place: &str, lineage: &[Step]) -> Self {
+        Self { policy: Arc::downgrade(policy), place: place.into(), lineage: lineage.into() }
+    }
+    /// Whether it is of this policy.
+    pub fn is_of(&self, policy: &Arc<Policy>) -> bool {
+        self.policy.as_ptr() == Arc::as_ptr(policy)
+    }
 }
 
 impl Caller {
@@ -127,6 +153,10 @@ impl Caller {
             "{:?} {:?} {:?} {:?} {:?}",
             grant.filesystem, grant.domains, grant.networks, grant.sandbox, grant.max_access
         );
-        Self { principal: principal.into(), who: who.into(), authority, sandbox: sandbox.into() }
+        Self { principal: principal.into(), who: who.into(), authority, sandbox: sandbox.into(), origin: None }
+    }
+    /// The same, with how its authority came about.
+    pub fn from(self, origin: Origin) -> Self {
+        Self { origin: Some(origin), ..self }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::issuers::{Doubt, Issuers};
 use super::{Identity, identify};
+use crate::live::Live;
 use http::StatusCode;
 use policies::callers::{self, Named};
 use policies::json::Json;
@@ -49,7 +50,7 @@ impl Stranger {
 
 /// Knows the clients of a policy.
 pub(crate) struct Doorman {
-    policy: Arc<Policy>,
+    live: Arc<Live>,
     issuers: Issuers,
     /// `https://host[:port]`, as clients write it.
     base: String,
@@ -71,23 +72,25 @@ impl Doorman {
     /// `listens` is where the door is, for policies that do not say what it is called. Its tasks
     /// are of `tasks` and end with `stop`.
     pub(crate) fn new(
-        policy: Arc<Policy>,
+        live: Arc<Live>,
         listens: std::net::SocketAddr,
         (tasks, stop): (TaskTracker, CancellationToken),
     ) -> Self {
+        let policy = live.now().policy.clone();
         let base = match &policy.gateway.public_url {
             Some(url) => url.origin().ascii_serialization(),
             None => format!("http://{listens}"),
         };
-        Self { issuers: Issuers::new(&policy, tasks, stop), policy, base }
+        Self { issuers: Issuers::new(&policy, tasks, stop), live, base }
     }
 
     /// Names the caller by its bearer token.
     ///
     /// # Errors
     /// For whoever is no client, where clients are named.
-    pub(crate) async fn identify(&self, token: Option<&str>) -> Result<Identity<'_>, Stranger> {
-        if let Ok(identity) = identify(&self.policy, token) {
+    pub(crate) async fn identify(&self, token: Option<&str>) -> Result<Identity, Stranger> {
+        let policy = self.policy();
+        if let Ok(identity) = identify(&policy, token) {
             return Ok(identity);
         }
         let Some(token) = token else { return Err(Stranger::Unknown) };
@@ -103,8 +106,8 @@ impl Doorman {
             }
         };
         let subject = claims.get("sub").and_then(Json::as_str).unwrap_or("nobody in particular");
-        match callers::named(&self.policy, issuer, &claims) {
-            Named::Client(client) => Ok(Identity { client: Some(client) }),
+        match callers::named(&policy, issuer, &claims) {
+            Named::Client(client) => Ok(Identity::new(&policy, Some(client))),
             Named::Lacks(scopes) => Err(Stranger::Lacks(scopes)),
             Named::Both(one, other) => {
                 let (one, other) = (&one.name, &other.name);
@@ -121,8 +124,8 @@ impl Doorman {
     /// The `WWW-Authenticate` of a refusal at the endpoint of `agent`, or at the main one.
     pub(crate) fn challenge(&self, stranger: &Stranger, agent: Option<&str>) -> Option<String> {
         let (error, scopes) = match stranger {
-            Stranger::Unknown => (None, callers::scopes_needed(&self.policy)),
-            Stranger::Bad => (Some("invalid_token"), callers::scopes_needed(&self.policy)),
+            Stranger::Unknown => (None, callers::scopes_needed(&self.policy())),
+            Stranger::Bad => (Some("invalid_token"), callers::scopes_needed(&self.policy())),
             Stranger::Lacks(scopes) => (Some("insufficient_scope"), scopes.clone()),
             Stranger::Nobody | Stranger::Later => return None,
         };
@@ -146,20 +149,24 @@ impl Doorman {
         if !self.has_issuers() {
             return None;
         }
+        let policy = self.policy();
         let mut metadata = Json::object([
             ("resource", format!("{}{path}", self.base).into()),
-            ("authorization_servers", list(callers::issuers(&self.policy))),
+            ("authorization_servers", list(callers::issuers(&policy))),
             ("bearer_methods_supported", list(["header"])),
             ("resource_name", "Pleach".into()),
         ]);
-        let scopes = callers::scopes_supported(&self.policy);
+        let scopes = callers::scopes_supported(&policy);
         if let Some(object) = metadata.as_object_mut().filter(|_| !scopes.is_empty()) {
             object.set("scopes_supported", list(scopes.iter().map(String::as_str)));
         }
         Some(metadata)
     }
 
+    fn policy(&self) -> Arc<Policy> {
+        self.live.now().policy.clone()
+    }
     fn has_issuers(&self) -> bool {
-        callers::specs(&self.policy).next().is_some()
+        callers::specs(&self.policy()).next().is_some()
     }
 }

@@ -7,27 +7,40 @@ mod issuers;
 
 pub(crate) use doorman::{Doorman, METADATA};
 
+use crate::guard::{LOCAL, MCP};
 use http::{HeaderMap, StatusCode};
+use policies::names::Name;
 use policies::resolve::{ClientSpec, GatewaySpec, Policy, Proof};
-use subagents::run::Caller;
+use std::sync::Arc;
+use subagents::run::{Caller, Origin};
 use subtle::ConstantTimeEq;
 
 /// The caller of a request: a client, or the anonymous one where no clients are named.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity<'a> {
-    /// The client's table.
-    pub(crate) client: Option<&'a ClientSpec>,
+pub(crate) struct Identity {
+    /// The policy that names it.
+    pub(crate) policy: Arc<Policy>,
+    client: Option<Name>,
 }
 
-impl Identity<'_> {
+impl Identity {
+    /// Of a client of this policy, or of the anonymous one.
+    pub(crate) fn new(policy: &Arc<Policy>, client: Option<&ClientSpec>) -> Self {
+        Self { policy: policy.clone(), client: client.map(|c| c.name.clone()) }
+    }
+    /// The client's table.
+    pub(crate) fn client(&self) -> Option<&ClientSpec> {
+        self.policy.clients.as_ref()?.get(self.client.as_ref()?)
+    }
     /// The principal's name.
     pub(crate) fn principal(&self) -> &str {
-        self.client.map_or("local", |c| c.name.as_str())
+        self.client.as_ref().map_or(LOCAL, Name::as_str)
     }
     /// The caller it is at the main door.
-    pub(crate) fn caller(&self, policy: &Policy) -> Caller {
-        let who = self.client.map_or_else(|| "anonymous local client".to_owned(), |c| format!("client {}", c.name));
-        Caller::new(self.principal(), &who, policy.door(self.client))
+    pub(crate) fn caller(&self) -> Caller {
+        let who = self.client.as_ref().map_or_else(|| "anonymous local client".to_owned(), |c| format!("client {c}"));
+        let caller = Caller::new(self.principal(), &who, self.policy.door(self.client()));
+        caller.from(Origin::new(&self.policy, MCP, &[]))
     }
 }
 
@@ -35,8 +48,8 @@ impl Identity<'_> {
 ///
 /// # Errors
 /// For whoever is unknown, where clients are named.
-pub(crate) fn identify<'a>(policy: &'a Policy, token: Option<&str>) -> Result<Identity<'a>, &'static str> {
-    let Some(clients) = &policy.clients else { return Ok(Identity { client: None }) };
+pub(crate) fn identify(policy: &Arc<Policy>, token: Option<&str>) -> Result<Identity, &'static str> {
+    let Some(clients) = &policy.clients else { return Ok(Identity::new(policy, None)) };
     let Some(token) = token else { return Err("a bearer token is needed: Authorization: Bearer …") };
     // Every token is compared, in constant time each, so that timing tells nothing.
     let mut found = None;
@@ -46,7 +59,7 @@ pub(crate) fn identify<'a>(policy: &'a Policy, token: Option<&str>) -> Result<Id
             found = Some(client);
         }
     }
-    found.map(|client| Identity { client: Some(client) }).ok_or("the token names no client")
+    found.map(|client| Identity::new(policy, Some(client))).ok_or("the token names no client")
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1; never from the query).

@@ -2,6 +2,7 @@ use super::words::say;
 use super::{Context, edit};
 use crate::error::{Failure, Outcome};
 use crate::guard::{Approve, Guard};
+use crate::live::Live;
 use crate::servers::Servers;
 use crate::settings;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let loaded = Arc::new(settings::load(&context.config)?);
-    let servers = Servers::new(loaded.clone());
+    let servers = Servers::new(Live::new(loaded.clone()));
     let guard = Guard::new(servers.clone(), Approve::Nobody);
     let caller = Caller::new("local", "the root policy", loaded.policy.door(None));
     servers.ensure_listed(&caller, Duration::from_secs(60)).await;

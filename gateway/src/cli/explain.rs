@@ -2,6 +2,7 @@ use super::Context;
 use super::words::say;
 use crate::error::{Exit, Failure, Outcome};
 use crate::guard::{Approve, Decided, Guard};
+use crate::live::Live;
 use crate::servers::Servers;
 use crate::settings;
 use policies::authority::RunAuthority;
@@ -47,7 +48,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
             (format!("agent {name}"), run.use_)
         }
     };
-    let servers = Servers::new(loaded.clone());
+    let servers = Servers::new(Live::new(loaded.clone()));
     let guard = Guard::new(servers.clone(), Approve::Nobody);
     let caller = Caller::new("local", &who, authority);
     let decided = guard.decide(&caller, &args.tool, arguments).await;

@@ -2,7 +2,6 @@ use super::Context;
 use crate::auth;
 use crate::error::{Failure, Outcome};
 use crate::guard::Approve;
-use crate::mcp::framework::Framework;
 use crate::mcp::{self, View};
 use crate::{compose, serve, settings};
 use std::net::SocketAddr;
@@ -46,10 +45,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         let token = std::env::var("PLEACH_TOKEN").ok();
         let identity = auth::identify(policy, token.as_deref())
             .map_err(|why| Failure::usage(format!("{why}; with --stdio set PLEACH_TOKEN")))?;
-        let framework = Framework::new(&app.shared.ground, identity.client);
-        let caller = identity.caller(policy);
-        let view =
-            View::new((app.guard.clone(), &app.shared), caller, policy, None, framework).map_err(Failure::usage)?;
+        let view = View::new((app.guard.clone(), &app.shared), &identity, None).map_err(Failure::usage)?;
         mcp::stdio::serve(view, stop).await
     } else {
         let listener = serve::bind(listen).await.map_err(Failure::usage)?;

@@ -2,6 +2,7 @@ use super::Context;
 use super::words::say;
 use crate::error::Outcome;
 use crate::guard::{Approve, Guard};
+use crate::live::Live;
 use crate::servers::Servers;
 use crate::settings;
 use policies::authority::RunAuthority;
@@ -36,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let loaded = Arc::new(settings::load(&context.config)?);
-    let servers = Servers::new(loaded.clone());
+    let servers = Servers::new(Live::new(loaded.clone()));
     let guard = Guard::new(servers.clone(), Approve::Nobody);
     let root = loaded.policy.door(None);
     let caller = match &args.agent {

@@ -31,17 +31,17 @@ pub(crate) const MCP: &str = "mcp";
 /// The REST door; it allows what the main MCP door does.
 pub(crate) const REST: &str = "rest";
 /// The MCP door of one agent: this and the agent's name.
-const MCP_AGENT: &str = "mcp/agents/";
+pub(crate) const MCP_AGENT: &str = "mcp/agents/";
 /// Whoever is at the command line, and the anonymous caller where no clients are named.
 pub(crate) const LOCAL: &str = "local";
 
 #[async_trait]
 impl Gate for Guard {
     fn policy(&self) -> Arc<Policy> {
-        self.servers.loaded.policy.clone()
+        self.servers.live.now().policy.clone()
     }
     fn door(&self, principal: &str, place: &str) -> Option<(Authority, Limits)> {
-        let policy = &self.servers.loaded.policy;
+        let policy = &self.policy();
         if place == CLI {
             return (principal == LOCAL).then(|| (policy.door(None), Limits::NONE));
         }
@@ -61,7 +61,7 @@ impl Gate for Guard {
         Some((narrowed.use_, limits.meet(agent.limits)))
     }
     fn may_start(&self, principal: &str, place: &str, agent: &Name) -> bool {
-        let policy = &self.servers.loaded.policy;
+        let policy = &self.policy();
         // Whoever has the command line has the policy file.
         if place == CLI {
             return principal == LOCAL;
@@ -109,7 +109,7 @@ impl Gate for Guard {
         }
     }
     fn narrowing(&self, request: &Json) -> Result<(Narrowing, Limits), String> {
-        self.servers.loaded.request(request)
+        self.servers.live.now().request(request)
     }
 }
 

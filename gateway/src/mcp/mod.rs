@@ -26,14 +26,14 @@ pub(crate) mod seal;
 mod session;
 pub(crate) mod stdio;
 
-use crate::guard::Guard;
+use crate::auth::Identity;
+use crate::guard::{Guard, MCP_AGENT};
 use adapters::mcp::{LEGACY, MODERN, Message, RpcError};
 use framework::Framework;
 use policies::authority::RunAuthority;
 use policies::json::{Json, Object};
-use policies::resolve::Policy;
 use std::sync::Arc;
-use subagents::run::Caller;
+use subagents::run::{Caller, Origin};
 
 /// Revisions with `initialize` that are answered in kind.
 pub(super) const LEGACY_VERSIONS: [&str; 4] = [LEGACY, "2025-06-18", "2025-03-26", "2024-11-05"];
@@ -83,24 +83,27 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The view of `caller`, narrowed to an agent's policy if one is named.
+    /// The view of a client, narrowed to an agent's policy if one is named.
     ///
     /// # Errors
     /// When there is no such agent.
     pub(crate) fn new(
         (guard, shared): (Arc<Guard>, &Shared),
-        caller: Caller,
-        policy: &Policy,
+        identity: &Identity,
         agent: Option<&str>,
-        framework: Option<Framework>,
     ) -> Result<Self, String> {
+        let caller = identity.caller();
         let (seal, parking) = (shared.seal.clone(), shared.parking.clone());
         let place = format!("{}\0{}", caller.principal, agent.unwrap_or_default()).into();
-        let Some(name) = agent else { return Ok(Self { guard, caller, framework, seal, parking, place }) };
-        let spec = policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
+        let Some(name) = agent else {
+            let framework = Framework::new(&shared.ground, identity);
+            return Ok(Self { guard, caller, framework, seal, parking, place });
+        };
+        let spec = identity.policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
         let who = format!("{} as agent {name}", caller.who);
-        let caller = Caller::new(&caller.principal, &who, run.use_);
+        let origin = Origin::new(&identity.policy, &format!("{MCP_AGENT}{name}"), &[]);
+        let caller = Caller::new(&caller.principal, &who, run.use_).from(origin);
         Ok(Self { guard, caller, framework: None, seal, parking, place })
     }
 }
@@ -115,7 +118,7 @@ fn capabilities(view: &View) -> Json {
     let changing = || Json::object([("listChanged", true.into())]);
     let mut own = Object::new();
     own.set("tools", changing());
-    let policy = &view.guard.servers.loaded.policy;
+    let policy = &view.guard.servers.live.now().policy;
     let foreign = policy.servers.values().any(|s| !s.words.builtin);
     if foreign {
         own.set("prompts", changing());

@@ -28,8 +28,8 @@ mod webhook;
 use crate::auth::Doorman;
 use crate::compose::App;
 use crate::guard::Guard;
+use crate::live::Live;
 use crate::mcp::seal::Seal;
-use crate::settings::Loaded;
 use adapters::store::Store;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -50,7 +50,7 @@ const LANES: usize = 64;
 pub(crate) struct Door(Arc<Inner>);
 
 struct Inner {
-    loaded: Arc<Loaded>,
+    live: Arc<Live>,
     guard: Arc<Guard>,
     host: Arc<Host>,
     store: Store,
@@ -73,12 +73,12 @@ impl Door {
     /// When the key in the state folder can be neither read nor written.
     pub(crate) fn new(app: &App, doorman: Arc<Doorman>) -> std::io::Result<Self> {
         let door = Self(Arc::new(Inner {
-            loaded: app.loaded.clone(),
+            live: app.live.clone(),
             guard: app.guard.clone(),
             host: app.host.clone(),
             store: app.store.clone(),
             doorman,
-            seal: Seal::load(&app.loaded.state)?,
+            seal: Seal::load(&app.live.now().state)?,
             tasks: app.servers.tasks.clone(),
             stop: app.servers.stop.clone(),
             working: Arc::default(),

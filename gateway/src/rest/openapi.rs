@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json as value};
 
 /// `GET /openapi.json`
 pub(super) async fn get(call: Call) -> Answered {
-    let gateway = &call.door.0.loaded.policy.gateway;
+    let gateway = &call.door.0.live.now().policy.gateway;
     Ok(json(StatusCode::OK, &document(gateway.public_url.as_ref().map(url::Url::as_str))))
 }
 

@@ -111,7 +111,6 @@ async fn read(door: Door, route: &'static Route, request: Request) -> Result<Cal
 }
 
 async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
-    let policy = &door.0.loaded.policy;
     let identity = match door.0.doorman.identify(auth::bearer(headers)).await {
         Ok(identity) => identity,
         Err(stranger) => {
@@ -129,16 +128,16 @@ async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
         }
     };
     Ok(Who {
-        caller: identity.caller(policy),
-        may_start: policy.may_start(identity.client),
-        limits: identity.client.map_or(Limits::NONE, |c| c.limits),
-        can_approve: identity.client.is_none_or(|c| c.can_approve),
+        caller: identity.caller(),
+        may_start: identity.policy.may_start(identity.client()),
+        limits: identity.client().map_or(Limits::NONE, |c| c.limits),
+        can_approve: identity.client().is_none_or(|c| c.can_approve),
     })
 }
 
 /// Who reads what everybody may.
 fn nobody(door: &Door) -> Who {
-    let caller = Caller::new("", "nobody", door.0.loaded.policy.door(None));
+    let caller = Caller::new("", "nobody", door.0.live.now().policy.door(None));
     Who { caller, may_start: BTreeSet::new(), limits: Limits::NONE, can_approve: false }
 }
 

@@ -96,7 +96,7 @@ fn agent(call: &Call, name: &str) -> Result<Name, Problem> {
     if let Err(denial) = call.door.0.guard.own(&call.who.caller, subagents::tools::agent::NAME) {
         return Err(Problem::new(Kind::Forbidden, denial.for_model(), "ask the operator"));
     }
-    let policy = &call.door.0.loaded.policy;
+    let policy = &call.door.0.live.now().policy;
     let may = |n: &Name| call.who.may_start.contains(n) && policy.agents.contains_key(n);
     Name::try_from(name).ok().filter(may).ok_or_else(|| {
         let names: Vec<&str> = call.who.may_start.iter().map(Name::as_str).collect();

@@ -92,7 +92,8 @@ pub(crate) fn target(
 /// What the process of a stdio server is told and given.
 fn sandbox_spec(servers: &Servers, spec: &ServerSpec, caller: &Caller) -> Result<Spec, String> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into());
-    let home = servers.loaded.home(spec.name.as_str(), &caller.principal).map_err(|e| format!("its home: {e}"))?;
+    let loaded = servers.live.now();
+    let home = loaded.home(spec.name.as_str(), &caller.principal).map_err(|e| format!("its home: {e}"))?;
     let (found, args, env) = match &spec.transport {
         Transport::Stdio { command, args, env } => {
             let found = runtime::discover(command, args, &spec.cwd, &path).map_err(|e| e.to_string())?;
@@ -106,7 +107,7 @@ fn sandbox_spec(servers: &Servers, spec: &ServerSpec, caller: &Caller) -> Result
     };
     let mut sandbox = Spec::new(found, args, spec.cwd.clone(), home);
     sandbox.runtime.extend(spec.runtime_paths.iter().flat_map(|p| [Some(p.clone()), p.canonicalize().ok()]).flatten());
-    sandbox.grant(caller.authority.grant(), &servers.loaded.own());
+    sandbox.grant(caller.authority.grant(), &loaded.own());
     sandbox.standard_env(crate::settings::environment());
     for (name, value) in env.into_iter().flatten() {
         sandbox.env.insert(name.clone(), value.expose().to_owned());

@@ -18,8 +18,8 @@ mod offered;
 mod said;
 mod slot;
 
+use crate::live::Live;
 use crate::oauth::Vault;
-use crate::settings::Loaded;
 use adapters::mcp::{Attachment, Era, Topic};
 use manifest::{Manifests, Progress, Whose};
 use policies::names::Name;
@@ -49,7 +49,7 @@ const MAX_INSTANCES: usize = 64;
 
 /// All servers of a policy file.
 pub(crate) struct Servers {
-    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) live: Arc<Live>,
     entries: BTreeMap<Name, Arc<Entry>>,
     pub(crate) manifests: Manifests,
     pub(crate) offered: offered::Offered,
@@ -71,7 +71,8 @@ struct Entry {
 }
 
 impl Servers {
-    pub(crate) fn new(loaded: Arc<Loaded>) -> Arc<Self> {
+    pub(crate) fn new(live: Arc<Live>) -> Arc<Self> {
+        let loaded = live.now();
         let entry = |spec: &ServerSpec| {
             Arc::new(Entry {
                 spec: spec.clone(),
@@ -87,7 +88,7 @@ impl Servers {
             manifests: Manifests::new(&loaded.policy.servers),
             offered: offered::Offered::new(&loaded.policy.servers),
             vault: Vault::new(loaded.state.clone()),
-            loaded,
+            live,
             entries,
             said: said::Board::default(),
             tasks: TaskTracker::new(),

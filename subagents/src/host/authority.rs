@@ -3,7 +3,7 @@
 
 use crate::event::Step;
 use crate::ports::Gate;
-use crate::run::{Caller, RunId};
+use crate::run::{Caller, Origin, RunId};
 use crate::tools::agent::Request;
 use policies::action::TreeFacts;
 use policies::authority::{Authority, Link, RunAuthority};
@@ -24,9 +24,9 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(policy: Arc<Policy>, within: Within, principal: &str, id: &RunId) -> Self {
+    pub(super) fn new(policy: Arc<Policy>, within: Within, (principal, origin): (&str, Origin), id: &RunId) -> Self {
         let who = format!("run {id} ({})", within.agent.name);
-        let caller = Caller::new(principal, &who, within.authority.use_.clone());
+        let caller = Caller::new(principal, &who, within.authority.use_.clone()).from(origin);
         Self { policy, agent: within.agent, caller }
     }
     /// Agents its model may start.
@@ -80,6 +80,42 @@ pub(super) fn authority(
         above = Some(Within { agent, authority, asked });
     }
     above.ok_or_else(|| wrong("the run has no agent".into()))
+}
+
+/// A caller under the policy as it is now: whoever stands at a door, or a run, down the same way
+/// as before. One without an origin stays as it is.
+///
+/// # Errors
+/// Why there is nobody there any more.
+pub fn renewed(gate: &dyn Gate, caller: &Caller) -> Result<Caller, Denial> {
+    let Some(origin) = &caller.origin else { return Ok(caller.clone()) };
+    let policy = gate.policy();
+    let (door, _) = gate.door(&caller.principal, &origin.place).ok_or_else(|| gone(&caller.principal))?;
+    let use_ = match origin.lineage.first() {
+        None => door,
+        Some(root) => {
+            may_have(gate, &caller.principal, &origin.place, root)?;
+            authority(&policy, gate, &door, &origin.lineage)?.authority.use_
+        }
+    };
+    let origin = Origin::new(&policy, &origin.place, &origin.lineage);
+    Ok(Caller::new(&caller.principal, &caller.who, use_).from(origin))
+}
+
+pub(super) fn gone(principal: &str) -> Denial {
+    Denial::plain(format!("the client {principal} may not come in any more"), "the run cannot go on")
+}
+
+/// Whether a principal may have a root run of the agent a lineage begins with.
+pub(super) fn may_have(gate: &dyn Gate, principal: &str, place: &str, root: &Step) -> Result<(), Denial> {
+    let agent = Name::try_from(root.agent.as_str()).ok();
+    match agent.filter(|agent| !gate.may_start(principal, place, agent)) {
+        None => Ok(()),
+        Some(agent) => {
+            let why = format!("the client {principal} may not start {agent} any more");
+            Err(Denial::plain(why, "the run cannot go on"))
+        }
+    }
 }
 
 /// Whether a run with this authority may start that agent.

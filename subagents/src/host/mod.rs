@@ -44,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tree::{Tree, lock};
 
+pub use authority::renewed;
+
 /// Events an observer may lag behind before it loses some.
 const OBSERVER_LAG: usize = 4_096;
 

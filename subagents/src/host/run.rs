@@ -32,8 +32,8 @@ pub(crate) struct Run {
     pub(super) slots: OnceLock<Semaphore>,
     pub(super) standing: Mutex<Option<Arc<Standing>>>,
     /// What its model is shown: the same bytes as long as the conversation only grows, so that
-    /// the provider's cache holds. What changed meanwhile shows after a summary, or when the run
-    /// is driven again; whether a call may be made is judged each time in any case.
+    /// the provider's cache holds. Another policy shows at once; what else changed shows after a summary, or when the run
+    /// is driven again. Whether a call may be made is judged each time in any case.
     pub(super) shown: Mutex<Option<Arc<Vec<ToolSpec>>>>,
 }
 

@@ -6,9 +6,8 @@ use super::{Approvals, HostError, Ports};
 use crate::event::{Event, Started, Step};
 use crate::ledger::{Ledger, Spent};
 use crate::ports::{Lease, Loaded};
-use crate::run::RunId;
+use crate::run::{Origin, RunId};
 use policies::authority::Authority;
-use policies::names::Name;
 use policies::permit::Denial;
 use policies::resolve::Policy;
 use std::collections::BTreeMap;
@@ -218,10 +217,8 @@ impl Tree {
         match &*door {
             Some((of, authority)) if Arc::ptr_eq(of, policy) => Ok(authority.clone()),
             _ => {
-                let (authority, _) = ports.gate.door(&self.principal, &self.place).ok_or_else(|| {
-                    let why = format!("the client {} may not come in any more", self.principal);
-                    Denial::plain(why, "the run cannot go on")
-                })?;
+                let (authority, _) =
+                    ports.gate.door(&self.principal, &self.place).ok_or_else(|| authority::gone(&self.principal))?;
                 *door = Some((policy.clone(), authority.clone()));
                 Ok(authority)
             }
@@ -235,8 +232,12 @@ impl Tree {
             return Ok(known.clone());
         }
         let within = self.within(ports, &policy, &run.lineage)?;
-        let fresh = Arc::new(Standing::new(policy, within, &self.principal, &run.id));
-        *standing = Some(fresh.clone());
+        let origin = Origin::new(&policy, &self.place, &run.lineage);
+        let fresh = Arc::new(Standing::new(policy, within, (&self.principal, origin), &run.id));
+        // What its model is shown is what it may do now.
+        if standing.replace(fresh.clone()).is_some() {
+            *lock(&run.shown) = None;
+        }
         Ok(fresh)
     }
     pub(super) fn within(
@@ -245,10 +246,8 @@ impl Tree {
         policy: &Arc<Policy>,
         lineage: &[Step],
     ) -> Result<authority::Within, Denial> {
-        let agent = lineage.first().and_then(|root| Name::try_from(root.agent.as_str()).ok());
-        if let Some(agent) = agent.filter(|agent| !ports.gate.may_start(&self.principal, &self.place, agent)) {
-            let why = format!("the client {} may not start {agent} any more", self.principal);
-            return Err(Denial::plain(why, "the run cannot go on"));
+        if let Some(root) = lineage.first() {
+            authority::may_have(&*ports.gate, &self.principal, &self.place, root)?;
         }
         authority::authority(policy, &*ports.gate, &self.door(ports, policy)?, lineage)
     }

@@ -5,6 +5,7 @@ mod package;
 use super::words::say;
 use super::{Context, edit};
 use crate::error::{Failure, Outcome};
+use crate::live::Live;
 use crate::servers::Servers;
 use crate::settings::{self, Loaded};
 use package::{Package, Runner};
@@ -108,7 +109,7 @@ fn fetch(context: &Context, loaded: &Loaded, name: &Name) -> Result<(), String> 
 /// operator accepts them. Returns how many failed.
 async fn classify(context: &Context, names: &[Name], accept: bool) -> Result<u32, Failure> {
     let loaded = Arc::new(settings::load(&context.config)?);
-    let servers = Servers::new(loaded.clone());
+    let servers = Servers::new(Live::new(loaded.clone()));
     let caller = Caller::new("local", "the root policy", loaded.policy.door(None));
     servers.ensure_listed(&caller, Duration::from_secs(90)).await;
     let listings = servers.manifests.listings(&caller);

@@ -17,12 +17,13 @@ mod questions;
 mod task;
 
 use super::View;
+use crate::auth::Identity;
 use crate::guard::error_result;
 use adapters::mcp::{Kind, Party, Reply};
 use adapters::store::Store;
 use policies::json::{Json, Object};
 use policies::names::Name;
-use policies::resolve::{AgentSpec, ClientSpec, Limits, Policy};
+use policies::resolve::{AgentSpec, Limits, Policy};
 use policies::tools::Mode;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,14 +48,13 @@ const NOBODY: &str = "no client of this file may approve: give one can_approve =
 #[derive(Clone)]
 pub(crate) struct Ground {
     host: Arc<Host>,
-    policy: Arc<Policy>,
     store: Store,
     running: Arc<Running>,
 }
 
 impl Ground {
-    pub(crate) fn new(host: Arc<Host>, policy: Arc<Policy>, store: Store) -> Self {
-        Self { host, policy, store, running: Arc::default() }
+    pub(crate) fn new(host: Arc<Host>, store: Store) -> Self {
+        Self { host, store, running: Arc::default() }
     }
 }
 
@@ -62,6 +62,7 @@ impl Ground {
 #[derive(Clone)]
 pub(crate) struct Framework {
     ground: Ground,
+    policy: Arc<Policy>,
     may_start: BTreeSet<Name>,
     limits: Limits,
     /// Whether a person can be asked by this client's runs.
@@ -73,8 +74,8 @@ pub(crate) struct Framework {
 impl Framework {
     /// For a client: the agents it may start, which are those exposed where its table is silent.
     /// `None` when it may start none, or the file turns these tools off.
-    pub(crate) fn new(ground: &Ground, client: Option<&ClientSpec>) -> Option<Self> {
-        let policy = &ground.policy;
+    pub(crate) fn new(ground: &Ground, identity: &Identity) -> Option<Self> {
+        let (policy, client) = (&identity.policy, identity.client());
         let may_start = policy.may_start(client);
         let limits = client.map_or(Limits::NONE, |c| c.limits);
         let on = policy.gateway.framework_tools && !may_start.is_empty();
@@ -84,7 +85,7 @@ impl Framework {
             false => Approvals::Nobody(NOBODY.into()),
         };
         let can_approve = client.is_none_or(|c| c.can_approve);
-        on.then(|| Self { ground: ground.clone(), may_start, limits, approvals, can_approve })
+        on.then(|| Self { ground: ground.clone(), policy: policy.clone(), may_start, limits, approvals, can_approve })
     }
 
     /// Puts all runs down; they go on at the next start.
@@ -93,7 +94,7 @@ impl Framework {
     }
 
     fn agents(&self) -> impl Iterator<Item = &AgentSpec> {
-        self.ground.policy.agents.values().filter(|a| self.may_start.contains(&a.name))
+        self.policy.agents.values().filter(|a| self.may_start.contains(&a.name))
     }
 
     /// The definitions, for `tools/list`.

@@ -22,8 +22,9 @@ use http::{HeaderMap, StatusCode};
 use policies::json::{Json, Limits, Object};
 use policies::names::Name;
 use policies::resolve::Policy;
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// A request may have this many bytes.
@@ -36,7 +37,6 @@ const STREAM_AFTER: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Door {
     guard: Arc<Guard>,
-    policy: Arc<Policy>,
     doorman: Arc<Doorman>,
     sessions: Arc<Sessions>,
     shared: Shared,
@@ -44,16 +44,17 @@ pub(crate) struct Door {
     views: Arc<Views>,
 }
 
-type Views = std::sync::Mutex<std::collections::HashMap<(String, Option<String>), View>>;
+/// By principal and agent, under one policy.
+#[derive(Default)]
+struct Views(Mutex<(Weak<Policy>, HashMap<(String, Option<String>), View>)>);
 
 impl Door {
     pub(crate) fn new(app: &App, listens: SocketAddr) -> Self {
-        let policy = app.loaded.policy.clone();
         let servers = &app.guard.servers;
-        let doorman = Doorman::new(policy.clone(), listens, (servers.tasks.clone(), servers.stop.clone()));
+        let doorman = Doorman::new(app.live.clone(), listens, (servers.tasks.clone(), servers.stop.clone()));
         let doorman = Arc::new(doorman);
         let shared = app.shared.clone();
-        Self { guard: app.guard.clone(), policy, doorman, sessions: Arc::default(), shared, views: Arc::default() }
+        Self { guard: app.guard.clone(), doorman, sessions: Arc::default(), shared, views: Arc::default() }
     }
     /// Who knows the clients, for the doors beside this one.
     pub(crate) fn doorman(&self) -> Arc<Doorman> {
@@ -71,21 +72,24 @@ impl Door {
             .with_state(self)
     }
     async fn view(&self, headers: &HeaderMap, agent: Option<&str>) -> Result<View, Refused> {
-        let policy = &*self.policy;
         let identity = self.doorman.identify(auth::bearer(headers)).await.map_err(|stranger| Refused {
             status: stranger.status(),
             id: Json::Null,
             error: RpcError::new(-32001, stranger.message()),
             challenge: self.doorman.challenge(&stranger, agent),
         })?;
-        // The policy is fixed while the door is open, so what a client sees through it is too.
-        let mut views = self.views.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // While the policy stands, so does what a client sees.
+        let mut known = self.views.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of, views) = &mut *known;
+        if of.as_ptr() != Arc::as_ptr(&identity.policy) {
+            *of = Arc::downgrade(&identity.policy);
+            views.clear();
+        }
         let key = (identity.principal().to_owned(), agent.map(str::to_owned));
         if let Some(view) = views.get(&key) {
             return Ok(view.clone());
         }
-        let framework = Framework::new(&self.shared.ground, identity.client);
-        let view = View::new((self.guard.clone(), &self.shared), identity.caller(policy), policy, agent, framework)
+        let view = View::new((self.guard.clone(), &self.shared), &identity, agent)
             .map_err(|why| Refused::at(StatusCode::NOT_FOUND, -32601, why))?;
         views.insert(key, view.clone());
         Ok(view)
