@@ -17,6 +17,7 @@ mod questions;
 mod task;
 
 use super::View;
+use super::sampling::Sampling;
 use crate::guard::error_result;
 use adapters::mcp::{Kind, Party, Reply};
 use adapters::store::Store;
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) const AGENT: &str = "pleach__Agent";
 const RUNS: &str = "pleach__runs";
 const RUN: &str = "pleach__run";
-const SEND: &str = "pleach__send";
+pub(crate) const SEND: &str = "pleach__send";
 const ANSWER: &str = "pleach__answer";
 const CANCEL: &str = "pleach__cancel";
 const EXPLAIN: &str = "pleach__explain";
@@ -43,6 +44,14 @@ const ALL: [&str; 7] = [AGENT, RUNS, RUN, SEND, ANSWER, CANCEL, EXPLAIN];
 const NOBODY: &str = "no client of this file may approve: give one can_approve = true, or start the run with \
     `pleach run`, which `pleach answer` answers";
 
+/// Whether runs that clients start may ask a person, through whichever door they came.
+pub(crate) fn approvals(policy: &Policy) -> Approvals {
+    match policy.clients.as_ref().is_none_or(|clients| clients.values().any(|c| c.can_approve)) {
+        true => Approvals::Park,
+        false => Approvals::Nobody(NOBODY.into()),
+    }
+}
+
 /// What all clients' tools stand on.
 #[derive(Clone)]
 pub(crate) struct Ground {
@@ -50,11 +59,12 @@ pub(crate) struct Ground {
     policy: Arc<Policy>,
     store: Store,
     running: Arc<Running>,
+    sampling: Sampling,
 }
 
 impl Ground {
-    pub(crate) fn new(host: Arc<Host>, policy: Arc<Policy>, store: Store) -> Self {
-        Self { host, policy, store, running: Arc::default() }
+    pub(crate) fn new(host: Arc<Host>, policy: Arc<Policy>, store: Store, sampling: Sampling) -> Self {
+        Self { host, policy, store, running: Arc::default(), sampling }
     }
 }
 
@@ -78,11 +88,7 @@ impl Framework {
         let may_start = policy.may_start(client);
         let limits = client.map_or(Limits::NONE, |c| c.limits);
         let on = policy.gateway.framework_tools && !may_start.is_empty();
-        let somebody = policy.clients.as_ref().is_none_or(|clients| clients.values().any(|c| c.can_approve));
-        let approvals = match somebody {
-            true => Approvals::Park,
-            false => Approvals::Nobody(NOBODY.into()),
-        };
+        let approvals = approvals(policy);
         let can_approve = client.is_none_or(|c| c.can_approve);
         on.then(|| Self { ground: ground.clone(), may_start, limits, approvals, can_approve })
     }
@@ -189,7 +195,11 @@ fn answering() -> (&'static str, Json) {
     if let Some(verdict) = verdict.as_object_mut() {
         verdict.set("enum", vec![Json::from("allow"), Json::from("deny")]);
     }
-    let input = Json::object([("description", "The answer to a question: a text, or what its schema says.".into())]);
+    let input = Json::object([(
+        "description",
+        "The answer to a question: a text, or what its schema says; for an approval, other arguments for the call."
+            .into(),
+    )]);
     let properties = [
         ("id", text("The question's id, q-….")),
         ("verdict", verdict),
