@@ -4,6 +4,7 @@ use crate::error::Failure;
 use crate::guard::{Approve, Guard};
 use crate::live::Live;
 use crate::mcp::framework::Ground;
+use crate::mcp::sampling::Sampling;
 use crate::servers::Servers;
 use crate::settings::Loaded;
 use adapters::store::Store;
@@ -11,7 +12,7 @@ use policies::names::Name;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use subagents::host::{Host, Ports};
-use subagents::ports::{Model, Models};
+use subagents::ports::{Model, Models, Sampler};
 
 /// Everything a door needs, joined.
 pub(crate) struct App {
@@ -22,6 +23,8 @@ pub(crate) struct App {
     /// What the MCP doors share.
     pub(crate) shared: crate::mcp::Shared,
     pub(crate) store: Store,
+    /// The clients that lend their models.
+    pub(crate) sampling: Sampling,
 }
 
 /// Joins everything for a policy.
@@ -29,7 +32,9 @@ pub(crate) struct App {
 /// # Errors
 /// A model that cannot be used, such as by its script (exit 2), a store that cannot be written (exit 1).
 pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Failure> {
-    let models = adapters::model::build(&loaded.policy).map_err(Failure::usage)?;
+    let sampling = Sampling::default();
+    let sampler: Arc<dyn Sampler> = Arc::new(sampling.clone());
+    let models = adapters::model::build(&loaded.policy, &sampler).map_err(Failure::usage)?;
     let store = Store::open(&loaded.policy.store).await?;
     let live = Live::new(loaded.clone());
     let servers = Servers::new(live.clone());
@@ -41,10 +46,10 @@ pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Fa
         journal: Arc::new(store.clone()),
         bus: Arc::new(store.clone()),
     });
-    let ground = Ground::new(host.clone(), store.clone());
+    let ground = Ground::new(host.clone(), store.clone(), sampling.clone());
     let shared = crate::mcp::Shared::new(&loaded.state, ground)
         .map_err(|e| Failure::new(crate::error::Exit::Failed, format!("{}: {e}", loaded.state.display())))?;
-    Ok(App { live, servers, guard, host, shared, store })
+    Ok(App { live, servers, guard, host, shared, store, sampling })
 }
 
 impl App {

@@ -1,8 +1,9 @@
 //! Models. `scripted` is the honest offline mode: it says what a file says. The others are
-//! reached over the network.
+//! reached over the network, or are the model of the MCP client that started the run.
 //!
 //! ```text
 //! route      one model of the policy file: itself, then its fallbacks
+//!   sampling one answer of the client's own model
 //!   remote   one answer: rounds, tries, the stream and its limits of time and size
 //!     breaker  fails fast where everything failed before
 //!     limiter  waits where the provider says so; shared by all models of a credential
@@ -22,6 +23,7 @@ mod openai;
 mod remote;
 mod retry;
 mod route;
+mod sampling;
 mod scripted;
 #[cfg(test)]
 mod tests;

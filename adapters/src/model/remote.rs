@@ -301,7 +301,7 @@ impl Remote {
 /// Where nobody said how much was read, it is estimated: an answer was not for nothing.
 fn counted(ask: &Ask<'_>, usage: Usage) -> Usage {
     let unsaid = usage.read() == 0 && usage.output > 0;
-    if unsaid { Usage { input: estimate::of(ask.request), ..usage } } else { usage }
+    if unsaid { Usage { input: estimate::of(ask.request), estimated: true, ..usage } } else { usage }
 }
 
 /// The ids of an answer's calls, made such that they are there and that no two are the same.

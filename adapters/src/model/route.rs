@@ -2,9 +2,11 @@
 //! fallbacks in their order.
 
 use super::anthropic::Anthropic;
+use super::estimate;
 use super::format::Format;
 use super::openai::OpenAi;
 use super::remote::{Remote, Shared};
+use super::sampling::Sampling;
 use super::scripted::{ScriptError, Scripted};
 use crate::crash;
 use async_trait::async_trait;
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use subagents::event::Usage;
-use subagents::ports::{Delta, Model, ModelError, ModelFacts, ModelFailure, Reply, Request};
+use subagents::ports::{Delta, Model, ModelError, ModelFacts, ModelFailure, Reply, Request, Sampler};
 
 /// Why a model of the policy file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +31,18 @@ pub enum SetupError {
     Remote(Name, String),
 }
 
-/// The models of a policy file. Nothing is dialled before one is asked.
+/// The models of a policy file; `sampler` knows the clients that lend theirs. Nothing is dialled
+/// before one is asked.
 ///
 /// # Errors
 /// See [`SetupError`].
-pub fn build(policy: &Policy) -> Result<BTreeMap<Name, Arc<dyn Model>>, SetupError> {
+pub fn build(policy: &Policy, sampler: &Arc<dyn Sampler>) -> Result<BTreeMap<Name, Arc<dyn Model>>, SetupError> {
     let mut shared: BTreeMap<String, Arc<Shared>> = BTreeMap::new();
     let mut one: BTreeMap<Name, Arc<Backend>> = BTreeMap::new();
     for (name, spec) in &policy.models {
         let backend = match &spec.provider {
             Provider::Scripted { script } => Backend::Scripted(name.clone(), Scripted::of(spec, script)?),
+            Provider::Sampling { model } => Backend::Client(Sampling::new(spec, model.as_deref(), sampler.clone())),
             Provider::Remote(remote) => {
                 let shared = shared.entry(credential(remote)).or_default().clone();
                 let failed = |why: String| SetupError::Remote(name.clone(), why);
@@ -80,6 +84,7 @@ fn family(remote: &RemoteModel) -> &str {
 enum Backend {
     Remote(Remote),
     Scripted(Name, Scripted),
+    Client(Sampling),
 }
 
 impl Backend {
@@ -87,12 +92,14 @@ impl Backend {
         match self {
             Backend::Remote(remote) => remote.facts(),
             Backend::Scripted(_, scripted) => scripted.facts(),
+            Backend::Client(client) => client.facts(),
         }
     }
     fn model(&self) -> &str {
         match self {
             Backend::Remote(remote) => remote.model(),
             Backend::Scripted(name, _) => name.as_str(),
+            Backend::Client(client) => client.model(),
         }
     }
     async fn answer(&self, request: &Request<'_>, delta: Delta<'_>) -> Result<Reply, ModelError> {
@@ -100,6 +107,7 @@ impl Backend {
         let reply = match self {
             Backend::Remote(remote) => remote.answer(request, delta).await,
             Backend::Scripted(name, scripted) => scripted.answer(name, request, delta).await,
+            Backend::Client(client) => client.answer(request, delta).await,
         };
         crash::point("model.ask.after");
         reply
@@ -121,6 +129,7 @@ impl Model for Route {
         match self.chain.first().map(Arc::as_ref) {
             Some(Backend::Remote(remote)) => remote.count(request).await,
             Some(Backend::Scripted(_, scripted)) => scripted.counted(request),
+            Some(Backend::Client(_)) => estimate::of(request),
             None => 0,
         }
     }
@@ -149,7 +158,7 @@ impl Model for Route {
                 Err(e) => {
                     // What a fallback cannot do says nothing of the one that was asked; only what
                     // is wrong with the first, and stays so, ends it at once.
-                    let next = i > 0 || e.kind == ModelFailure::Unavailable;
+                    let next = i > 0 || matches!(e.kind, ModelFailure::Unavailable | ModelFailure::Gone);
                     failed.push(e);
                     if !next || told.load(Ordering::Relaxed) {
                         break;

@@ -12,12 +12,14 @@ use subagents::run::RunId;
 
 /// Answer what a run asks a person; without an ID, list what is asked.
 ///
-/// An approval takes allow or deny and is good for that call alone. A question takes --input: a
-/// text, or JSON where the question has a schema. The run then goes on here, as with `resume`,
-/// unless another process works on it.
+/// An approval takes allow or deny and is good for that call alone; or --input with the whole
+/// input the call is to have instead, which the policy judges like any other. A question takes
+/// --input: a text, or JSON where the question has a schema. The run then goes on here, as with
+/// `resume`, unless another process works on it.
 ///
 /// Examples: pleach answer
 ///           pleach answer q-x7k2 deny --note "not on a Friday"
+///           pleach answer q-x7k2 --input '{"file_path": "out/b.md", "content": "x"}'
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The question: an id or its last characters.
@@ -25,7 +27,7 @@ pub(super) struct Args {
     /// The answer to an approval.
     #[arg(value_enum, conflicts_with = "input")]
     verdict: Option<Verdict>,
-    /// The answer to a question.
+    /// The answer to a question, or other arguments for a call.
     #[arg(long, value_name = "JSON")]
     input: Option<String>,
     /// A word to the agent.
@@ -114,6 +116,12 @@ async fn known(store: &Path, id: &str) -> Result<Question, Failure> {
 /// The input as the question takes it: a text, unless it has a schema.
 fn value(question: &Question, input: String) -> Result<Value, Failure> {
     let read = serde_json::from_str::<Value>(&input);
+    if question.kind == "approval" {
+        return read.ok().filter(Value::is_object).ok_or_else(|| {
+            let arguments = question.detail.get("arguments").map(Value::to_string).unwrap_or_default();
+            Failure::usage(format!("--input is no JSON object; the call has these arguments now: {arguments}"))
+        });
+    }
     if question.detail.get("schema").is_some_and(|s| !s.is_null()) {
         return read.map_err(|e| {
             let schema = question.detail.get("schema").map(Value::to_string).unwrap_or_default();
@@ -135,7 +143,10 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
         let arguments =
             detailed("arguments").map(|a| format!("\n      with {}", words::first_line(&a.to_string(), 300)));
         let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
-        (format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow      (or deny)".to_owned())
+        (
+            format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()),
+            "allow      (or deny, or --input JSON)".to_owned(),
+        )
     } else {
         let options = detailed("options").and_then(Value::as_array).map(|options| {
             let options: Vec<String> =

@@ -40,6 +40,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let app = compose::app(loaded.clone(), Approve::Park).await?;
     let stop = CancellationToken::new();
     on_signal(stop.clone())?;
+    app.sampling.open(app.store.clone());
     crate::resume::start(&app, stop.clone());
     let ended = if args.stdio && args.listen.is_none() {
         let token = std::env::var("PLEACH_TOKEN").ok();

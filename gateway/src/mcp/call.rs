@@ -515,7 +515,8 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
     let (server, tool, id) = match (Task::open(view, &sealed), &view.framework) {
         (Some(Task::Theirs(server, tool, id)), _) => (server, tool, id),
         (Some(Task::Run(run)), Some(framework)) => {
-            return match framework.follow(view, method, (&run, &sealed), &asking.params).await {
+            return match framework.follow(view, method, (&run, &sealed), &asking.params, Some(&own.capabilities)).await
+            {
                 Ok(result) => Outcome::own(result),
                 Err(error) => Outcome::Error(error),
             };

@@ -16,6 +16,7 @@ use policies::json::{Json, Object};
 use policies::names::Name;
 use std::collections::{BTreeMap, HashMap};
 use subagents::event::{Event, Seen};
+use subagents::run::RunId;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 /// What one stream follows.
@@ -25,6 +26,8 @@ pub(super) struct Followed {
     /// The sealed ids of runs that have not ended, as far as was told.
     runs: BTreeMap<String, String>,
     seen: Option<broadcast::Receiver<Seen>>,
+    /// Runs that ask for this client's model.
+    asked: Option<broadcast::Receiver<RunId>>,
     /// Some may have ended.
     due: bool,
 }
@@ -41,7 +44,8 @@ impl Followed {
     pub(super) async fn new(view: &View, ids: impl Iterator<Item = &str>) -> Self {
         // Before anything is looked at: what ends meanwhile is not missed.
         let seen = view.framework.as_ref().map(|framework| framework.watch());
-        let mut out = Self { theirs: HashMap::new(), runs: BTreeMap::new(), seen, due: false };
+        let asked = view.framework.as_ref().map(|framework| framework.watch_asked());
+        let mut out = Self { theirs: HashMap::new(), runs: BTreeMap::new(), seen, asked, due: false };
         let opened = ids.filter_map(|sealed| Some((sealed.to_owned(), Task::open(view, sealed)?)));
         let found = opened.map(|(sealed, task)| async move {
             let watch = match &task {
@@ -93,7 +97,24 @@ impl Followed {
     pub(super) async fn hear(&mut self, view: &View) -> Vec<Message> {
         while !self.due {
             let Some(seen) = &mut self.seen else { return std::future::pending().await };
-            self.due = match seen.recv().await {
+            let asked = async {
+                match &mut self.asked {
+                    Some(asked) => asked.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let heard = tokio::select! {
+                heard = seen.recv() => heard,
+                asked = asked => {
+                    match asked {
+                        Ok(root) => self.due = self.runs.contains_key(root.as_str()),
+                        Err(RecvError::Lagged(_)) => self.due = true,
+                        Err(RecvError::Closed) => self.asked = None,
+                    }
+                    continue;
+                }
+            };
+            self.due = match heard {
                 Ok(Seen::Record(record)) => {
                     match &record.event {
                         Event::Finished { .. } => self.runs.contains_key(record.run.as_str()),
@@ -116,7 +137,8 @@ impl Followed {
         let mut ended = Vec::new();
         if let Some(framework) = &view.framework {
             for (run, sealed) in &self.runs {
-                let Ok(Json::Object(task)) = framework.follow(view, "tasks/get", (run, sealed), &Object::new()).await
+                let Ok(Json::Object(task)) =
+                    framework.follow(view, "tasks/get", (run, sealed), &Object::new(), None).await
                 else {
                     continue;
                 };

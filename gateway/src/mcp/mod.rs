@@ -22,6 +22,7 @@ pub(crate) mod http;
 mod lists;
 mod outbox;
 mod parked;
+pub(crate) mod sampling;
 pub(crate) mod seal;
 mod session;
 pub(crate) mod stdio;

@@ -104,9 +104,10 @@ fn understood(question: &Question, said: Said) -> Result<Answer, Problem> {
     match (decision, input) {
         (Some(Decision::Allow), None) => Ok(Answer::Allow { note }),
         (Some(Decision::Deny), None) => Ok(Answer::Deny { note }),
-        (None, Some(_)) if question.kind == APPROVAL => {
-            Err(Problem::unfit("it asks for an approval: give decision, \"allow\" or \"deny\""))
-        }
+        (None, Some(value)) if question.kind == APPROVAL => match value.is_object() {
+            true => Ok(Answer::Input { value, note }),
+            false => Err(Problem::unfit("it asks for an approval: give decision, or input as an object of arguments")),
+        },
         (None, Some(value)) => {
             fits(&question.detail, &value).map_err(|why| Problem::unfit(format!("input: {why}")))?;
             Ok(Answer::Input { value, note })

@@ -3,6 +3,7 @@
 use super::problem::{Kind, Problem};
 use super::request::{Answered, Call, Place, json, located};
 use super::{Door, object};
+use crate::mcp::framework::SEND;
 use adapters::store::{Parent, RunsFilter};
 use http::StatusCode;
 use serde::Deserialize;
@@ -89,6 +90,10 @@ struct Message {
 /// `POST /v1/runs/{id}/messages`
 pub(super) async fn message(call: Call) -> Answered {
     let row = own(&call).await?;
+    // The same rule as for saying it through the MCP door.
+    if let Err(denial) = call.door.0.guard.own(&call.who.caller, SEND) {
+        return Err(Problem::new(Kind::Forbidden, denial.for_model(), "ask the operator"));
+    }
     let Message { text } = call.read()?;
     if text.trim().is_empty() {
         return Err(Problem::unfit("text is empty"));

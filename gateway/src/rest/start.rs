@@ -10,6 +10,7 @@ use super::problem::{Kind, Problem};
 use super::request::{Answered, Call, located};
 use super::{Door, LANES, object, runs, webhook};
 use crate::guard::REST;
+use crate::mcp::framework::approvals;
 use adapters::store::{Reservation, Reserved};
 use http::StatusCode;
 use policies::json::Json;
@@ -18,7 +19,7 @@ use policies::resolve::{Limits, budget_request};
 use serde::Deserialize;
 use serde_json::Value;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use subagents::host::{Approvals, HostError, Start};
+use subagents::host::{HostError, Start};
 use subagents::ports::Journal;
 use subagents::run::RunId;
 use tokio::sync::broadcast::error::RecvError;
@@ -77,8 +78,7 @@ pub(super) async fn start(call: Call) -> Answered {
             door: call.who.caller.authority.clone(),
             place: REST.into(),
             limits,
-            // Its owner sees what it asks, and answers what the agent asks of people.
-            approvals: Approvals::Park,
+            approvals: approvals(&call.door.0.loaded.policy),
             cancel: CancellationToken::new(),
         };
         begin(&call, start).await?;

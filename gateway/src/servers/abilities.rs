@@ -38,6 +38,14 @@ impl Abilities {
     pub(crate) fn elicits(self, by_page: bool) -> bool {
         if by_page { self.url } else { self.form }
     }
+    /// Whether it lends its model.
+    pub(crate) fn samples(self) -> bool {
+        self.sampling
+    }
+    /// Whether that model may be given tools.
+    pub(crate) fn samples_with_tools(self) -> bool {
+        self.sampling_tools
+    }
     /// As client capabilities of 2025-11-25.
     pub(crate) fn to_json(self) -> Object {
         let empty = || Json::Object(Object::new());

@@ -153,22 +153,26 @@ const PRICE: Shape = Shape::Table(&[
         ]),
     ),
 ]);
+/// How hard a model can be told to think.
+pub const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
+const EFFORT: Shape = Shape::Word(&EFFORTS, &[]);
 const MODEL: Shape = Shape::Table(&[
-    key("provider", "Who answers.", Shape::Word(&["anthropic", "openai", "scripted"], &["sampling"])),
+    key(
+        "provider",
+        "Who answers; sampling: the model of the MCP client that started the run.",
+        Shape::Word(&["anthropic", "openai", "scripted", "sampling"], &[]),
+    ),
     key("script", "The file of replies of a scripted model.", PATH),
     key("model", "The provider's name for it.", FILLED),
     key("api_key", "The provider's key.", FILLED),
     key("base_url", "Where the provider answers; absent: at its own address.", FILLED),
     key("version", "The provider's API version; anthropic: 2026-10-21.", DATE),
-    key(
-        "effort",
-        "How hard it thinks; absent: as the provider likes.",
-        Shape::Word(&["low", "medium", "high", "xhigh", "max"], &[]),
-    ),
+    key("effort", "How hard it thinks; absent: as the provider likes.", EFFORT),
     key("context", "Tokens of its window; absent: as known, or 128000.", TOKENS),
     key("max_output", "Tokens it can write at most; absent: as known, or 8192.", TOKENS),
     key("price", "What it costs; absent: as known, or unknown.", PRICE),
     key("fallback", "Models to use, in this order, when this one cannot answer.", Shape::List(&NAME)),
+    key("compact_with", "The model that sums up conversations too long for this one; absent: itself.", NAME),
 ]);
 const TOOL: Shape = Shape::Table(&[
     key(
@@ -249,6 +253,8 @@ const AGENT: Shape = Shape::Table(&[
     key("prompt_file", "The file that holds it.", PATH),
     key("initial_prompt", "What `pleach run` asks without an argument.", FILLED),
     key("model", "The model it uses; absent: \"default\".", NAME),
+    key("effort", "How hard that thinks for this agent; absent: as the model's own key says.", EFFORT),
+    key("compact_with", "The model that sums up its conversations; absent: as its model says.", NAME),
     key("tools", "Short for policy.tools.allow.", Shape::List(&GLOB)),
     key("subagents", "Whom it, and anything beneath it, may start; absent: nobody.", Shape::List(&NAME)),
     key("expose", "Whether clients see it.", Shape::Bool),

@@ -2,6 +2,7 @@
 
 use super::tools::{Known, Means, Word, split};
 use super::{Entry, Import, Kind, entry, list_node, table_node, text_node, yaml};
+use crate::file::shapes::EFFORTS;
 use crate::file::{Node, Value};
 use crate::names::{Name, nearest};
 use crate::place::Place;
@@ -32,7 +33,7 @@ pub const FIELDS: [(&str, Outcome); 16] = [
     ("hooks", Outcome::Refused),
     ("memory", Outcome::Told),
     ("background", Outcome::Told),
-    ("effort", Outcome::Told),
+    ("effort", Outcome::Served),
     ("isolation", Outcome::Refused),
     ("color", Outcome::Told),
     ("initialPrompt", Outcome::Served),
@@ -182,7 +183,12 @@ impl Reader<'_> {
                 }
                 None => self.error(&node.place, "background is true or false"),
             },
-            "effort" => self.note(place, Kind::Left, "effort: the model's own setting holds"),
+            "effort" => match node.text() {
+                Some(word) if EFFORTS.contains(&word) => {
+                    self.parts.agent.push(entry("effort", place, text_node(&node.place, word)));
+                }
+                _ => self.error(&node.place, format!("effort is one of {}", EFFORTS.join(", "))),
+            },
             "color" => self.note(place, Kind::Left, "color: nothing here is coloured by agent"),
             other => {
                 let hint = nearest(other, FIELDS.iter().map(|(name, _)| *name));
@@ -261,7 +267,7 @@ impl Reader<'_> {
                     dropped.push(text.clone());
                     self.note(&at, Kind::Left, format!("{text}: there is no such tool here; {why}"));
                 }
-                Ok(Means::Unserved(why)) | Err(why) => {
+                Ok(Means::Unserved(why) | Means::Unsayable(why)) | Err(why) => {
                     usable = true;
                     self.error(&at, why);
                 }
@@ -309,7 +315,7 @@ impl Reader<'_> {
                 Ok(Means::Absent(_) | Means::Unserved(_)) => {
                     self.note(&at, Kind::Left, format!("{text}: there is no such tool here to deny"));
                 }
-                Err(why) => self.error(&at, why),
+                Ok(Means::Unsayable(why)) | Err(why) => self.error(&at, why),
             }
         }
     }

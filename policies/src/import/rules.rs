@@ -149,6 +149,12 @@ impl Work<'_> {
             Err(why) => self.note(said, Kind::Left, format!("{why}; nothing here goes by that name")),
             Ok(Means::Absent(why)) => self.note(said, Kind::Left, format!("there is no such tool here; {why}")),
             Ok(Means::Unserved(why)) => self.note(said, Kind::Left, why),
+            // What allows nothing can be left; what forbids or asks must hold.
+            Ok(Means::Unsayable(why)) if said.listed == Listed::Allow => self.note(said, Kind::Left, why),
+            Ok(Means::Unsayable(why)) => {
+                let message = format!("{} cannot be held here: {why}", said.text);
+                self.import.error(&said.place, message);
+            }
             Ok(Means::Tools(globs)) => self.tools(said, &globs),
             Ok(Means::Runtime(tool)) => self.tools(said, &[tool.to_owned()]),
             Ok(Means::Agent) => {

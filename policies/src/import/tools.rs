@@ -2,6 +2,7 @@
 
 use crate::file::Node;
 use crate::names::nearest;
+use crate::tools::Glob;
 
 /// A rule or a tool of a list: `Bash`, `Agent(worker, researcher)`, `mcp__git__git_log`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(super) enum Means {
     Absent(&'static str),
     /// A tool of a built-in server that is not registered.
     Unserved(String),
+    /// Tools there are here, but patterns over outside names cannot say which, for this reason.
+    Unsayable(String),
 }
 
 /// The names of the policy file, those imported included.
@@ -151,21 +154,34 @@ impl<'a> Known<'a> {
             };
         }
         if let Some(rest) = tool.strip_prefix("mcp__") {
-            return self.of_server(rest).map(Means::Tools);
+            return self.of_server(rest);
         }
         if let Some((_, why)) = ABSENT.iter().find(|(name, _)| *name == tool) {
             return Ok(Means::Absent(why));
+        }
+        if tool.contains('*') {
+            return Ok(Means::Unsayable("a pattern is of the tools of one server; name the tools one by one".into()));
         }
         let names = WORKSPACE.into_iter().chain(["Agent"]).chain(ABSENT.iter().map(|(name, _)| *name));
         let hint = nearest(tool, names).map(|n| format!("; did you mean {n:?}?"));
         Err(format!("no tool is named {tool:?}{}", hint.unwrap_or_default()))
     }
 
-    fn of_server(&self, rest: &str) -> Result<Vec<String>, String> {
+    fn of_server(&self, rest: &str) -> Result<Means, String> {
         if rest == "*" {
-            return Ok(self.server_names().iter().map(|name| format!("{name}__*")).collect());
+            let mut globs = Vec::new();
+            for name in self.server_names() {
+                match self.of_server(name)? {
+                    Means::Tools(more) => globs.extend(more),
+                    other => return Ok(other),
+                }
+            }
+            return Ok(Means::Tools(globs));
         }
         let (server, tool) = rest.split_once("__").unwrap_or((rest, "*"));
+        if server.contains('*') {
+            return Ok(Means::Unsayable("a pattern over servers is not held here; name each server".into()));
+        }
         let Some(node) = self.server(server) else {
             let names = self.server_names();
             let hint = match nearest(server, names.iter().copied()) {
@@ -174,13 +190,30 @@ impl<'a> Known<'a> {
             };
             return Err(format!("no server is named {server:?}{hint}"));
         };
-        if tool.contains('*') && node.text_at("prefix").is_some_and(|p| p != "always") {
-            return Err(format!(
-                "the tools of {server} have no prefix here (prefix = {:?}), so name them one by one",
-                node.text_at("prefix").unwrap_or("")
-            ));
+        if !tool.contains('*') {
+            return Ok(Means::Tools(outside(server, node, tool)));
         }
-        Ok(outside(server, node, tool))
+        if let Some(prefix) = node.text_at("prefix").filter(|p| *p != "always") {
+            return Ok(Means::Unsayable(format!(
+                "the tools of {server} have no prefix here (prefix = {prefix:?}), so name them one by one"
+            )));
+        }
+        let mut globs = vec![format!("{server}__{tool}")];
+        let pattern = Glob::try_from(tool).map_err(|e| format!("{tool:?}: {e}"))?;
+        // Renamed tools go by their own names there, and by others here.
+        for (own, _, words) in node.get("tools").map(Node::entries).unwrap_or_default() {
+            let Some(renamed) = words.text_at("rename") else { continue };
+            match (pattern.matches(own), pattern.matches(renamed)) {
+                (true, false) => globs.push(format!("{server}__{renamed}")),
+                (false, true) => {
+                    return Ok(Means::Unsayable(format!(
+                        "{own} of {server} is called {renamed} here, which it would match; name the tools one by one"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(Means::Tools(globs))
     }
 }
 

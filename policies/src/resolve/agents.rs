@@ -25,6 +25,10 @@ pub struct AgentSpec {
     pub initial_prompt: Option<String>,
     /// The model it uses.
     pub model: Name,
+    /// How hard that thinks, where it is another way than the model's own.
+    pub effort: Option<String>,
+    /// Who sums up its conversations, where it is another than its model says.
+    pub compact_with: Option<Name>,
     /// Whom it may start.
     pub subagents: BTreeSet<Name>,
     /// The form of its answer, where it must have one.
@@ -103,6 +107,8 @@ impl Resolver<'_> {
             prompt,
             initial_prompt: node.text_at("initial_prompt").map(str::to_owned),
             model,
+            effort: node.text_at("effort").map(str::to_owned),
+            compact_with: node.get("compact_with").and_then(|at| self.known(Some(at), "models", "model")),
             subagents,
             output_schema,
             expose: node.get("expose").and_then(Node::bool).unwrap_or(is_default),

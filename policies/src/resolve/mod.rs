@@ -13,7 +13,7 @@ mod servers;
 
 pub use agents::{AgentSpec, ClientSpec};
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
-pub use models::{ModelSpec, Priced, Provider, RemoteModel, Wire};
+pub use models::{BY_CLIENT, ModelSpec, Priced, Provider, RemoteModel, Wire};
 pub use output::OutputSchema;
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 

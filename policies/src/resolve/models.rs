@@ -1,6 +1,6 @@
 //! `[models]`: who answers, what it costs and who answers instead.
 
-use super::{Policy, Resolver, Secret};
+use super::{AgentSpec, Policy, Resolver, Secret};
 use crate::domain::Host;
 use crate::file::Node;
 use crate::names::Name;
@@ -34,6 +34,8 @@ pub struct ModelSpec {
     pub max_output: u64,
     /// Who answers when it cannot, in this order.
     pub fallback: Vec<Name>,
+    /// Who sums up conversations that are too long for it, where another does.
+    pub compact_with: Option<Name>,
 }
 
 /// Who answers.
@@ -46,7 +48,15 @@ pub enum Provider {
     },
     /// A model somewhere else.
     Remote(RemoteModel),
+    /// The model of the MCP client that started the run.
+    Sampling {
+        /// A name the client may choose by.
+        model: Option<String>,
+    },
 }
+
+/// What stands before the client's own name of the model that answered by sampling.
+pub const BY_CLIENT: &str = "client/";
 
 /// What a provider speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +99,7 @@ impl ModelSpec {
     pub fn remote(&self) -> Option<&RemoteModel> {
         match &self.provider {
             Provider::Remote(remote) => Some(remote),
-            Provider::Scripted { .. } => None,
+            Provider::Scripted { .. } | Provider::Sampling { .. } => None,
         }
     }
 }
@@ -125,6 +135,10 @@ impl Policy {
         let Some(answered) = answered_by else { return chain.first()?.price.as_ref().map(|p| p.price) };
         let of = |spec: &&&ModelSpec| match spec.remote() {
             Some(remote) => table::same(&remote.model, answered),
+            // Whatever a client calls it: what it costs here is what the file says.
+            None if matches!(spec.provider, Provider::Sampling { .. }) => {
+                answered.starts_with(BY_CLIENT) || spec.name.as_str() == answered
+            }
             None => spec.name.as_str() == answered,
         };
         match chain.iter().find(of) {
@@ -148,12 +162,13 @@ impl Resolver<'_> {
 
     fn model(&mut self, name: &Name, place: &Place, node: &Node) -> Option<ModelSpec> {
         let Some(word) = node.text_at("provider") else {
-            let message = format!("model {name} needs a provider: anthropic, openai or scripted");
+            let message = format!("model {name} needs a provider: anthropic, openai, scripted or sampling");
             self.error(place, message);
             return None;
         };
         let fits: &[&str] = match word {
             "scripted" => &["script"],
+            "sampling" => &["model"],
             "anthropic" => &["model", "api_key", "base_url", "effort", "version"],
             _ => &["model", "api_key", "base_url", "effort"],
         };
@@ -169,10 +184,12 @@ impl Resolver<'_> {
         let price = node.get("price").map(|table| self.price(name, table, word == "anthropic"));
         let provider = match word {
             "scripted" => self.script(name, place, node)?,
+            "sampling" => Provider::Sampling { model: node.text_at("model").map(str::to_owned) },
             _ => Provider::Remote(self.remote(name, place, node, word)?),
         };
         let known = match &provider {
             Provider::Remote(remote) => table::known(&remote.model),
+            Provider::Sampling { .. } => None,
             Provider::Scripted { .. } => {
                 Some(table::Known { price: Price::FREE, context: u64::MAX, max_output: u64::MAX })
             }
@@ -193,6 +210,7 @@ impl Resolver<'_> {
             max_output: size("max_output").or(known.map(|k| k.max_output)).unwrap_or(MAX_OUTPUT),
             provider,
             fallback,
+            compact_with: node.get("compact_with").and_then(|at| self.known(Some(at), "models", "model")),
         })
     }
 
@@ -289,6 +307,17 @@ impl Resolver<'_> {
                 self.error(&spec.place, message);
                 told.extend(circle);
             }
+            if let Some(by) = spec.compact_with.as_ref().and_then(|name| policy.models.get(name))
+                && matches!(by.provider, Provider::Sampling { .. })
+                && !matches!(spec.provider, Provider::Sampling { .. })
+            {
+                let message = format!(
+                    "model {}: compact_with names the model of the MCP client that starts a run, and other runs \
+                     have none",
+                    spec.name
+                );
+                self.warn(&spec.place, message);
+            }
             if spec.price.is_none()
                 && let Some(remote) = spec.remote()
             {
@@ -299,6 +328,28 @@ impl Resolver<'_> {
                 );
                 self.warn(&spec.place, message);
             }
+        }
+        for agent in policy.agents.values() {
+            self.cross_check_mind(policy, agent);
+        }
+    }
+
+    /// What an agent says of its model that does not hold.
+    fn cross_check_mind(&mut self, policy: &Policy, agent: &AgentSpec) {
+        let Some(model) = policy.models.get(&agent.model) else { return };
+        if agent.effort.is_some() && model.remote().is_none() {
+            let message = format!("agent {}: model {} is told no effort; only a provider is", agent.name, agent.model);
+            self.warn(&agent.place, message);
+        }
+        let by = agent.compact_with.as_ref().or(model.compact_with.as_ref());
+        if let (Some(by), Some(models)) = (by, &agent.policy.policy.models)
+            && !models.allows(by.as_str())
+        {
+            let message = format!(
+                "agent {}: models does not name {by}, so its conversations are summed up by {}",
+                agent.name, agent.model
+            );
+            self.warn(&agent.place, message);
         }
     }
 }

@@ -147,6 +147,7 @@ fn every_field_is_served_told_or_refused() {
         "maxTurns" => "3",
         "mcpServers" => "git",
         "background" => "true",
+        "effort" => "high",
         _ => "something",
     };
     for (field, outcome) in FIELDS {

@@ -50,6 +50,43 @@ fn a_deny_is_always_a_deny() {
     assert_eq!(notes(&policy, Kind::Narrowed).len(), 1, "{:#?}", policy.imported);
 }
 
+/// Denied tools went on under names that no pattern of the rule covers.
+#[test]
+fn a_deny_that_patterns_cannot_hold_is_refused_or_carried_over() {
+    let server =
+        |words: &str| POLICY.replace("git = { command = \"git\" }", &format!("git = {{ command = \"git\", {words} }}"));
+    let load = |policy: &str, permissions: &str| {
+        let settings = format!("{{ \"permissions\": {permissions} }}");
+        load_with(policy, &[(".claude/settings.json", settings.as_str())])
+    };
+    for prefix in ["none", "auto"] {
+        let policy = server(&format!("prefix = \"{prefix}\""));
+        for rule in ["mcp__git", "mcp__git__*", "mcp__git__git_*", "mcp__*"] {
+            for list in ["deny", "ask"] {
+                let errors = load(&policy, &format!("{{ \"{list}\": [\"{rule}\"] }}")).expect_err(rule).to_string();
+                assert!(errors.contains("cannot be held here") && errors.contains("prefix = "), "{rule}: {errors}");
+            }
+        }
+        // One tool has one name, or two.
+        let one = load(&policy, r#"{ "deny": ["mcp__git__git_push"] }"#).unwrap().root.tools.clone();
+        assert_eq!((one.mode("git_push"), one.mode("git_log")), (Deny, Allow));
+    }
+    // A renamed tool is denied under the name it has here.
+    let renamed = server("tools = { git_push = { rename = \"send\" } }");
+    let rules = load(&renamed, r#"{ "deny": ["mcp__git__git_*"] }"#).unwrap().root.tools.clone();
+    assert_eq!(["git__send", "git__git_log", "git__other"].map(|t| rules.mode(t)), [Deny, Deny, Allow]);
+    let whole = load(&renamed, r#"{ "deny": ["mcp__git"] }"#).unwrap().root.tools.clone();
+    assert_eq!(["git__send", "git__git_log"].map(|t| whole.mode(t)), [Deny, Deny]);
+    // What has a matching name only here was not meant.
+    let errors = load(&renamed, r#"{ "deny": ["mcp__git__s*"] }"#).expect_err("it means another").to_string();
+    assert!(errors.contains("git_push of git is called send here"), "{errors}");
+    for pattern in ["mcp__g*__git_push", "Ba*"] {
+        let errors = load(POLICY, &format!("{{ \"deny\": [\"{pattern}\"] }}")).expect_err(pattern).to_string();
+        assert!(errors.contains("cannot be held here"), "{errors}");
+    }
+    assert!(load(POLICY, r#"{ "deny": ["mcp__git__git_*", "mcp__*"] }"#).is_ok());
+}
+
 #[test]
 fn a_scope_that_cannot_be_held_is_made_narrower() {
     let policy = load(r#"{ "deny": ["Bash(curl *)"] }"#);

@@ -224,6 +224,9 @@ pub struct Usage {
     /// Tokens read and kept in the cache for an hour.
     #[serde(skip_serializing_if = "is_zero")]
     pub cache_write_long: u64,
+    /// Whether somebody guessed: who answered did not say.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
 }
 
 impl Usage {
@@ -254,6 +257,7 @@ impl Usage {
             cache_read: self.cache_read.saturating_add(other.cache_read),
             cache_write: self.cache_write.saturating_add(other.cache_write),
             cache_write_long: self.cache_write_long.saturating_add(other.cache_write_long),
+            estimated: self.estimated || other.estimated,
         }
     }
 }

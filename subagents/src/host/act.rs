@@ -3,7 +3,8 @@
 //! ```text
 //!  Act ─▶ Gate ─┬─ denied, unknown ─────────────────────────────▶ finished(denied)
 //!               ├─ ask ─▶ waiting … answered ─▶ Act (judged afresh; the approval is good for
-//!               │                                    the same digest only)
+//!               │                                    the same digest only; an input given instead
+//!               │                                    is approved by being given, and judged too)
 //!               └─ allowed ─▶ dispatched ─▶ Toolbox::call ──────▶ finished(ok | error | unknown)
 //!  Redo (dispatched, no outcome, the process is gone)
 //!       pure, idempotent ─▶ judged afresh ─▶ dispatched again, same key
@@ -12,6 +13,7 @@
 //!       once ─▶ finished(unknown): never repeated
 //! ```
 
+use super::authority::Standing;
 use super::drive::{At, Flow};
 use super::{Approvals, HostError};
 use crate::event::{Event, Outcome, ToolCall, Waiting, WaitingFor};
@@ -35,12 +37,23 @@ pub(crate) enum Word {
     Yes(String),
     /// A person said no, or nobody said anything in time.
     No(Denial),
+    /// A person gave this input in the place of what they were asked about.
+    Given(String),
     /// Nobody was asked about this yet.
     Unasked,
 }
 
+/// Who gave the call its input, if a person did.
+fn given(asked: Option<&Asked>) -> Option<String> {
+    let asked = asked.filter(|a| a.question.kind == WaitingFor::Approval)?;
+    matches!(asked.answer, Some(Answer::Input { .. })).then(|| format!("input given by {}", asked.by))
+}
+
 /// What was said about this, if anything was.
 pub(crate) fn word(asked: Option<&Asked>, digest: &str) -> Word {
+    if let Some(by) = given(asked) {
+        return Word::Given(by);
+    }
     let Some(asked) = asked.filter(|a| a.question.digest.as_deref() == Some(digest)) else { return Word::Unasked };
     let with = |note: &Option<String>| note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
     let no = |why: String| Word::No(Denial::plain(why, "do without it, or ask for something else"));
@@ -69,6 +82,7 @@ impl At {
             Authorized::Allowed(permit, rule, facts) => match asked.map(|a| word(asked, digest_of(a))) {
                 // Whoever was asked and said no is heard, even if nobody needs asking any more.
                 Some(Word::No(denial)) => return self.denied(call, asked, denial).await,
+                Some(Word::Given(by)) => (permit, format!("{rule}; {by}"), facts),
                 _ => (permit, rule.to_string(), facts),
             },
             Authorized::Ask(question, digest, facts) => match word(asked, &digest) {
@@ -77,7 +91,11 @@ impl At {
                     (question.approve(), rule, facts)
                 }
                 Word::No(denial) => return self.denied(call, asked, denial).await,
-                Word::Unasked => {
+                Word::Given(by) if self.same_tool(&standing, call, asked).await => {
+                    let rule = format!("{}; {by}", question.rule);
+                    (question.approve(), rule, facts)
+                }
+                Word::Given(_) | Word::Unasked => {
                     let rule = question.rule.to_string();
                     return self.ask_approval(call, asked, rule, digest).await;
                 }
@@ -90,6 +108,16 @@ impl At {
         let mut events = self.opening(call, asked);
         events.push(self.decided(call, "allow", rule, None));
         self.dispatch(call, permit, facts.effect, 1, events).await
+    }
+
+    /// Whether a call that a person gave its input is of the tool they were asked about, as it was
+    /// then: what they were asked about would be asked about in the same words now.
+    async fn same_tool(&self, standing: &Standing, call: &ToolCall, asked: Option<&Asked>) -> bool {
+        let Some(asked) = asked else { return false };
+        let before = asked.question.detail.get("arguments").map(Json::from).unwrap_or(Json::Null);
+        let judged = self.host.ports.gate.authorize(&standing.caller, &call.name, before);
+        let judged = self.unless_cancelled(judged).await;
+        matches!(judged, Some(Authorized::Ask(_, digest, _)) if digest == digest_of(asked))
     }
 
     /// Writes down that the call leaves, and lets it leave.
@@ -171,6 +199,11 @@ impl At {
             Authorized::Ask(question, digest, facts) if matches!(word(asked, &digest), Word::Yes(_)) => {
                 (question.approve(), facts)
             }
+            Authorized::Ask(question, digest, facts)
+                if matches!(word(asked, &digest), Word::Given(_)) && self.same_tool(&standing, call, asked).await =>
+            {
+                (question.approve(), facts)
+            }
             _ => {
                 let why = format!("{died}, and it may not be made again under the policy as it is now");
                 return self.done(call, Outcome::Unknown, unknown(call, &why)).await;
@@ -250,9 +283,10 @@ impl At {
         events.push(Event::ToolFinished { id: call.id.clone(), outcome, text });
         self.append(events).await
     }
-    /// The first event of a call, unless it was written when a person was asked.
+    /// The first event of a call, unless it was written when a person was asked; written again
+    /// when the person gave it another input.
     pub(crate) fn opening(&self, call: &ToolCall, asked: Option<&Asked>) -> Vec<Event> {
-        if asked.is_some() {
+        if asked.is_some() && given(asked).is_none() {
             return Vec::new();
         }
         let (id, name) = (call.id.clone(), call.name.clone());

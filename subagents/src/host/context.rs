@@ -8,9 +8,9 @@
 //!                                                     context.compacted ─▶ ask
 //! ```
 //!
-//! A summary is asked of the last fallback of the run's model when that is cheaper and the run's
-//! grant has it, else of the model itself. It is no turn of the run's, but its tokens and its
-//! money are counted like any others.
+//! A summary is asked of the model that `compact_with` of the agent or of its model names, where
+//! the run's grant has it, else of the run's own model. It is no turn of the run's, but its tokens
+//! and its money are counted like any others.
 
 use super::HostError;
 use super::drive::{At, Flow};
@@ -21,7 +21,6 @@ use crate::history::{self, LARGE, LAST_TURNS};
 use crate::ports::Request;
 use crate::run::State;
 use crate::turn::Message;
-use policies::price::Price;
 use std::sync::Arc;
 
 /// Tokens of a summary.
@@ -219,24 +218,20 @@ impl At {
 
     /// The model that is asked for summaries when it is not the run's own.
     fn summariser(&self, own: &Mind) -> Option<Mind> {
-        let policy = self.host.ports.gate.policy();
-        let name = policy.chain(&own.name).last().map(|spec| spec.name.clone()).filter(|name| *name != own.name)?;
+        let name = own.compact_with.clone().filter(|name| *name != own.name)?;
         self.permit(&name).map(drop).ok()?;
         let model = self.host.ports.models.get(&name)?;
-        let facts = model.facts();
-        cheaper(facts.price.as_ref(), own.facts.price.as_ref()).then(|| Mind {
+        Some(Mind {
             name,
-            facts,
+            facts: model.facts(),
             model,
             agent: own.agent.clone(),
             system: own.system.clone(),
             tools: own.tools.clone(),
             schema: None,
+            // The agent's is said of its own model.
+            effort: None,
+            compact_with: None,
         })
     }
-}
-
-/// Whether one is known to cost less to read with.
-fn cheaper(one: Option<&Price>, other: Option<&Price>) -> bool {
-    one.zip(other).is_some_and(|(one, other)| one.input < other.input)
 }

@@ -32,6 +32,10 @@ pub(super) struct Mind {
     pub(super) system: String,
     pub(super) tools: Arc<Vec<ToolSpec>>,
     pub(super) schema: Option<Arc<serde_json::Value>>,
+    /// How hard it thinks, where its agent says so.
+    pub(super) effort: Option<String>,
+    /// Who sums the conversation up, where the file says so.
+    pub(super) compact_with: Option<Name>,
 }
 
 impl Mind {
@@ -47,9 +51,10 @@ impl Mind {
             messages,
             tools: &self.tools,
             max_output,
-            effort: None,
+            effort: self.effort.as_deref(),
             schema: self.schema.as_deref(),
             run: &at.run.id,
+            root: &at.tree.root,
         }
     }
 }
@@ -109,7 +114,12 @@ impl At {
         self.permit(&name).map(drop)?;
         let model = self.host.ports.models.get(&name).ok_or_else(|| failed(format!("no model is named {name}")))?;
         let tools = self.shown().await?;
-        Ok(Mind { facts: model.facts(), name, model, agent, system, tools, schema })
+        let standing = self.tree.standing(&self.host.ports, &self.run).map_err(|d| failed(d.for_model()))?;
+        // Said of the agent's own model: another that was asked for thinks as its own key says.
+        let effort = standing.agent.effort.clone().filter(|_| standing.agent.model == name);
+        let by_model = standing.policy.models.get(&name).and_then(|spec| spec.compact_with.clone());
+        let compact_with = standing.agent.compact_with.clone().or(by_model);
+        Ok(Mind { facts: model.facts(), name, model, agent, system, tools, schema, effort, compact_with })
     }
     /// The permission to ask a model once.
     pub(super) fn permit(&self, name: &Name) -> Result<Permit<Complete>, NotAsked> {

@@ -152,8 +152,10 @@ impl Host {
                 return Err(refused(format!("question {id} has expired; the run goes on without an answer")));
             }
             match (question.kind, answer) {
-                (WaitingFor::Approval, Answer::Input { .. }) => {
-                    return Err(refused(format!("question {id} asks for an approval: answer allow or deny")));
+                // Another input for the call, which is judged as if the model had given it.
+                (WaitingFor::Approval, Answer::Input { value, .. }) if !value.is_object() => {
+                    let why = "answer allow, deny, or with a JSON object, the whole input the call is to have instead";
+                    return Err(refused(format!("question {id} asks for an approval: {why}")));
                 }
                 (WaitingFor::Question, Answer::Input { value, .. }) => {
                     tools::fits(&question.detail, value).map_err(|why| refused(format!("question {id}: {why}")))?;

@@ -3,6 +3,7 @@
 //! | port | who implements it | what it is for |
 //! |---|---|---|
 //! | [`Model`], [`Models`] | adapters | answers |
+//! | [`Sampler`] | the MCP door | the client a tree works for, whose own model can be asked |
 //! | [`Gate`], [`Toolbox`] | the guard | what may happen, and making it happen |
 //! | [`Journal`] | the store | what happened, who owns a tree, questions, blobs, the inbox |
 //! | [`Bus`] | the store, or a message bus | hints that somebody else posted a command |
@@ -16,4 +17,6 @@ pub use journal::{
     Answer, Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Question, QuestionChange, QuestionFilter,
     QuestionRow, RunRow, Write,
 };
-pub use model::{Delta, Model, ModelError, ModelFacts, ModelFailure, Models, Reply, Request, ToolSpec};
+pub use model::{
+    Delta, Lender, Model, ModelError, ModelFacts, ModelFailure, Models, Reply, Request, Sampler, ToolSpec,
+};

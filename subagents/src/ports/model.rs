@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub schema: Option<&'a Value>,
     /// The run, for the provider's limits of one caller and for logs; never a secret.
     pub run: &'a RunId,
+    /// The root of its tree: whose client it is.
+    pub root: &'a RunId,
 }
 
 /// What it answered.
@@ -121,6 +123,28 @@ pub trait Model: Send + Sync {
         request: Request<'_>,
         delta: Delta<'_>,
     ) -> Result<Reply, ModelError>;
+}
+
+/// The clients behind the trees, whose own models can be asked.
+#[async_trait]
+pub trait Sampler: Send + Sync {
+    /// The client a tree works for, if it is there and lends its model.
+    ///
+    /// # Errors
+    /// Why there is none, for a person.
+    async fn client(&self, root: &RunId) -> Result<std::sync::Arc<dyn Lender>, String>;
+}
+
+/// A client that lends its model.
+#[async_trait]
+pub trait Lender: Send + Sync {
+    /// Whether that model may be given tools.
+    fn takes_tools(&self) -> bool;
+    /// Asks it once: the request and the answer as the door speaks them.
+    ///
+    /// # Errors
+    /// What it said instead, or that it is gone.
+    async fn create_message(&self, params: Value) -> Result<Value, String>;
 }
 
 /// All models of a policy file.

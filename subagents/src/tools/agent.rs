@@ -4,12 +4,10 @@ use crate::ports::{Gate, ToolSpec};
 use policies::grant::Narrowing;
 use policies::json::Json;
 use policies::names::Name;
-use policies::price::Usd;
-use policies::resolve::{AgentSpec, Limits};
+use policies::resolve::{AgentSpec, Limits, budget_request};
 use policies::tools::{Glob, Layer, ToolRules};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// The tool's name.
 pub const NAME: &str = "Agent";
@@ -131,45 +129,10 @@ fn tools(value: Option<&Value>) -> Result<Option<ToolRules>, String> {
 }
 
 fn limits(value: Option<&Value>) -> Result<Limits, String> {
-    let Some(value) = value.filter(|v| !v.is_null()) else { return Ok(Limits::NONE) };
-    let object = value.as_object().ok_or("budget is not an object")?;
-    let mut limits = Limits::NONE;
-    for (key, value) in object {
-        let count = || value.as_u64().ok_or_else(|| format!("budget.{key} is not a count"));
-        let small = || count().and_then(|n| u32::try_from(n).map_err(|_| format!("budget.{key} is too large")));
-        match key.as_str() {
-            "turns" => limits.turns = small()?,
-            "tool_calls" => limits.tool_calls = small()?,
-            "tokens" => limits.tokens = count()?,
-            "usd" => {
-                let dollars = value.as_f64().and_then(Usd::dollars);
-                limits.usd = dollars.ok_or("budget.usd is not an amount of dollars, such as 0.5")?;
-            }
-            "wall" => {
-                let text = value.as_str().ok_or("budget.wall is not a time, such as \"30m\"")?;
-                limits.wall =
-                    Some(duration(text).ok_or("budget.wall is not a time, such as \"90s\", \"30m\" or \"2h\"")?);
-            }
-            other => {
-                return Err(format!("budget.{other} is no budget; usd, tokens, turns, tool_calls and wall are"));
-            }
-        }
+    match value.filter(|v| !v.is_null()) {
+        None => Ok(Limits::NONE),
+        Some(budget) => budget_request(&Json::from(budget)),
     }
-    Ok(limits)
-}
-
-/// `90s`, `30m`, `2h`, `1d`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let unit = text.chars().last()?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        _ => return None,
-    };
-    let n: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    n.checked_mul(seconds).filter(|n| *n > 0).map(Duration::from_secs)
 }
 
 /// The tool as a model is shown it, listing whom it may start.

@@ -42,8 +42,8 @@ fn read(at: &At, call: &ToolCall) -> Result<Waiting, String> {
     let expires = match given("timeout") {
         None => None,
         Some(timeout) => {
-            let timeout = timeout.as_str().and_then(super::agent::duration);
-            let timeout = timeout.ok_or("timeout is not a time, such as \"30m\"")?;
+            let timeout = timeout.as_str().ok_or("timeout is not a time, such as \"30m\"")?;
+            let timeout = policies::budget::duration(timeout).map_err(|why| format!("timeout: {why}"))?;
             Some(now().saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)))
         }
     };

@@ -132,7 +132,7 @@ impl State {
                 self.tool_calls += 1;
                 Stage::Wanted
             };
-            self.calls.push(Open { call: Arc::new(call.clone()), asked: None, stage });
+            self.calls.push(Open { call: Arc::new(call.clone()), asked: None, changed: None, stage });
         }
     }
 
@@ -150,7 +150,8 @@ impl State {
     fn finished(&mut self, id: &str, outcome: Outcome, text: &str) {
         let Some(open) = self.open(id) else { return };
         let (name, error) = (open.call.name.clone(), outcome != Outcome::Ok);
-        self.advance(id, Stage::Done(ToolResult { id: id.to_owned(), name, text: text.to_owned(), error }));
+        let text = format!("{}{text}", open.changed.as_deref().unwrap_or_default());
+        self.advance(id, Stage::Done(ToolResult { id: id.to_owned(), name, text, error }));
         if self.open_calls().next().is_none() {
             self.collect();
         }
@@ -188,6 +189,12 @@ impl State {
                 && question.id == id
             {
                 let (question, by) = ((**question).clone(), by.to_owned());
+                if let (WaitingFor::Approval, Some(Answer::Input { value, note })) = (question.kind, &answer) {
+                    // From here on it is another call under the same id; the model's own stays
+                    // in the conversation as it was said.
+                    open.changed = Some(changed(&by, value, note.as_deref()));
+                    open.call = Arc::new(ToolCall { input: value.clone(), ..(*open.call).clone() });
+                }
                 open.asked = Some(Box::new(Asked { question, answer: answer.clone(), by }));
                 open.stage = Stage::Wanted;
             }
@@ -271,6 +278,17 @@ impl State {
         self.word = None;
         self.messages().push(Message::User(heard));
     }
+}
+
+/// What the model is told of a call that a person gave another input.
+fn changed(by: &str, value: &serde_json::Value, note: Option<&str>) -> String {
+    let mut shown = value.to_string();
+    if let Some((at, _)) = shown.char_indices().nth(500) {
+        shown.truncate(at);
+        shown.push('…');
+    }
+    let note = note.map(|n| format!(": {n}")).unwrap_or_default();
+    format!("[{by} changed the input to {shown}{note}]\n")
 }
 
 /// What is left of a budget, in words.

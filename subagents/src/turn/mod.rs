@@ -105,6 +105,8 @@ pub struct Open {
     pub call: Arc<ToolCall>,
     /// What a person said about it.
     pub asked: Option<Box<Asked>>,
+    /// What its result begins with, when a person gave it another input than the model did.
+    pub changed: Option<String>,
     /// How far it is.
     pub stage: Stage,
 }

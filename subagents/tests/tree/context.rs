@@ -124,7 +124,7 @@ fn a_summary_is_paid_for_like_anything_else() {
 }
 
 #[test]
-fn a_cheaper_fallback_is_asked_for_summaries_where_the_grant_has_it() {
+fn the_model_named_for_it_is_asked_for_summaries_where_the_grant_has_it() {
     let asked = |limits: &str| {
         let mut world = World::new(policy(&format!("{TOOLS}\n{limits}")), Script::new());
         world.ways = Arc::new(Ways { context: 12_000, endless: 14, long: 4_000, ..Ways::default() });

@@ -49,7 +49,7 @@ impl Surroundings for Nowhere {
 /// A policy with the agents a > b > c and a server s; `extra` stands in `[policy]`.
 pub(crate) fn policy(extra: &str) -> Arc<Policy> {
     let text = format!(
-        "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"x\"\nfallback = [\"cheap\"]\n\
+        "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"x\"\ncompact_with = \"cheap\"\n\
          [models.cheap]\nprovider = \"scripted\"\nscript = \"y\"\n[servers.s]\nurl = \"https://s.example\"\n\
          [policy]\nmax_access = \"destructive\"\n{extra}\n\
          [agents.a]\nprompt = \"\"\nsubagents = [\"b\", \"c\", \"a\", \"f\", \"d\"]\n[agents.b]\nprompt = \"\"\nsubagents = [\"c\", \"d\"]\n\

@@ -80,6 +80,7 @@ impl Reader for Reading {
             cache_read: n(&self.usage, "cache_read_input_tokens"),
             cache_write: written.saturating_sub(long),
             cache_write_long: long,
+            estimated: false,
         }
     }
 

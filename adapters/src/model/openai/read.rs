@@ -54,7 +54,7 @@ impl Reader for Reading {
     }
 
     fn usage(&self) -> Usage {
-        let estimated = || Usage { output: estimate::of_bytes(self.written), ..Usage::default() };
+        let estimated = || Usage { output: estimate::of_bytes(self.written), estimated: true, ..Usage::default() };
         self.usage.unwrap_or_else(estimated)
     }
 
@@ -91,7 +91,7 @@ impl Reading {
         let input = n("/prompt_tokens").saturating_sub(cached).saturating_sub(written);
         // Thinking is part of what was written, here as there.
         let output = n("/completion_tokens").max(n("/completion_tokens_details/reasoning_tokens"));
-        self.usage = Some(Usage { input, output, cache_read: cached, cache_write: written, cache_write_long: 0 });
+        self.usage = Some(Usage { input, output, cache_read: cached, cache_write: written, ..Usage::default() });
     }
 
     fn piece(&mut self, piece: &Value, delta: Delta<'_>) -> Result<(), Said> {

@@ -77,7 +77,8 @@ async fn text_streams_and_the_request_is_as_the_api_wants_it() {
     let schema = json!({ "type": "object" });
     let asked = Request { schema: Some(&schema), max_output: 500_000, ..request(&messages, &tools, &run) };
     let reply = world.ask(asked).await.unwrap();
-    let usage = Usage { input: 10, output: 7, cache_read: 100, cache_write: 20, cache_write_long: 30 };
+    let usage =
+        Usage { input: 10, output: 7, cache_read: 100, cache_write: 20, cache_write_long: 30, ..Usage::default() };
     let expected =
         Reply { text: "Hello".into(), calls: vec![], stop: "end_turn".into(), usage, blocks: None, answered_by: None };
     assert_eq!((reply, world.told()), (expected, "Hello".into()));

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use subagents::event::ToolCall;
-use subagents::ports::{Model, ModelError, Reply, Request, ToolSpec};
+use subagents::ports::{Lender, Model, ModelError, Reply, Request, Sampler, ToolSpec};
 use subagents::run::RunId;
 use subagents::turn::{Message, ToolResult};
 
@@ -49,6 +49,16 @@ impl Surroundings for Nowhere {
     }
 }
 
+/// No client is there.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Sampler for Nobody {
+    async fn client(&self, _: &RunId) -> Result<Arc<dyn Lender>, String> {
+        Err("no client is there".into())
+    }
+}
+
 /// The models of a policy file.
 struct World {
     policy: Policy,
@@ -64,7 +74,7 @@ impl World {
     fn new(models: &str) -> Self {
         let node = policies::file::read("pleach.toml", &format!("version = 1\n{models}")).unwrap();
         let policy = policies::resolve::resolve(&node, &Nowhere).unwrap();
-        let models = super::build(&policy).unwrap();
+        let models = super::build(&policy, &(Arc::new(Nobody) as Arc<dyn Sampler>)).unwrap();
         Self { policy, models, told: Mutex::default() }
     }
     /// One model `m` at a server, with more keys.
@@ -96,7 +106,17 @@ fn entry(name: &str, provider: &str, model: &str, at: &Double, more: &str) -> St
 }
 
 fn request<'a>(messages: &'a [Message], tools: &'a [ToolSpec], run: &'a RunId) -> Request<'a> {
-    Request { agent: "a", system: "Be brief.", messages, tools, max_output: 32_000, effort: None, schema: None, run }
+    Request {
+        agent: "a",
+        system: "Be brief.",
+        messages,
+        tools,
+        max_output: 32_000,
+        effort: None,
+        schema: None,
+        run,
+        root: run,
+    }
 }
 
 fn tool(name: &str) -> ToolSpec {

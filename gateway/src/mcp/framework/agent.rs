@@ -50,6 +50,8 @@ impl Framework {
             cancel: end.clone(),
         };
         let reporter = party.clone().filter(|p| p.wants_progress()).map(|party| self.report(id.clone(), party));
+        // Before it begins: its first request may be one for this client's model.
+        let standing = party.clone().map(|party| self.ground.sampling.stand(&id, party));
         let host = self.ground.host.clone();
         let work = async move { host.start(start).await };
         let begun = self.ground.running.begin(&view.guard.servers.tasks, &id, view.caller.principal.clone(), work);
@@ -65,7 +67,12 @@ impl Framework {
         };
         let outcome = tokio::select! {
             ended = done.wait() => self.settled(view, &id, ended, party.as_ref(), &cancel).await,
-            () = patience => Some(Reply { kind: Kind::Other, modern: true, result: self.task_of(view, &id).await }),
+            () = patience => {
+                if let (Some(standing), Some(party)) = (standing, &party) {
+                    standing.hand_over(&party.capabilities());
+                }
+                Some(Reply { kind: Kind::Other, modern: true, result: self.task_of(view, &id).await })
+            }
             () = cancel.cancelled() => {
                 end.cancel();
                 None

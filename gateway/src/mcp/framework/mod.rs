@@ -17,6 +17,7 @@ mod questions;
 mod task;
 
 use super::View;
+use super::sampling::Sampling;
 use crate::auth::Identity;
 use crate::guard::error_result;
 use adapters::mcp::{Kind, Party, Reply};
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) const AGENT: &str = "pleach__Agent";
 const RUNS: &str = "pleach__runs";
 const RUN: &str = "pleach__run";
-const SEND: &str = "pleach__send";
+pub(crate) const SEND: &str = "pleach__send";
 const ANSWER: &str = "pleach__answer";
 const CANCEL: &str = "pleach__cancel";
 const EXPLAIN: &str = "pleach__explain";
@@ -44,17 +45,26 @@ const ALL: [&str; 7] = [AGENT, RUNS, RUN, SEND, ANSWER, CANCEL, EXPLAIN];
 const NOBODY: &str = "no client of this file may approve: give one can_approve = true, or start the run with \
     `pleach run`, which `pleach answer` answers";
 
+/// Whether runs that clients start may ask a person, through whichever door they came.
+pub(crate) fn approvals(policy: &Policy) -> Approvals {
+    match policy.clients.as_ref().is_none_or(|clients| clients.values().any(|c| c.can_approve)) {
+        true => Approvals::Park,
+        false => Approvals::Nobody(NOBODY.into()),
+    }
+}
+
 /// What all clients' tools stand on.
 #[derive(Clone)]
 pub(crate) struct Ground {
     host: Arc<Host>,
     store: Store,
     running: Arc<Running>,
+    sampling: Sampling,
 }
 
 impl Ground {
-    pub(crate) fn new(host: Arc<Host>, store: Store) -> Self {
-        Self { host, store, running: Arc::default() }
+    pub(crate) fn new(host: Arc<Host>, store: Store, sampling: Sampling) -> Self {
+        Self { host, store, running: Arc::default(), sampling }
     }
 }
 
@@ -79,11 +89,7 @@ impl Framework {
         let may_start = policy.may_start(client);
         let limits = client.map_or(Limits::NONE, |c| c.limits);
         let on = policy.gateway.framework_tools && !may_start.is_empty();
-        let somebody = policy.clients.as_ref().is_none_or(|clients| clients.values().any(|c| c.can_approve));
-        let approvals = match somebody {
-            true => Approvals::Park,
-            false => Approvals::Nobody(NOBODY.into()),
-        };
+        let approvals = approvals(policy);
         let can_approve = client.is_none_or(|c| c.can_approve);
         on.then(|| Self { ground: ground.clone(), policy: policy.clone(), may_start, limits, approvals, can_approve })
     }
@@ -190,7 +196,11 @@ fn answering() -> (&'static str, Json) {
     if let Some(verdict) = verdict.as_object_mut() {
         verdict.set("enum", vec![Json::from("allow"), Json::from("deny")]);
     }
-    let input = Json::object([("description", "The answer to a question: a text, or what its schema says.".into())]);
+    let input = Json::object([(
+        "description",
+        "The answer to a question: a text, or what its schema says; for an approval, other arguments for the call."
+            .into(),
+    )]);
     let properties = [
         ("id", text("The question's id, q-….")),
         ("verdict", verdict),

@@ -140,7 +140,11 @@ impl Framework {
         let Question { id, text, .. } = question;
         let how = match (self.may_answer(view, question), question.kind.as_str()) {
             (false, _) => operator(question),
-            (true, APPROVAL) => format!("pleach__answer {{\"id\": \"{id}\", \"verdict\": \"allow\" or \"deny\"}}"),
+            (true, APPROVAL) => {
+                format!(
+                    "pleach__answer {{\"id\": \"{id}\", \"verdict\": \"allow\" or \"deny\"}}, or \"input\": the arguments it is to have"
+                )
+            }
             (true, _) => format!("pleach__answer {{\"id\": \"{id}\", \"input\": …}}"),
         };
         format!("{id}: {text}{}\n  {how}", about(question))
@@ -160,6 +164,9 @@ impl Framework {
     pub(super) async fn respond(&self, view: &View, root: &RunId, responses: &Object) -> Result<(), String> {
         let open = self.asked(root).await;
         for (id, said) in responses.iter() {
+            if self.ground.sampling.answer(root, id, said) {
+                continue;
+            }
             let question = open.iter().find(|q| q.id == id && self.may_answer(view, q));
             // Answered already, or never asked: not of interest any more.
             let Some(question) = question else { continue };

@@ -109,8 +109,12 @@ impl Framework {
         method: &str,
         (run, sealed): (&str, &str),
         params: &Object,
+        capabilities: Option<&Object>,
     ) -> Result<Json, RpcError> {
         let id = RunId::known(run);
+        if let Some(capabilities) = capabilities {
+            self.ground.sampling.comes(&id, capabilities, |root| self.ground.host.works_on(root));
+        }
         match method {
             "tasks/get" => {
                 let state = self.state_of(view, &id).await;
@@ -143,6 +147,10 @@ impl Framework {
         let state = self.state_of(view, &id).await;
         state.is_some_and(|s| here || s.get("status").and_then(Json::as_str) != Some("working"))
     }
+    /// The trees that ask for their client's model as tasks, from now on.
+    pub(in crate::mcp) fn watch_asked(&self) -> broadcast::Receiver<RunId> {
+        self.ground.sampling.asked()
+    }
     /// Everything that happens in runs of this process, from now on.
     pub(in crate::mcp) fn watch(&self) -> broadcast::Receiver<Seen> {
         self.ground.host.watch()
@@ -157,7 +165,12 @@ impl Framework {
         let mut task = Object::new();
         let ended = row.ended.filter(|_| state.is_end());
         let open = if ended.is_none() { self.asked(&row.root).await } else { Vec::new() };
-        let requests = self.requests(view, &open);
+        let mut requests = self.requests(view, &open);
+        if ended.is_none() {
+            for (key, request) in self.ground.sampling.requests(id).iter() {
+                requests.set(key, request.clone());
+            }
+        }
         let status = match (ended, state) {
             (None, _) if !requests.is_empty() => "input_required",
             // Of a version whose runs cannot be gone on with.
