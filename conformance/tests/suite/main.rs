@@ -30,6 +30,7 @@ mod runs;
 mod sandbox_egress;
 mod sandbox_files;
 mod sandbox_processes;
+mod scale;
 mod watching;
 
 /// Where the third-party servers and clients are.
