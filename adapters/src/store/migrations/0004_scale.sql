@@ -4,6 +4,10 @@ DROP INDEX runs_open;
 CREATE INDEX runs_going ON runs (root) WHERE ended IS NULL AND waiting IS NULL AND state <> 'waiting';
 CREATE INDEX runs_above ON runs (root, run) WHERE ended IS NULL AND waiting = 'children';
 
+-- The newest, as they are listed.
+DROP INDEX runs_started;
+CREATE INDEX runs_newest ON runs (started DESC, depth, run);
+
 -- Open questions page by page: all, a client's, a tree's; and those that expired.
 DROP INDEX questions_open;
 DROP INDEX questions_open_principal;

@@ -28,7 +28,7 @@ async fn what_is_asked_now_and_then_has_its_index() {
         (read::UNFINISHED, 0, "runs_going"),
         (read::UNFINISHED, 0, "runs_above"),
         (read::UNFINISHED, 0, "runs_parent (parent=?)"),
-        (read::NEWEST, 1, "runs_started"),
+        (read::NEWEST, 1, "runs_newest"),
         (outbox::DUE, 5, "outbox_due (endpoint=? AND next<?)"),
         (outbox::DUE, 5, "outbox_due (endpoint>?)"),
         (outbox::NEXT, 2, "outbox_due (endpoint=?)"),
