@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod mirror;
 pub mod mirror_server;
 pub mod official;
+pub mod parked;
 pub mod pleach;
 pub mod served;
 pub mod upstream;

@@ -86,6 +86,15 @@ impl Served {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+    /// Its memory in KiB, as the kernel counts it.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
     /// A client that speaks plain HTTP to it.
     ///
     /// # Panics

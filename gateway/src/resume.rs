@@ -3,11 +3,11 @@
 
 use crate::compose::App;
 use futures_util::StreamExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::host::{Ended, Host, HostError};
-use subagents::ports::{Journal, QuestionFilter};
+use subagents::ports::Journal;
 use subagents::run::RunId;
 use tokio_util::sync::CancellationToken;
 
@@ -28,21 +28,22 @@ async fn watch(host: &Arc<Host>, store: &dyn Journal) {
     // One that cannot be gone on with is said so once, not every few seconds.
     let mut hopeless: BTreeSet<RunId> = BTreeSet::new();
     let mut working = futures_util::stream::FuturesUnordered::new();
+    let mut queue = VecDeque::new();
     loop {
         match due(store).await {
-            Ok(roots) => {
-                for root in roots {
-                    let busy = hopeless.contains(&root) || host.works_on(&root);
-                    if !busy && working.len() < AT_A_TIME {
-                        working.push(go_on(host, root));
-                    }
-                }
-            }
+            Ok(roots) => queue = roots,
             Err(why) => tracing::error!("unfinished runs cannot be looked for: {why}"),
         }
         let next = tokio::time::sleep(EVERY);
         tokio::pin!(next);
         loop {
+            while working.len() < AT_A_TIME
+                && let Some(root) = queue.pop_front()
+            {
+                if !hopeless.contains(&root) && !host.works_on(&root) {
+                    working.push(go_on(host, root));
+                }
+            }
             tokio::select! {
                 () = &mut next => break,
                 Some((root, ended)) = working.next() => match ended {
@@ -59,11 +60,10 @@ async fn watch(host: &Arc<Host>, store: &dyn Journal) {
     }
 }
 
-/// The trees somebody must work on.
-async fn due(store: &dyn Journal) -> Result<BTreeSet<RunId>, HostError> {
-    let mut roots: BTreeSet<RunId> = store.unfinished_roots().await?.into_iter().collect();
-    let filter = QuestionFilter { expired_at: Some(now()), ..QuestionFilter::default() };
-    roots.extend(store.open_questions(&filter).await?.iter().map(|q| RunId::known(&q.root)));
+/// The trees somebody must work on, ids only: those that wait for people are not even looked at.
+async fn due(store: &dyn Journal) -> Result<VecDeque<RunId>, HostError> {
+    let mut roots: VecDeque<RunId> = store.unfinished_roots().await?.into();
+    roots.extend(store.expired_roots(now()).await?);
     Ok(roots)
 }
 

@@ -86,6 +86,8 @@ pub struct Reservation {
 #[derive(Debug, Default)]
 struct Node {
     parent: Option<RunId>,
+    /// What it began with, and what it is held to.
+    began: [Option<u64>; 4],
     limits: [Option<u64>; 4],
     spent: Spent,
     reserved: Spent,
@@ -107,11 +109,19 @@ impl Ledger {
     /// A run with its budget and what it has spent itself so far, which counts for its ancestors
     /// as well; those are there already.
     pub fn add(&self, run: &RunId, parent: Option<&RunId>, budget: &Budget, spent: Spent) {
-        let limits = [budget.usd, budget.tokens, budget.turns.map(u64::from), budget.tool_calls.map(u64::from)];
-        let node = Node { parent: parent.cloned(), limits, ..Node::default() };
+        let limits = limits(budget);
+        let node = Node { parent: parent.cloned(), began: limits, limits, ..Node::default() };
         let mut nodes = self.lock();
         nodes.insert(run.clone(), node);
         upwards(&mut nodes, run, |node| node.spent.add(spent));
+    }
+    /// Holds a run to what it may use now, or to what it began with where that is less.
+    pub fn hold_to(&self, run: &RunId, now: &Budget) {
+        if let Some(node) = self.lock().get_mut(run) {
+            for ((limit, began), now) in node.limits.iter_mut().zip(node.began).zip(limits(now)) {
+                *limit = [began, now].into_iter().flatten().min();
+            }
+        }
     }
     /// Makes room for a request to the model.
     ///
@@ -223,6 +233,10 @@ impl Ledger {
 /// Whether four fifths are used.
 pub(crate) fn is_nearly(used: u64, limit: u64) -> bool {
     limit > 0 && u128::from(used) * 5 >= u128::from(limit) * 4
+}
+
+fn limits(budget: &Budget) -> [Option<u64>; 4] {
+    [budget.usd, budget.tokens, budget.turns.map(u64::from), budget.tool_calls.map(u64::from)]
 }
 
 /// Does something at every node from a run to its root.

@@ -27,7 +27,7 @@ mod watch;
 mod writer;
 
 pub use error::StoreError;
-pub use outbox::{Due, Tally, Told};
+pub use outbox::{Due, Full, Tally, Told};
 pub use rest::{Parent, Reservation, Reserved, RunsFilter, Webhook, clock};
 
 use crate::crash::{self, Kinds};
@@ -132,6 +132,9 @@ impl Journal for Store {
     }
     async fn question(&self, id: &str) -> Result<Option<QuestionRow>, JournalError> {
         Ok(self.question_row(id).await?)
+    }
+    async fn expired_roots(&self, at: u64) -> Result<Vec<RunId>, JournalError> {
+        Ok(self.questions_expired(at).await?)
     }
     async fn open_questions(&self, filter: &QuestionFilter) -> Result<Vec<Question>, JournalError> {
         Ok(self.questions_open(filter).await?)

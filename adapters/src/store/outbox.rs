@@ -9,6 +9,9 @@
 //! Taking one moves its next try beyond the time a try may take, and says who took it: of a process
 //! known to be dead it is due at once, of one on another machine when that time is over. So a
 //! message is told at least once.
+//!
+//! An *endpoint* is a client with an origin it named. What is due is looked for endpoint by
+//! endpoint, so that a thousand messages for one hide none for another.
 
 use super::lease::Tx;
 use super::writer::{Job, Verdict};
@@ -29,12 +32,70 @@ pub struct Due {
     pub id: u64,
     /// The tree it is about.
     pub root: RunId,
+    /// Where it goes: the origin, a space, and the client.
+    pub endpoint: String,
     /// Tries so far.
     pub tries: u32,
     /// The event it tells of.
     pub record: Record,
     next: u64,
 }
+
+impl Due {
+    /// The client of an endpoint; an origin has no space.
+    pub fn client(endpoint: &str) -> &str {
+        endpoint.split_once(' ').map_or("", |(_, client)| client)
+    }
+}
+
+/// Who has enough under way, and is given nothing more for now.
+#[derive(Debug, Clone, Default)]
+pub struct Full {
+    /// These endpoints.
+    pub endpoints: Vec<String>,
+    /// All endpoints of these clients.
+    pub clients: Vec<String>,
+}
+
+impl Full {
+    fn as_json(&self) -> (String, String) {
+        let json = |names: &[String]| serde_json::Value::from(names.to_vec()).to_string();
+        (json(&self.endpoints), json(&self.clients))
+    }
+}
+
+/// The endpoints that have messages and are not full (?1, ?2), found by one look into the index for
+/// each, however many messages there are.
+macro_rules! of_each {
+    ($select:literal) => {
+        concat!(
+            "WITH RECURSIVE ends(endpoint) AS (
+                 SELECT min(endpoint) FROM outbox WHERE state = 'pending'
+                 UNION ALL
+                 SELECT (SELECT min(endpoint) FROM outbox WHERE state = 'pending' AND endpoint > ends.endpoint)
+                 FROM ends WHERE ends.endpoint IS NOT NULL
+             ), free(endpoint) AS (
+                 SELECT endpoint FROM ends
+                 WHERE endpoint IS NOT NULL AND endpoint NOT IN (SELECT value FROM json_each(?1))
+                   AND substr(endpoint, instr(endpoint, ' ') + 1) NOT IN (SELECT value FROM json_each(?2))
+             ) ",
+            $select
+        )
+    };
+}
+
+/// ?3 is the time, ?4 how many of each endpoint, ?5 how many in all.
+pub(super) const DUE: &str = of_each!(
+    "SELECT o.id AS id, o.root AS root, o.endpoint AS endpoint, tries, next, e.run AS run, e.seq AS seq, e.at AS at,
+            e.body AS body
+     FROM free JOIN outbox AS o ON o.id IN (
+         SELECT d.id FROM outbox AS d WHERE d.state = 'pending' AND d.endpoint = free.endpoint AND d.next <= ?3
+         ORDER BY d.next, d.id LIMIT ?4)
+     JOIN events AS e ON e.run = o.run AND e.seq = o.seq ORDER BY o.next, o.id LIMIT ?5"
+);
+pub(super) const NEXT: &str = of_each!(
+    "SELECT min((SELECT min(next) FROM outbox AS o WHERE o.state = 'pending' AND o.endpoint = free.endpoint)) FROM free"
+);
 
 /// How a try ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,27 +208,22 @@ impl Store {
         // Mostly there is nothing, and nobody has to wait for the writer.
         if taken == 0 { Ok(()) } else { self.writer.perform(Reclaim).await }
     }
-    /// The messages that are due, longest due first.
+    /// The messages that are due and have somewhere to go that is not full, longest due first:
+    /// of each endpoint at most `each`, in all at most `limit`.
     ///
     /// # Errors
     /// When the store cannot be read, or holds what no version wrote.
-    pub async fn due(&self, now: u64, limit: u32) -> Result<Vec<Due>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, o.root AS root, tries, next, e.run AS run, e.seq AS seq, e.at AS at, e.body AS body
-             FROM outbox AS o JOIN events AS e ON e.run = o.run AND e.seq = o.seq
-             WHERE o.state = 'pending' AND o.next <= ? ORDER BY o.next, id LIMIT ?",
-        )
-        .bind(signed(now))
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|e| self.failed(e))?;
+    pub async fn due(&self, now: u64, full: &Full, each: u32, limit: u32) -> Result<Vec<Due>, StoreError> {
+        let (endpoints, clients) = full.as_json();
+        let query = sqlx::query(DUE).bind(endpoints).bind(clients).bind(signed(now)).bind(each).bind(limit);
+        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
         let due = rows.iter().map(|row| {
             let count = |name: &str| row.try_get::<i64, _>(name).map(unsigned).map_err(|e| self.failed(e));
             let root: String = row.try_get("root").map_err(|e| self.failed(e))?;
             Ok(Due {
                 id: count("id")?,
                 root: RunId::known(&root),
+                endpoint: row.try_get("endpoint").map_err(|e| self.failed(e))?,
                 tries: u32::try_from(count("tries")?).unwrap_or(u32::MAX),
                 record: self.record(row)?,
                 next: count("next")?,
@@ -175,15 +231,14 @@ impl Store {
         });
         due.collect()
     }
-    /// When the next message is due.
+    /// When the next message is due that has somewhere to go that is not full.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn next_due(&self) -> Result<Option<u64>, StoreError> {
-        let next: Option<i64> = sqlx::query_scalar("SELECT min(next) FROM outbox WHERE state = 'pending'")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|e| self.failed(e))?;
+    pub async fn next_due(&self, full: &Full) -> Result<Option<u64>, StoreError> {
+        let (endpoints, clients) = full.as_json();
+        let query = sqlx::query_scalar::<_, Option<i64>>(NEXT).bind(endpoints).bind(clients);
+        let next = query.fetch_one(&self.pool).await.map_err(|e| self.failed(e))?;
         Ok(next.map(unsigned))
     }
     /// Takes a message to tell it, until a time; `false` when somebody else did.

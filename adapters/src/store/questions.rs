@@ -6,6 +6,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::collections::BTreeSet;
 use subagents::ports::{JournalError, Question, QuestionChange, QuestionFilter, QuestionRow};
+use subagents::run::RunId;
 
 /// Whether the changes can be made: a question is answered once.
 pub(super) async fn check(
@@ -75,12 +76,26 @@ pub(super) async fn change(tx: &mut Tx<'_>, change: &QuestionChange) -> Result<(
     }
 }
 
-/// A query for open questions, oldest first. ?1 is the principal, ?2 the tree, ?3 the time.
+/// A query for a page of open questions, oldest first. ?1 is the principal, ?2 the tree, ?3 and ?4
+/// the question before the page, ?5 how many.
 macro_rules! asked {
     ($more:literal) => {
-        concat!("SELECT run, body FROM questions WHERE closed_at IS NULL ", $more, " ORDER BY asked, id")
+        concat!(
+            "SELECT run, body FROM questions WHERE closed_at IS NULL ",
+            $more,
+            " AND (asked, id) > (?3, ?4) ORDER BY asked, id LIMIT ?5"
+        )
     };
 }
+
+/// A statement for each of the usual questions, so that each has its index.
+pub(super) const OF_ROOT: &str = asked!("AND root = ?2 AND (?1 IS NULL OR principal = ?1)");
+pub(super) const OF_PRINCIPAL: &str = asked!("AND principal = ?1");
+pub(super) const OF_ALL: &str = asked!("");
+pub(super) const EXPIRED: &str = "SELECT root FROM questions WHERE closed_at IS NULL AND expires <= ? ORDER BY expires";
+/// Those whose id ends in a text.
+pub(super) const NAMED: &str = "SELECT run, body FROM questions
+    WHERE closed_at IS NULL AND substr(id, -length(?1)) = ?1 ORDER BY asked, id LIMIT ?2";
 
 impl Store {
     pub(super) async fn question_row(&self, id: &str) -> Result<Option<QuestionRow>, StoreError> {
@@ -100,25 +115,41 @@ impl Store {
     }
 
     pub(super) async fn questions_open(&self, filter: &QuestionFilter) -> Result<Vec<Question>, StoreError> {
-        // A statement for each of the usual questions, so that each has its index.
         let sql = match filter {
-            QuestionFilter { root: Some(_), .. } => {
-                asked!("AND root = ?2 AND (?1 IS NULL OR principal = ?1) AND (?3 IS NULL OR expires <= ?3)")
-            }
-            QuestionFilter { expired_at: Some(_), .. } => {
-                asked!("AND expires <= ?3 AND (?1 IS NULL OR principal = ?1)")
-            }
-            QuestionFilter { principal: Some(_), .. } => asked!("AND principal = ?1"),
-            QuestionFilter { .. } => asked!(""),
+            QuestionFilter { root: Some(_), .. } => OF_ROOT,
+            QuestionFilter { principal: Some(_), .. } => OF_PRINCIPAL,
+            QuestionFilter { .. } => OF_ALL,
         };
+        // No question was asked before the beginning, and SQLite reads -1 as no limit.
+        let (at, id) = filter.after.as_ref().map_or((-1, ""), |(at, id)| (signed(*at), id));
         let rows = sqlx::query(sql)
             .bind(filter.principal.as_deref())
             .bind(filter.root.as_ref().map(|r| r.as_str()))
-            .bind(filter.expired_at.map(signed))
+            .bind(at)
+            .bind(id)
+            .bind(filter.limit.map_or(-1, i64::from))
             .fetch_all(&self.pool)
             .await
             .map_err(|e| self.failed(e))?;
         rows.iter().map(|row| self.question_of(row)).collect()
+    }
+
+    /// The open questions whose id ends in `part`, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn questions_named(&self, part: &str, limit: u32) -> Result<Vec<Question>, StoreError> {
+        let query = sqlx::query(NAMED).bind(part).bind(limit);
+        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        rows.iter().map(|row| self.question_of(row)).collect()
+    }
+
+    /// Trees whose questions' time was over at `at`, longest over first.
+    pub(super) async fn questions_expired(&self, at: u64) -> Result<Vec<RunId>, StoreError> {
+        let query = sqlx::query_scalar::<_, String>(EXPIRED).bind(signed(at));
+        let roots = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        let mut seen = BTreeSet::new();
+        Ok(roots.iter().map(|root| RunId::known(root)).filter(|root| seen.insert(root.clone())).collect())
     }
 
     fn question_of(&self, row: &SqliteRow) -> Result<Question, StoreError> {

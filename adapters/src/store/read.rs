@@ -25,6 +25,15 @@ macro_rules! runs {
 
 /// All runs, for queries that are put together.
 pub(super) const LISTED: &str = runs!("");
+/// The newest runs.
+pub(super) const NEWEST: &str = runs!("ORDER BY started DESC, depth, runs.run LIMIT ?");
+/// Trees with work to do. Each part has an index of its own, in which no run stands that waits
+/// for a person.
+pub(super) const UNFINISHED: &str =
+    "SELECT root FROM runs WHERE ended IS NULL AND waiting IS NULL AND state <> 'waiting'
+    UNION SELECT root FROM runs AS r WHERE ended IS NULL AND waiting = 'children'
+        AND NOT EXISTS (SELECT 1 FROM runs AS c WHERE c.parent = r.run AND c.ended IS NULL)
+    UNION SELECT root FROM inbox ORDER BY root";
 
 impl Store {
     /// The runs, newest first.
@@ -32,19 +41,25 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn runs(&self, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        let query = sqlx::query(runs!("ORDER BY started DESC, depth, runs.run LIMIT ?")).bind(limit);
+        let query = sqlx::query(NEWEST).bind(limit);
         self.listed(query.fetch_all(&self.pool).await)
     }
-    /// The runs whose id ends or begins with `part`: one, or several that are meant equally.
+    /// The run of this id; else those whose id ends or begins with `part`: one, or some that are
+    /// meant equally.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn find(&self, part: &str) -> Result<Vec<Listed>, StoreError> {
         const FIND: &str = runs!(
-            "WHERE runs.run = ?1 OR substr(runs.run, -length(?1)) = ?1 OR substr(runs.run, 1, length(?1)) = ?1 ORDER BY started DESC LIMIT 10"
+            "WHERE substr(runs.run, -length(?1)) = ?1 OR substr(runs.run, 1, length(?1)) = ?1 ORDER BY started DESC LIMIT 10"
         );
-        let rows = sqlx::query(FIND).bind(part).fetch_all(&self.pool).await;
-        self.listed(rows)
+        // A whole id needs no look at all the others.
+        let exact = sqlx::query(runs!("WHERE runs.run = ?")).bind(part).fetch_all(&self.pool).await;
+        let exact = self.listed(exact)?;
+        if !exact.is_empty() {
+            return Ok(exact);
+        }
+        self.listed(sqlx::query(FIND).bind(part).fetch_all(&self.pool).await)
     }
     /// The runs that act for a principal, newest first.
     ///
@@ -112,16 +127,8 @@ impl Store {
     /// Trees with work to do: a run that has neither ended nor waits, one that waits for
     /// children that have all ended, or commands a dead owner did not take.
     pub(super) async fn unfinished(&self) -> Result<Vec<RunId>, StoreError> {
-        let roots: Vec<String> = sqlx::query_scalar(
-            "SELECT root FROM runs AS r WHERE ended IS NULL AND (
-                 (waiting IS NULL AND state <> 'waiting')
-                 OR (waiting = 'children'
-                     AND NOT EXISTS (SELECT 1 FROM runs AS c WHERE c.root = r.root AND c.parent = r.run AND c.ended IS NULL)))
-             UNION SELECT root FROM inbox ORDER BY root",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|e| self.failed(e))?;
+        let query = sqlx::query_scalar::<_, String>(UNFINISHED);
+        let roots = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
         Ok(roots.iter().map(|root| RunId::known(root)).collect())
     }
 

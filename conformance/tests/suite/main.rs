@@ -36,6 +36,7 @@ mod sandbox_egress;
 mod sandbox_files;
 mod sandbox_processes;
 mod sandbox_protected;
+mod scale;
 mod watching;
 
 /// Where the third-party servers and clients are.

@@ -341,3 +341,22 @@ async fn the_openapi_document_is_the_door() {
     let metrics = served.get("/metrics", &[BOB]).await;
     assert!(metrics.body.contains("# TYPE pleach_runs gauge"), "{metrics:?}");
 }
+
+/// What it may do follows the policy, and so does what it may use.
+#[tokio::test]
+async fn a_run_that_waited_has_the_turns_its_client_has_by_now() {
+    for (budget, end) in [("", "completed"), ("policy.budget = { turns = 1 }\n", "over_budget")] {
+        let folder = folder();
+        let served = Served::start(&folder);
+        let run = start(&served, ALICE, "asker").await;
+        let waiting = until(&served, ALICE, &run, "waiting").await;
+        served.end();
+        let alice = "[clients.alice]\n";
+        folder.write("pleach.toml", &folder.read("pleach.toml").unwrap().replace(alice, &format!("{alice}{budget}")));
+        let served = Served::start(&folder);
+        let at = format!("/v1/approvals/{}", waiting["questions"][0]["id"].as_str().unwrap());
+        assert_eq!(post(&served, ALICE, &at, json!({ "input": "red" })).await.status, 200);
+        let ended = until(&served, ALICE, &run, end).await;
+        assert!(budget.is_empty() || ended["text"].as_str().unwrap().contains("budget.turns"), "{ended}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Webhooks: signed, told until they have heard, over a restart, and only where the policy lets
 //! their client reach.
 
-use crate::rest::{ALICE, folder, folder_with, post, until};
+use crate::rest::{ALICE, BOB, folder, folder_with, post, until};
 use conformance::served::Served;
 use conformance::upstream::{Act, Upstream};
 use ring::hmac;
@@ -134,4 +134,35 @@ async fn a_webhook_is_judged_again_when_it_is_told() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), refused).await.unwrap();
     assert_eq!(hook.came_to("/hook").len(), 1, "nothing more arrived");
+}
+
+/// One endpoint that hangs, with more to be told than may be under way at a time, holds up neither
+/// another client's nor another of the same client.
+#[tokio::test]
+async fn an_endpoint_that_hangs_holds_up_nobody_else() {
+    let (slow, quick) = (Upstream::start(|_| Act::Hang), Upstream::start(|_| Act::Status(204, Value::Null)));
+    let folder = folder_with(LOOPBACK);
+    let served = Served::start(&folder);
+    let mut hanging = Vec::new();
+    for n in 0..24 {
+        let url = format!("{}/slow?{n}", slow.base);
+        let begun = post(&served, ALICE, "/v1/runs", wanted("quick", &url)).await;
+        assert_eq!(begun.status, 202, "{begun:?}");
+        hanging.push(begun.json()["run"].as_str().unwrap().to_owned());
+    }
+    slow.until("POST", 1).await;
+    for run in &hanging {
+        until(&served, ALICE, run, "completed").await;
+    }
+    for (who, path) in [(ALICE, "/alice"), (BOB, "/bob")] {
+        let begun = post(&served, who, "/v1/runs", wanted("quick", &format!("{}{path}", quick.base))).await;
+        assert_eq!(begun.status, 202, "{begun:?}");
+        quick.until_at(path, 1).await;
+    }
+    // By then nothing that hangs had been given up to make room, and there are few of those.
+    for run in &hanging {
+        let webhook = served.get(&format!("/v1/runs/{run}"), &[ALICE]).await.json()["webhook"].clone();
+        assert_eq!((&webhook["pending"], &webhook["why"]), (&json!(1), &Value::Null), "{webhook}");
+    }
+    assert!(slow.came("POST").len() <= 4, "{} at a time", slow.came("POST").len());
 }

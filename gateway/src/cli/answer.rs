@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// A word to the agent.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+    /// Of a list: how many at most, oldest first.
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
     /// Do not go on with the run here; `pleach resume` or a `pleach serve` does.
     #[arg(long)]
     no_wait: bool,
@@ -50,7 +53,7 @@ pub(super) enum Verdict {
 pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let loaded = foreground::load(context)?;
     let Some(id) = args.id else {
-        return list(&loaded.policy.store, context, args.json).await;
+        return list(&loaded.policy.store, context, args.limit, args.json).await;
     };
     let question = known(&loaded.policy.store, &id).await?;
     let (verdict, note) = (args.verdict, args.note);
@@ -72,18 +75,24 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     Box::pin(foreground.command(&root, "answered", work)).await
 }
 
-async fn list(store: &Path, context: &Context, json: bool) -> Outcome {
-    let open = match Store::look(store).await? {
-        Some(store) => store.open_questions(&QuestionFilter::default()).await?,
+async fn list(store: &Path, context: &Context, limit: u32, json: bool) -> Outcome {
+    let filter = QuestionFilter { limit: Some(limit.saturating_add(1)), ..QuestionFilter::default() };
+    let mut open = match Store::look(store).await? {
+        Some(store) => store.open_questions(&filter).await?,
         None => Vec::new(),
     };
+    let more = open.len() > limit as usize;
+    open.truncate(limit as usize);
     for question in &open {
         match json {
             true => say!("{}", serde_json::to_value(question).unwrap_or_default()),
             false => say!("{}", in_words(question, &context.suffix())),
         }
     }
-    if open.is_empty() && !json {
+    if more {
+        eprintln!("more is asked; --limit shows more than {limit}");
+    }
+    if open.is_empty() && !more && !json {
         say!("no run asks anything");
     }
     Ok(0)
@@ -104,12 +113,11 @@ async fn known(store: &Path, id: &str) -> Result<Question, Failure> {
             }
         };
     }
-    let mut open = store.open_questions(&QuestionFilter::default()).await?;
-    open.retain(|question| question.id.ends_with(id));
+    let mut open = store.questions_named(id, 2).await?;
     match open.len() {
         0 => Err(missing()),
         1 => Ok(open.remove(0)),
-        n => Err(Failure::usage(format!("{id} is meant for {n} questions; give more of it"))),
+        _ => Err(Failure::usage(format!("{id} is meant for several questions; give more of it"))),
     }
 }
 

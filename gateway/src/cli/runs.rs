@@ -5,7 +5,9 @@ use crate::settings;
 use adapters::store::{Listed, Store};
 use policies::price::Usd;
 use serde_json::json;
+use std::collections::HashMap;
 use std::path::Path;
+use subagents::run::RunId;
 
 /// List the runs, newest tree first.
 #[derive(clap::Args)]
@@ -35,15 +37,13 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         return Ok(0);
     }
     // A tree together, in the order it grew.
-    let began =
-        |root: &str, runs: &[Listed]| runs.iter().filter(|l| l.row.root.as_str() == root).map(|l| l.row.started).min();
-    let starts: Vec<_> = runs.iter().map(|l| began(l.row.root.as_str(), &runs)).collect();
-    let mut order: Vec<usize> = (0..runs.len()).collect();
-    order.sort_by_key(|i| {
-        let row = &runs[*i].row;
-        (std::cmp::Reverse(starts[*i]), row.root.clone(), row.started, row.depth)
+    let mut began: HashMap<RunId, u64> = HashMap::new();
+    for Listed { row, .. } in &runs {
+        began.entry(row.root.clone()).and_modify(|at| *at = row.started.min(*at)).or_insert(row.started);
+    }
+    runs.sort_by_cached_key(|Listed { row, .. }| {
+        (std::cmp::Reverse(began.get(&row.root).copied()), row.root.clone(), row.started, row.depth)
     });
-    runs = order.into_iter().map(|i| runs[i].clone()).collect();
     say!(
         "{:<20} {:<12} {:>5} {:>5} {:>8} {:>9} {:>8}  agent",
         "run",

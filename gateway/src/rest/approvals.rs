@@ -23,20 +23,22 @@ const APPROVAL: &str = "approval";
 
 /// `GET /v1/approvals`
 pub(super) async fn list(call: Call) -> Answered {
-    let after = call.cursor(PURPOSE)?;
-    let limit = call.limit()? as usize;
+    let root = call.query("root").map(RunId::known);
+    // A cursor is good for the tree it came with.
+    let purpose = format!("{PURPOSE} {}", root.as_ref().map_or("", |root| root.as_str()));
+    let after = call.cursor(&purpose)?;
+    let after = after.as_ref().and_then(|a| Some((a.get("at")?.as_u64()?, a.get("id")?.as_str()?.to_owned())));
+    let limit = call.limit()?;
+    // Whose questions those are is said anew for each page.
     let principal = (!call.who.can_approve).then(|| call.who.principal().to_owned());
-    let filter = QuestionFilter { principal, root: call.query("root").map(RunId::known), expired_at: None };
+    let filter = QuestionFilter { principal, root, after, limit: Some(limit.saturating_add(1)) };
     let mut open = call.door.0.store.open_questions(&filter).await?;
-    if let Some((at, id)) = after.as_ref().and_then(|a| Some((a.get("at")?.as_u64()?, a.get("id")?.as_str()?))) {
-        open.retain(|q| (q.asked, q.id.as_str()) > (at, id));
-    }
-    let more = open.len() > limit;
-    open.truncate(limit);
+    let more = open.len() > limit as usize;
+    open.truncate(limit as usize);
     let shown: Vec<Value> = open.iter().map(|q| object::question(q, &call.who)).collect();
     let mut page = value!({ "approvals": shown });
     if let Some(last) = open.last().filter(|_| more) {
-        page["next_cursor"] = call.seal(PURPOSE, &value!({ "at": last.asked, "id": last.id })).into();
+        page["next_cursor"] = call.seal(&purpose, &value!({ "at": last.asked, "id": last.id })).into();
     }
     Ok(json(StatusCode::OK, &page))
 }

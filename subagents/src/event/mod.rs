@@ -240,6 +240,18 @@ pub enum Event {
         /// Who wanted it.
         by: String,
     },
+    /// What the run is held to from here on: the lesser of what it began with and of what its
+    /// client, its door and its agents allow by now. Said when that changed while it did not work.
+    #[serde(rename = "run.limited")]
+    Limited {
+        /// Model calls.
+        max_turns: u32,
+        /// Tool calls.
+        max_tool_calls: u32,
+        /// What it and all it starts may use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        budget: Option<Budget>,
+    },
     /// Most of a budget is used; said once for each.
     #[serde(rename = "budget.alert")]
     BudgetAlert {
@@ -290,6 +302,7 @@ impl Event {
             Event::Resumed { .. } => "run.resumed",
             Event::Paused { .. } => "run.paused",
             Event::Unpaused { .. } => "run.unpaused",
+            Event::Limited { .. } => "run.limited",
             Event::BudgetAlert { .. } => "budget.alert",
             Event::Finished { .. } => "run.finished",
         }

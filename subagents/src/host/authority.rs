@@ -17,17 +17,19 @@ use std::sync::Arc;
 pub(crate) struct Standing {
     /// The policy it was worked out under.
     pub(crate) policy: Arc<Policy>,
-    /// Its agent's definition.
-    pub(crate) agent: AgentSpec,
     /// What it may do, as the guard knows it.
     pub(crate) caller: Caller,
+    /// The counted limits of its own tables.
+    pub(super) own: Limits,
+    /// The same met with those of all above it.
+    pub(super) all: Limits,
 }
 
 impl Standing {
     pub(super) fn new(policy: Arc<Policy>, within: Within, (principal, origin): (&str, Origin), id: &RunId) -> Self {
         let who = format!("run {id} ({})", within.agent.name);
         let caller = Caller::new(principal, &who, within.authority.use_.clone()).from(origin);
-        Self { policy, agent: within.agent, caller }
+        Self { policy, caller, own: within.own, all: within.all }
     }
     /// Agents its model may start.
     pub(crate) fn may_start(&self) -> Vec<&AgentSpec> {
@@ -40,16 +42,19 @@ impl Standing {
 pub(super) struct Within {
     pub(super) agent: AgentSpec,
     pub(super) authority: RunAuthority,
-    /// The counted limits that its last spawn's `policy` asked for.
-    pub(super) asked: Limits,
+    /// The counted limits of its own tables: at the root those of the policy, the door and the
+    /// agent, below it those its parent's table, its agent's, and its spawn's `policy` name.
+    pub(super) own: Limits,
+    /// The same met with those of all above it.
+    pub(super) all: Limits,
 }
 
-/// Walks from the door down: each step is judged as a spawn by the one above it. A lineage has
-/// at least one step; its first is the root run.
+/// Walks from the door, with its authority and its counted limits, down: each step is judged as a
+/// spawn by the one above it. A lineage has at least one step; its first is the root run.
 pub(super) fn authority(
     policy: &Policy,
     gate: &dyn Gate,
-    door: &Authority,
+    (door, limits): &(Authority, Limits),
     lineage: &[Step],
 ) -> Result<Within, Denial> {
     let mut above: Option<Within> = None;
@@ -77,7 +82,10 @@ pub(super) fn authority(
                 fix: Some(format!("widen subagent_policy of agent {by}")),
             }
         })?;
-        above = Some(Within { agent, authority, asked });
+        let tables = above.as_ref().map_or(policy.root_limits.meet(*limits), |a| a.agent.subagent_limits);
+        let own = tables.meet(agent.limits).meet(asked);
+        let all = above.as_ref().map_or(own, |a| a.all.meet(own));
+        above = Some(Within { agent, authority, own, all });
     }
     above.ok_or_else(|| wrong("the run has no agent".into()))
 }
@@ -90,9 +98,9 @@ pub(super) fn authority(
 pub fn renewed(gate: &dyn Gate, caller: &Caller) -> Result<Caller, Denial> {
     let Some(origin) = &caller.origin else { return Ok(caller.clone()) };
     let policy = gate.policy();
-    let (door, _) = gate.door(&caller.principal, &origin.place).ok_or_else(|| gone(&caller.principal))?;
+    let door = gate.door(&caller.principal, &origin.place).ok_or_else(|| gone(&caller.principal))?;
     let use_ = match origin.lineage.first() {
-        None => door,
+        None => door.0,
         Some(root) => {
             may_have(gate, &caller.principal, &origin.place, root)?;
             authority(&policy, gate, &door, &origin.lineage)?.authority.use_

@@ -138,6 +138,7 @@ pub(super) fn live(
 impl At {
     async fn drive(&self) -> Result<Stop, HostError> {
         let mut work = Work::default();
+        self.hold().await?;
         loop {
             if let Some(why) = self.tree.broken() {
                 return Err(why);

@@ -20,6 +20,7 @@ mod context;
 mod drive;
 mod end;
 pub(crate) mod inside;
+mod limits;
 mod money;
 mod replayed;
 mod run;

@@ -2,7 +2,7 @@
 
 use super::authority::Standing;
 use super::tree::Tree;
-use crate::event::{Event, Step};
+use crate::event::{Budget, Event, Step};
 use crate::ports::{RunRow, ToolSpec};
 use crate::run::RunId;
 use crate::turn::{self, State};
@@ -37,6 +37,10 @@ pub(crate) struct Run {
     pub(super) shown: Mutex<Option<Arc<Vec<ToolSpec>>>>,
 }
 
+/// Counted limits as a journal has them: model calls, tool calls, and what is shared with all that
+/// a run starts.
+pub(super) type Limited = (u32, u32, Budget);
+
 /// A run's own end of the journal.
 pub(super) struct Log {
     pub(super) seq: u64,
@@ -46,6 +50,10 @@ pub(super) struct Log {
     /// Since when it stands still.
     stands: Option<u64>,
     pub(super) wall: Option<u64>,
+    /// The counted limits it began with.
+    pub(super) began: Limited,
+    /// The budget it is held to.
+    pub(super) budget: Budget,
     /// A write was begun and not seen to its end.
     pub(super) torn: bool,
 }
@@ -99,12 +107,20 @@ impl Run {
 
 impl Log {
     pub(super) fn new(started: u64) -> Self {
-        Self { seq: 0, state: State::default(), clock: started, stands: None, wall: None, torn: false }
+        let (began, budget) = Default::default();
+        Self { seq: 0, state: State::default(), clock: started, stands: None, wall: None, began, budget, torn: false }
     }
     pub(super) fn apply(&mut self, at: u64, event: &Event) {
-        if let Event::Started(started) = event {
-            self.wall = started.budget.and_then(|b| b.wall_ms);
+        match event {
+            Event::Started(started) => {
+                self.budget = started.budget.unwrap_or_default();
+                self.began = (started.max_turns, started.max_tool_calls, self.budget);
+            }
+            // Like the state, an ended run takes no notice.
+            Event::Limited { budget, .. } if !self.state.phase().is_end() => self.budget = budget.unwrap_or_default(),
+            _ => {}
         }
+        self.wall = self.budget.wall_ms;
         turn::on(&mut self.state, event);
         let phase = self.state.phase();
         match self.stands {

@@ -64,8 +64,7 @@ impl At {
         let mut lineage = self.run.lineage.clone();
         lineage.push(Step { agent: wish.agent.to_string(), request: request.clone() });
         let within = self.tree.within(ports, &standing.policy, &lineage)?;
-        let tables = standing.agent.subagent_limits.meet(within.agent.limits).meet(within.asked);
-        let all = tables.meet(wish.limits);
+        let all = within.own.meet(wish.limits);
         let own = self.run.log.lock().await.state.limits();
         let model = wish.model.clone().unwrap_or_else(|| within.agent.model.clone());
         let id = RunId::fresh().map_err(|e| wrong(e.to_string()))?;

@@ -21,7 +21,9 @@ impl Host {
         let Start { id, agent, prompt, principal, door, place, limits, approvals, cancel } = start;
         let tree = Tree::new(lease, principal, place, approvals, cancel.child_token());
         let policy = self.ports.gate.policy();
-        tree.set_door(policy.clone(), door);
+        // What the door says of itself holds, whatever whoever starts a run through it says.
+        let own = self.ports.gate.door(&tree.principal, &tree.place).map_or(limits, |(_, own)| own.meet(limits));
+        tree.set_door(policy.clone(), (door, own));
         let lineage = vec![Step { agent: agent.to_string(), request: None }];
         let within = tree.within(&self.ports, &policy, &lineage);
         let run = Run::new(id.clone(), None, lineage, now());
@@ -35,7 +37,7 @@ impl Host {
                 return Ok(Ended { run: id, state: State::Rejected, text: why });
             }
         };
-        let limits = policy.root_limits.meet(limits).meet(within.agent.limits);
+        let limits = within.own;
         let started = Started {
             agent: agent.to_string(),
             model: within.agent.model.to_string(),

@@ -72,6 +72,10 @@ fn failed(why: String) -> NotAsked {
 
 impl At {
     pub(super) async fn think(&self, turn: u32) -> Result<Flow, HostError> {
+        if self.hold().await? {
+            // There may be no turn left.
+            return Ok(Flow::Done);
+        }
         let mut mind = match self.unless_cancelled(self.prepare()).await {
             None => return Ok(Flow::Done),
             Some(Err((state, why))) => return Ok(Flow::End(state, why)),

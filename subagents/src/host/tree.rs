@@ -9,12 +9,15 @@ use crate::ports::{Lease, Loaded};
 use crate::run::{Origin, RunId};
 use policies::authority::Authority;
 use policies::permit::Denial;
-use policies::resolve::Policy;
+use policies::resolve::{Limits, Policy};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// What a door allows its client: the authority, and the counted limits.
+pub(super) type Door = (Authority, Limits);
 
 /// What the runs of one tree share.
 pub(crate) struct Tree {
@@ -26,8 +29,8 @@ pub(crate) struct Tree {
     pub(super) approvals: Approvals,
     /// Its journal does not say how its door is opened again.
     old: bool,
-    /// The door's authority, and the policy it is of.
-    door: Mutex<Option<(Arc<Policy>, Authority)>>,
+    /// The door's authority and counted limits, and the policy they are of.
+    door: Mutex<Option<(Arc<Policy>, Door)>>,
     runs: Mutex<BTreeMap<RunId, Arc<Run>>>,
     /// The children of each.
     children: Mutex<BTreeMap<RunId, Vec<Arc<Run>>>>,
@@ -209,18 +212,18 @@ impl Tree {
     }
 
     /// Fixes what the door allows, under the policy it was asked under.
-    pub(super) fn set_door(&self, policy: Arc<Policy>, door: Authority) {
+    pub(super) fn set_door(&self, policy: Arc<Policy>, door: Door) {
         *lock(&self.door) = Some((policy, door));
     }
-    fn door(&self, ports: &Ports, policy: &Arc<Policy>) -> Result<Authority, Denial> {
+    fn door(&self, ports: &Ports, policy: &Arc<Policy>) -> Result<Door, Denial> {
         let mut door = lock(&self.door);
         match &*door {
-            Some((of, authority)) if Arc::ptr_eq(of, policy) => Ok(authority.clone()),
+            Some((of, door)) if Arc::ptr_eq(of, policy) => Ok(door.clone()),
             _ => {
-                let (authority, _) =
+                let now =
                     ports.gate.door(&self.principal, &self.place).ok_or_else(|| authority::gone(&self.principal))?;
-                *door = Some((policy.clone(), authority.clone()));
-                Ok(authority)
+                *door = Some((policy.clone(), now.clone()));
+                Ok(now)
             }
         }
     }

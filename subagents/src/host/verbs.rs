@@ -10,10 +10,9 @@ use super::run::Run;
 use super::tree::{Tree, lock};
 use super::{Done, Ended, Host, HostError, Then, now};
 use crate::event::{Event, WaitingFor};
-use crate::ports::{Answer, Claimed, Command, QuestionFilter};
+use crate::ports::{Answer, Claimed, Command};
 use crate::run::{RunId, State};
 use crate::tools;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -259,10 +258,7 @@ impl Host {
         futures_util::future::join_all(each).await
     }
     pub(super) async fn expired(&self) -> Result<Vec<RunId>, HostError> {
-        let filter = QuestionFilter { expired_at: Some(now()), ..QuestionFilter::default() };
-        let questions = self.ports.journal.open_questions(&filter).await?;
-        let roots: BTreeSet<RunId> = questions.iter().map(|q| RunId::known(&q.root)).collect();
-        Ok(roots.into_iter().collect())
+        Ok(self.ports.journal.expired_roots(now()).await?)
     }
 }
 

@@ -152,8 +152,10 @@ pub struct QuestionFilter {
     pub principal: Option<String>,
     /// Of this tree.
     pub root: Option<RunId>,
-    /// That expired at or before this time.
-    pub expired_at: Option<u64>,
+    /// Only those listed after this one, which is named by when it was asked and its id.
+    pub after: Option<(u64, String)>,
+    /// So many at most.
+    pub limit: Option<u32>,
 }
 
 /// What a person says to a question.
@@ -258,7 +260,9 @@ pub trait Journal: Send + Sync {
     async fn get_blob(&self, name: &str, offset: u64, limit: u64) -> Result<Option<(Vec<u8>, u64)>, JournalError>;
     /// A question, open or closed.
     async fn question(&self, id: &str) -> Result<Option<QuestionRow>, JournalError>;
-    /// The open ones, oldest first.
+    /// The trees with open questions whose time was over at `at`, longest over first.
+    async fn expired_roots(&self, at: u64) -> Result<Vec<RunId>, JournalError>;
+    /// The open ones, oldest first, and of one moment by their ids.
     async fn open_questions(&self, filter: &QuestionFilter) -> Result<Vec<Question>, JournalError>;
     /// Leaves a command for the live process that owns the tree; `false` when there is none.
     async fn post(&self, root: &RunId, command: &Command) -> Result<bool, JournalError>;

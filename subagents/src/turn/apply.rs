@@ -71,6 +71,9 @@ pub fn on(state: &mut State, event: &Event) {
         Event::Resumed { .. } => state.parked = false,
         Event::Paused { .. } => state.paused = true,
         Event::Unpaused { .. } => state.paused = false,
+        Event::Limited { max_turns, max_tool_calls, .. } => {
+            (state.max_turns, state.max_tool_calls) = (*max_turns, *max_tool_calls);
+        }
         Event::BudgetAlert { what, used, limit } => state.alerted(what, *used, *limit),
         Event::Finished { state: word, text, by } => state.ended(word, text, by.clone()),
     }

@@ -7,6 +7,7 @@ mod gaps;
 mod kill;
 mod laws;
 mod ledger;
+mod limits;
 mod old;
 mod parking;
 mod schedules;

@@ -147,6 +147,8 @@ pub(crate) struct World {
     bus: tokio::sync::broadcast::Sender<RunId>,
     pub(crate) price: Option<policies::price::Price>,
     pub(crate) client_gone: Mutex<bool>,
+    /// The counted limits of its client.
+    pub(crate) limits: Mutex<Limits>,
     /// Agents its client may no longer start.
     pub(crate) no_longer_started: Mutex<BTreeSet<String>>,
     /// What `s__gated` is hashed with: another manifest, another digest.
@@ -182,6 +184,7 @@ impl World {
             bus,
             price: Some(policies::price::Price { input: 1, output: 1, ..policies::price::Price::FREE }),
             client_gone: Mutex::new(false),
+            limits: Mutex::new(Limits::NONE),
             no_longer_started: Mutex::default(),
             manifest: AtomicU32::new(0),
         }
@@ -275,7 +278,7 @@ impl Gate for World {
     }
     fn door(&self, _: &str, place: &str) -> Option<(Authority, Limits)> {
         assert_eq!(place, "here");
-        (!*self.client_gone.lock().unwrap()).then(|| (self.policy().door(None), Limits::NONE))
+        (!*self.client_gone.lock().unwrap()).then(|| (self.policy().door(None), *self.limits.lock().unwrap()))
     }
     fn may_start(&self, _: &str, _: &str, agent: &Name) -> bool {
         !self.no_longer_started.lock().unwrap().contains(agent.as_str())
@@ -546,11 +549,18 @@ impl Journal for World {
     async fn question(&self, id: &str) -> Result<Option<QuestionRow>, JournalError> {
         Ok(self.disk().questions.get(id).cloned())
     }
+    async fn expired_roots(&self, at: u64) -> Result<Vec<RunId>, JournalError> {
+        let disk = self.disk();
+        let open = disk.questions.values().filter(|q| q.closed.is_none()).map(|q| &q.question);
+        let over: BTreeSet<RunId> =
+            open.filter(|q| q.expires.is_some_and(|e| e <= at)).map(|q| RunId::known(&q.root)).collect();
+        Ok(over.into_iter().collect())
+    }
     async fn open_questions(&self, filter: &QuestionFilter) -> Result<Vec<Question>, JournalError> {
         let disk = self.disk();
-        let open = disk.questions.values().filter(|q| q.closed.is_none());
-        let due = open.filter(|q| filter.expired_at.is_none_or(|at| q.question.expires.is_some_and(|e| e <= at)));
-        Ok(due.map(|q| q.question.clone()).collect())
+        let open = disk.questions.values().filter(|q| q.closed.is_none()).map(|q| &q.question);
+        let of = |q: &&Question| filter.root.as_ref().is_none_or(|root| q.root == root.as_str());
+        Ok(open.filter(of).cloned().collect())
     }
     async fn post(&self, root: &RunId, command: &Command) -> Result<bool, JournalError> {
         let mut disk = self.disk();

@@ -6,6 +6,7 @@ mod files;
 mod inbox;
 mod lease;
 mod migration;
+mod plans;
 mod questions;
 mod rest;
 

@@ -41,8 +41,12 @@ async fn questions_open_and_close_with_their_events() {
     assert_eq!(ids(all()).await, ["q-2", "q-1"], "oldest first");
     assert_eq!(ids(QuestionFilter { principal: Some("client r-a".into()), ..all() }).await, ["q-1"]);
     assert_eq!(ids(QuestionFilter { root: Some(b.root.clone()), ..all() }).await, ["q-2"]);
-    assert_eq!(ids(QuestionFilter { expired_at: Some(49), ..all() }).await, [""; 0]);
-    assert_eq!(ids(QuestionFilter { expired_at: Some(50), ..all() }).await, ["q-1"]);
+    assert_eq!(ids(QuestionFilter { limit: Some(1), ..all() }).await, ["q-2"]);
+    assert_eq!(ids(QuestionFilter { after: Some((10, "q-2".into())), ..all() }).await, ["q-1"]);
+    assert_eq!(ids(QuestionFilter { after: Some((20, "q-1".into())), ..all() }).await, [""; 0]);
+    assert_eq!(store.questions_named("-1", 9).await.unwrap().len(), 1);
+    assert_eq!(store.expired_roots(49).await.unwrap(), []);
+    assert_eq!(store.expired_roots(50).await.unwrap(), [a.root.clone()]);
 
     let yes = Answer::Allow { note: Some("once".into()) };
     store.append(vec![with(said("r-a", "r-a", 2), close("q-1", Some(yes.clone())))], &a).await.unwrap();

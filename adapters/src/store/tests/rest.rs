@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{Parent, Reservation, Reserved, RunsFilter, Told, Webhook};
+use crate::store::{Due, Full, Parent, Reservation, Reserved, RunsFilter, StoreError, Told, Webhook};
 
 fn reservation(key: &str, asked: &str, run: &str) -> Reservation {
     let webhook = Webhook { principal: "ci".into(), url: "https://h.example/x".into(), secret: None };
@@ -13,6 +13,9 @@ fn reservation(key: &str, asked: &str, run: &str) -> Reservation {
 
 fn finished() -> Event {
     Event::finished(State::Completed, "done")
+}
+async fn due_in(store: &Store, now: u64) -> Result<Vec<Due>, StoreError> {
+    store.due(now, &Full::default(), 10, 10).await
 }
 
 #[tokio::test]
@@ -66,20 +69,20 @@ async fn what_a_webhook_is_told_is_written_with_the_event() {
     let (a, b) = (claim(&store, "r-a").await, claim(&store, "r-b").await);
     store.append(vec![first("r-a", "r-a"), first("r-a", "r-c"), write("r-a", "r-c", 2, finished())], &a).await.unwrap();
     store.append(vec![first("r-b", "r-b"), write("r-b", "r-b", 2, finished())], &b).await.unwrap();
-    assert!(store.due(u64::MAX, 10).await.unwrap().is_empty(), "no child's end, and no run without a webhook");
+    assert!(due_in(&store, u64::MAX).await.unwrap().is_empty(), "no child's end, and no run without a webhook");
     store.append(vec![write("r-a", "r-a", 2, finished())], &a).await.unwrap();
-    let due = store.due(u64::MAX, 10).await.unwrap();
+    let due = due_in(&store, u64::MAX).await.unwrap();
     assert_eq!((due.len(), due[0].record.event.kind(), due[0].tries), (1, "run.finished", 0));
     assert!(store.take_due(&due[0], 5_000).await.unwrap());
     assert!(!store.take_due(&due[0], 9_000).await.unwrap(), "taken once");
     store.close().await;
 
     let store = Store::open(&place.path).await.unwrap();
-    assert!(store.due(4_999, 10).await.unwrap().is_empty());
-    let due = store.due(5_000, 10).await.unwrap();
+    assert!(due_in(&store, 4_999).await.unwrap().is_empty());
+    let due = due_in(&store, 5_000).await.unwrap();
     assert_eq!(due[0].tries, 1, "who took it died; it is due again");
     store.settle(due[0].id, Told::Later(7_000, "HTTP 500".into())).await.unwrap();
-    assert_eq!(store.next_due().await.unwrap(), Some(7_000));
+    assert_eq!(store.next_due(&Full::default()).await.unwrap(), Some(7_000));
     store.settle(due[0].id, Told::Dead("HTTP 410".into())).await.unwrap();
     let tally = store.told(&RunId::known("r-a")).await.unwrap();
     assert_eq!((tally.pending, tally.delivered, tally.dead, tally.why.as_deref()), (0, 0, 1, Some("HTTP 410")));
@@ -93,17 +96,56 @@ async fn what_a_dead_process_took_is_due_at_once() {
     store.reserve(reservation("k", "a", "r-a")).await.unwrap();
     let lease = claim(&store, "r-a").await;
     store.append(vec![first("r-a", "r-a"), write("r-a", "r-a", 2, finished())], &lease).await.unwrap();
-    let due = store.due(u64::MAX, 10).await.unwrap();
+    let due = due_in(&store, u64::MAX).await.unwrap();
     let far = crate::store::clock() + 60_000;
     assert!(store.take_due(&due[0], far).await.unwrap());
     store.close().await;
     let store = Store::open(&place.path).await.unwrap();
     store.reclaim_due().await.unwrap();
-    let due = store.due(crate::store::clock(), 10).await.unwrap();
+    let due = due_in(&store, crate::store::clock()).await.unwrap();
     assert_eq!(due.len(), 1);
     assert!(store.take_due(&due[0], far).await.unwrap());
     store.reclaim_due().await.unwrap();
-    assert!(store.due(crate::store::clock(), 10).await.unwrap().is_empty(), "this one lives");
+    assert!(due_in(&store, crate::store::clock()).await.unwrap().is_empty(), "this one lives");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn many_messages_for_one_endpoint_hide_none_for_another() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let ends = |run: usize| match run {
+        0..20 => ("ci", format!("https://slow.example:8443/{run}")),
+        20 => ("ci", "https://other.example/x?y=https://slow.example:8443/".to_owned()),
+        _ => ("eve", "https://slow.example:8443/x".to_owned()),
+    };
+    for run in 0..22 {
+        let (id, (principal, url)) = (format!("r-{run}"), ends(run));
+        let webhook = Webhook { principal: principal.into(), url, secret: None };
+        let asked =
+            Reservation { principal: principal.into(), key: None, run: RunId::known(&id), webhook: Some(webhook) };
+        store.reserve(asked).await.unwrap();
+        let lease = claim(&store, &id).await;
+        store.append(vec![first(&id, &id), write(&id, &id, 2, finished())], &lease).await.unwrap();
+    }
+    let count = |due: Vec<Due>| {
+        let mut count = std::collections::BTreeMap::new();
+        due.into_iter().for_each(|due| *count.entry(due.endpoint).or_insert(0) += 1);
+        count.into_iter().collect::<Vec<_>>()
+    };
+    let (slow, other, eve) =
+        ("https://slow.example:8443 ci", "https://other.example ci", "https://slow.example:8443 eve");
+    let all = store.due(u64::MAX, &Full::default(), 4, 100).await.unwrap();
+    assert_eq!(count(all), [(other.to_owned(), 1), (slow.to_owned(), 4), (eve.to_owned(), 1)]);
+    let full = Full { endpoints: vec![slow.into()], clients: Vec::new() };
+    let rest = store.due(u64::MAX, &full, 4, 100).await.unwrap();
+    assert_eq!(count(rest), [(other.to_owned(), 1), (eve.to_owned(), 1)]);
+    let full = Full { endpoints: Vec::new(), clients: vec!["ci".into()] };
+    let rest = store.due(u64::MAX, &full, 4, 100).await.unwrap();
+    assert_eq!(count(rest), [(eve.to_owned(), 1)]);
+    assert!(store.next_due(&full).await.unwrap().is_some());
+    let full = Full { endpoints: vec![eve.into()], ..full };
+    assert_eq!(store.next_due(&full).await.unwrap(), None);
     store.close().await;
 }
 

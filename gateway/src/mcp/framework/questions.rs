@@ -20,6 +20,8 @@ use subagents::run::RunId;
 use tokio_util::sync::CancellationToken;
 
 const APPROVAL: &str = "approval";
+/// Questions a list has at most.
+const LISTED: u32 = 100;
 
 impl Framework {
     /// The open questions of a tree.
@@ -106,11 +108,14 @@ impl Framework {
 
     async fn list(&self, view: &View) -> Json {
         let principal = (!self.can_approve).then(|| view.caller.principal.to_string());
-        let filter = QuestionFilter { principal, ..QuestionFilter::default() };
+        let filter = QuestionFilter { principal, limit: Some(LISTED + 1), ..QuestionFilter::default() };
         match self.ground.store.open_questions(&filter).await {
             Ok(open) if open.is_empty() => result("no run of yours asks anything".into(), None),
-            Ok(open) => {
-                let lines: Vec<String> = open.iter().map(|q| self.how(view, q)).collect();
+            Ok(mut open) => {
+                let more = open.len() > LISTED as usize;
+                open.truncate(LISTED as usize);
+                let mut lines: Vec<String> = open.iter().map(|q| self.how(view, q)).collect();
+                lines.extend(more.then(|| format!("more is asked than these {LISTED}, the oldest")));
                 let questions: Vec<Json> = open.iter().map(shown).collect();
                 result(lines.join("\n"), Some(Json::object([("questions", questions.into())])))
             }

@@ -1,5 +1,14 @@
 //! Telling webhooks: from the outbox in the store, until they have heard or it is given up.
 //!
+//! ```text
+//!  outbox ─▶ due, endpoint by endpoint ─▶ under way: of an endpoint at most EACH, of a client at most CLIENT
+//!     ▲                                        │ told, or not
+//!     └────────────── settled ◀────────────────┘ ─▶ room: looked for again
+//! ```
+//!
+//! An endpoint (a client and an origin) that hangs holds up itself and nobody else: whoever is full
+//! is left out when it is looked for what is due.
+//!
 //! A message is told at least once; its `id` is the same each time. Messages may overtake each
 //! other; `run` and `seq` say what came when.
 
@@ -7,12 +16,12 @@ use super::super::{Door, object};
 use super::{PURPOSE, permit};
 use crate::guard::Guard;
 use adapters::net;
-use adapters::store::{Due, Told, Webhook, clock};
+use adapters::store::{Due, Full, Told, Webhook, clock};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ring::hmac;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use subagents::event::{Event, Seen};
 use subagents::ports::Gate;
@@ -21,8 +30,12 @@ use url::Url;
 
 /// How long to wait after a try that failed, seconds. After the last one it is given up.
 const WAITS: [u64; 11] = [1, 5, 30, 120, 600, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400];
-/// Messages under way at a time.
-const AT_A_TIME: usize = 16;
+/// Messages under way at a time to one endpoint.
+const EACH: u32 = 4;
+/// And of one client: sixteen of its endpoints must hang before another of its own waits.
+const CLIENT: u32 = 64;
+/// Messages begun by one look.
+const AT_ONCE: u32 = 256;
 /// How long nobody looks for messages of another process.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -36,23 +49,23 @@ pub(crate) fn start(door: &Door) {
 
 async fn work(door: &Door) {
     let mut seen = door.0.host.watch();
-    let (mut busy, mut under_way) = (BTreeSet::new(), FuturesUnordered::new());
+    let (mut busy, mut under_way) = (Busy::default(), FuturesUnordered::new());
     let mut hears = true;
     loop {
-        let room = AT_A_TIME - under_way.len();
         let mut next = clock().saturating_add(u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX));
         if let Err(why) = door.0.store.reclaim_due().await {
             tracing::error!("webhooks of processes that died cannot be looked for: {why}");
         }
-        match door.0.store.due(clock(), u32::try_from(AT_A_TIME + busy.len()).unwrap_or(u32::MAX)).await {
+        // Twice what is begun: some of them may be under way already, and not taken yet.
+        match door.0.store.due(clock(), &busy.full(), 2 * EACH, AT_ONCE).await {
             Ok(due) => {
-                let due: Vec<Due> = due.into_iter().filter(|due| !busy.contains(&due.id)).take(room).collect();
                 for due in due {
-                    busy.insert(due.id);
-                    under_way.push(attempt(door, due));
+                    if busy.enter(&due) {
+                        under_way.push(attempt(door, due));
+                    }
                 }
-                if let Ok(Some(at)) = door.0.store.next_due().await {
-                    // One that is due and not taken waits for room.
+                if let Ok(Some(at)) = door.0.store.next_due(&busy.full()).await {
+                    // One that was just begun is due until it is taken.
                     next = next.min(at.max(clock().saturating_add(50)));
                 }
             }
@@ -64,7 +77,7 @@ async fn work(door: &Door) {
             tokio::select! {
                 () = &mut wait => break,
                 Some(id) = under_way.next() => {
-                    busy.remove(&id);
+                    busy.leave(id);
                     break;
                 }
                 heard = seen.recv(), if hears => match heard {
@@ -75,6 +88,41 @@ async fn work(door: &Door) {
                 },
             }
         }
+    }
+}
+
+/// What is under way, by its number, and where it goes.
+#[derive(Default)]
+struct Busy(BTreeMap<u64, String>);
+
+impl Busy {
+    /// Notes a message, unless it is under way or there is no room where it goes.
+    fn enter(&mut self, due: &Due) -> bool {
+        let (mut endpoint, mut client) = (0, 0);
+        for of in self.0.values() {
+            endpoint += u32::from(*of == due.endpoint);
+            client += u32::from(Due::client(of) == Due::client(&due.endpoint));
+        }
+        let room = endpoint < EACH && client < CLIENT && !self.0.contains_key(&due.id);
+        if room {
+            self.0.insert(due.id, due.endpoint.clone());
+        }
+        room
+    }
+    fn leave(&mut self, id: u64) {
+        self.0.remove(&id);
+    }
+    /// Who gets nothing more for now.
+    fn full(&self) -> Full {
+        let (mut endpoints, mut clients) = (BTreeMap::new(), BTreeMap::new());
+        for of in self.0.values() {
+            *endpoints.entry(of.as_str()).or_insert(0) += 1;
+            *clients.entry(Due::client(of)).or_insert(0) += 1;
+        }
+        let at = |most: u32, count: BTreeMap<&str, u32>| {
+            count.into_iter().filter(|(_, n)| *n >= most).map(|(name, _)| name.to_owned()).collect()
+        };
+        Full { endpoints: at(EACH, endpoints), clients: at(CLIENT, clients) }
     }
 }
 

@@ -1,0 +1,54 @@
+//! Every question that is asked while many trees wait has its index: a store of a hundred thousand
+//! answers it as quickly as an empty one.
+
+use super::*;
+use crate::store::{outbox, questions, read};
+use sqlx::Row;
+
+/// How SQLite goes about a statement.
+async fn plan(store: &Store, sql: &str, values: usize) -> String {
+    let explain = format!("EXPLAIN QUERY PLAN {sql}");
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(explain));
+    for _ in 0..values {
+        query = query.bind(1);
+    }
+    let rows = query.fetch_all(&store.pool).await.unwrap();
+    rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn what_is_asked_now_and_then_has_its_index() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let statements = [
+        (questions::OF_ALL, 5, "questions_open ((asked,id)>"),
+        (questions::OF_PRINCIPAL, 5, "questions_open_principal (principal=? AND (asked,id)>"),
+        (questions::OF_ROOT, 5, "questions_open_root (root=? AND (asked,id)>"),
+        (questions::EXPIRED, 1, "questions_expiring (expires<?)"),
+        (read::UNFINISHED, 0, "runs_going"),
+        (read::UNFINISHED, 0, "runs_above"),
+        (read::UNFINISHED, 0, "runs_parent (parent=?)"),
+        (read::NEWEST, 1, "runs_newest"),
+        (outbox::DUE, 5, "outbox_due (endpoint=? AND next<?)"),
+        (outbox::DUE, 5, "outbox_due (endpoint>?)"),
+        (outbox::NEXT, 2, "outbox_due (endpoint=?)"),
+    ];
+    for (sql, values, index) in statements {
+        let plan = plan(&store, sql, values).await;
+        assert!(plan.contains(index), "{index}: {sql}\n{plan}");
+        // A page comes out of its index in order; only messages to tell are put together.
+        let sorts = plan.contains("TEMP B-TREE FOR ORDER BY") && sql != outbox::DUE;
+        assert!(!sorts, "{sql}\n{plan}");
+    }
+    store.close().await;
+}
+
+/// The benign twin of the above: a test that reads plans must be able to fail.
+#[tokio::test]
+async fn a_question_without_an_index_is_seen() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let plan = plan(&store, "SELECT body FROM questions WHERE closed_by = ? ORDER BY answer", 1).await;
+    assert!(plan.contains("SCAN questions") && plan.contains("TEMP B-TREE FOR ORDER BY"), "{plan}");
+    store.close().await;
+}
