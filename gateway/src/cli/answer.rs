@@ -16,8 +16,7 @@ use subagents::run::RunId;
 /// text, or JSON where the question has a schema. The run then goes on here, as with `resume`,
 /// unless another process works on it.
 ///
-/// Examples: pleach answer
-///           pleach answer q-x7k2 deny --note "not on a Friday"
+/// Examples: `pleach answer`, then `pleach answer q-x7k2 deny --note "not on a Friday"`
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The question: an id or its last characters.
@@ -135,7 +134,7 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
         let arguments =
             detailed("arguments").map(|a| format!("\n      with {}", words::first_line(&a.to_string(), 300)));
         let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
-        (format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow      (or deny)".to_owned())
+        (format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow".to_owned())
     } else {
         let options = detailed("options").and_then(Value::as_array).map(|options| {
             let options: Vec<String> =
@@ -147,5 +146,6 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
         let input = if schema.is_some() { "JSON" } else { "TEXT" };
         (format!("{}{}", options.unwrap_or_default(), schema.unwrap_or_default()), format!("--input '{input}'"))
     };
-    format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}")
+    let or = if kind == "approval" { "      (or deny)" } else { "" };
+    format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}{or}")
 }

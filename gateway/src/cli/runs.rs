@@ -8,6 +8,10 @@ use serde_json::json;
 use std::path::Path;
 
 /// List the runs, newest tree first.
+///
+/// A run that nobody works on any more is marked with `!`; `pleach resume` goes on with it.
+///
+/// Example: pleach runs --limit 20
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// How many at most.
