@@ -17,8 +17,7 @@ use subagents::run::RunId;
 /// --input: a text, or JSON where the question has a schema. The run then goes on here, as with
 /// `resume`, unless another process works on it.
 ///
-/// Examples: `pleach answer`, then `pleach answer q-x7k2 deny --note "not on a Friday"`, or
-/// `pleach answer q-x7k2 --input JSON`
+/// Examples: `pleach answer`, then `pleach answer q-x7k2 deny --note "not on a Friday"`
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The question: an id or its last characters.
