@@ -22,6 +22,9 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("what pleach serve said:\n{}", self.log.lock().map(|log| log.clone()).unwrap_or_default());
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! questions nobody answered in time.
 
 use crate::compose::App;
-use futures_util::StreamExt;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +26,8 @@ pub(crate) fn start(app: &App, stop: CancellationToken) {
 async fn watch(host: &Arc<Host>, store: &dyn Journal) {
     // One that cannot be gone on with is said so once, not every few seconds.
     let mut hopeless: BTreeSet<RunId> = BTreeSet::new();
-    let mut working = futures_util::stream::FuturesUnordered::new();
+    // Tasks of their own: they are to move on while it is looked for more in the same store.
+    let mut working = tokio::task::JoinSet::new();
     let mut queue = VecDeque::new();
     loop {
         match due(store).await {
@@ -41,19 +41,20 @@ async fn watch(host: &Arc<Host>, store: &dyn Journal) {
                 && let Some(root) = queue.pop_front()
             {
                 if !hopeless.contains(&root) && !host.works_on(&root) {
-                    working.push(go_on(host, root));
+                    working.spawn(go_on(host.clone(), root));
                 }
             }
             tokio::select! {
                 () = &mut next => break,
-                Some((root, ended)) = working.next() => match ended {
-                    Ok(ended) => tracing::warn!(run = %root, "resumed; it is {}", ended.state.as_str()),
+                Some(went) = working.join_next() => match went {
+                    Ok((root, Ok(ended))) => tracing::warn!(run = %root, "resumed; it is {}", ended.state.as_str()),
                     // Somebody else goes on with it, or nobody may now.
-                    Err(HostError::Held { .. } | HostError::Suspended | HostError::Fenced) => {}
-                    Err(why) => {
+                    Ok((_, Err(HostError::Held { .. } | HostError::Suspended | HostError::Fenced))) => {}
+                    Ok((root, Err(why))) => {
                         tracing::error!(run = %root, "cannot be resumed: {why}");
                         hopeless.insert(root);
                     }
+                    Err(e) => tracing::error!("going on with a run broke off: {e}"),
                 },
             }
         }
@@ -67,7 +68,7 @@ async fn due(store: &dyn Journal) -> Result<VecDeque<RunId>, HostError> {
     Ok(roots)
 }
 
-async fn go_on(host: &Arc<Host>, root: RunId) -> (RunId, Result<Ended, HostError>) {
+async fn go_on(host: Arc<Host>, root: RunId) -> (RunId, Result<Ended, HostError>) {
     // Its own token: the end of this process puts the tree down, it does not cancel it.
     let ended = host.resume(&root, CancellationToken::new()).await;
     (root, ended)

@@ -253,7 +253,8 @@ fn calls(prompt: &str, id: &str, call: &Call, played: &Played, found: &mut Found
     let made = played.made.iter().filter(|made| made.n == call.n && made.tool == tool);
     let keys: BTreeSet<&str> = made.clone().map(|made| made.key.as_str()).collect();
     let (made, attempts) = (made.count(), call.sent.len());
-    let (_, key, _) = call.sent.first().ok_or_else(|| format!("call {id} of {tool} never left"))?;
+    let never = || format!("call {id} of {tool} never left; it is {outcome}: {said}");
+    let (_, key, _) = call.sent.first().ok_or_else(never)?;
     let numbered = call.sent.iter().zip(1..).all(|((_, k, attempt), n)| k == key && *attempt == n);
     holds(numbered, || format!("call {id} of {tool} left as {:?}", call.sent))?;
     holds(keys.iter().all(|k| k == key), || format!("call {id} of {tool} arrived as {keys:?}, written as {key}"))?;

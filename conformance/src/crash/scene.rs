@@ -51,7 +51,8 @@ impl Scene {
     pub(super) fn policy(self, base: &str) -> String {
         let tools = match self {
             Scene::Process => {
-                let exe = std::env::current_exe().unwrap_or_default();
+                // Not our own image: the build step of the whole run may have replaced it.
+                let exe = crate::pleach::binary().with_file_name("conformance");
                 format!("command = {:?}\nargs = [\"ledger\", \"out/ledger\"]\n", exe.display().to_string())
             }
             _ => format!("url = \"{base}/mcp\"\n"),

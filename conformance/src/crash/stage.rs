@@ -74,7 +74,7 @@ impl Stage {
     }
     fn command(&self, args: &[&str], death: Option<&Death>, log: Option<&str>) -> Result<Command, String> {
         let mut command = self.folder.command(args);
-        command.env_remove("PLEACH_CRASH_AT").env_remove("PLEACH_CRASH_LOG").env("RUST_LOG", "warn");
+        command.env_remove("PLEACH_CRASH_AT").env_remove("PLEACH_CRASH_LOG").env("PLEACH_LOG", "warn");
         match death {
             Some(Death::At(point)) => drop(command.env("PLEACH_CRASH_AT", point)),
             Some(Death::By(moment, nth)) => self.double.strike(Some((*moment, *nth))),

@@ -6,6 +6,8 @@ use conformance::official::{Fixture, binary};
 use conformance::pleach::Folder;
 use conformance::served::{Answer, Served};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -65,6 +67,15 @@ fn ancestors(mut pid: u32) -> Vec<u32> {
 
 pub(crate) fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// What the descriptors of a process are, for whoever looks into a leak.
+fn open_files(pid: u32) -> Vec<String> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let mut what: Vec<String> =
+        fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).map(|to| to.display().to_string()).collect();
+    what.sort();
+    what
 }
 
 /// Resident memory, KiB.
@@ -170,7 +181,9 @@ async fn restarts_under_traffic_cost_only_their_own_calls() {
     assert!(p99 < Duration::from_secs(2), "p99 of the return is {p99:?}");
     assert!(failed.load(Ordering::Relaxed) > 0, "the faults were felt");
     let (fds_after, rss_after) = (descriptors(pid), memory(pid));
-    assert!(fds_after <= fds + 8, "descriptors: {fds} before, {fds_after} after");
+    // The pools (HTTP, SQLite) grow as calls happen to meet; one left by each of the hundred
+    // restarts of either server would be a hundred more.
+    assert!(fds_after <= fds + 25, "descriptors: {fds} before, {fds_after} after: {:?}", open_files(pid));
     assert!(rss_after < rss + 16 * 1024, "memory: {rss} KiB before, {rss_after} after");
     assert_eq!(children(pid, "legacy").len(), 1, "one process of the stdio server is left");
     assert_eq!(children(pid, "modern").len(), 1);
@@ -263,6 +276,8 @@ async fn a_server_that_comes_late_is_listed_by_itself() {
     };
     let first = list().await;
     assert!(first.contains(&"steady__echo".to_owned()) && !first.contains(&"web__echo".to_owned()), "{first:?}");
+    let why = reason(&call(&served, "web__echo").await).expect("it is a tool error");
+    assert!(why.contains("denied: server web could not be listed yet"), "{why}");
     let wanted = json!({ "notifications": { "toolsListChanged": true } });
     let listening = tokio::time::timeout(Duration::from_secs(20), async {
         let body = conformance::served::modern_body("subscriptions/listen", wanted).to_string();
@@ -287,4 +302,30 @@ async fn a_server_that_comes_late_is_listed_by_itself() {
     let _web = listening.await.expect("nobody was told");
     assert!(list().await.contains(&"web__echo".to_owned()));
     assert!(good(&call(&served, "web__echo").await));
+}
+
+/// A run goes on with a call whose server comes back only after its first attempts failed.
+#[test]
+fn a_run_waits_for_a_server_that_comes_late() {
+    let mut web = Mirror::start("modern", "127.0.0.1:0");
+    let address = web.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let agent = "[models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n[agents.a]\nprompt = \"\"\n";
+    let policy = format!(
+        "version = 1\n[servers.web]\nurl = {:?}\n[policy]\nmax_access = \"destructive\"\ntools.allow = [\"*\"]\n{agent}",
+        web.url
+    );
+    let folder = Folder::new(&policy);
+    let call = "[[reply.tool]]\nname = \"web__echo\"\ninput = { value = 1 }\n";
+    folder.write("replies.toml", &format!("[[reply]]\ntext = \"c\"\n{call}[[reply]]\ntext = \"{{{{results}}}}\"\n"));
+    web.kill();
+    let mut command = folder.command(&["run", "--agent", "a", "--json", "go"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    // Its list was tried before its model was asked, and is tried again from now on.
+    lines.find(|line| line.contains("model.replied")).expect("it asks for the tool");
+    let _web = Mirror::start("modern", &address);
+    let finished = lines.find(|line| line.contains("tool.finished")).expect("the call ends");
+    assert!(finished.contains("\"outcome\":\"ok\""), "{finished}");
+    assert!(lines.any(|line| line.contains("run.finished") && line.contains("completed")));
+    child.wait().unwrap();
 }

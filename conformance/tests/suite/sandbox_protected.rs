@@ -137,10 +137,12 @@ fn placeholders_are_shared_and_go_with_the_last() {
     let (mut first, mut second) = (start("first"), start("second"));
     wait_until("both run", || folder.join("work/first").exists() && folder.join("work/second").exists());
     assert!(folder.join("work/.claude").is_dir(), "it is held");
+    // Held until the end: a closed stdin would let the scripts go on by themselves.
+    let (_first_stdin, mut second_stdin) = (first.stdin.take().unwrap(), second.stdin.take().unwrap());
     // The first is killed outright: the second is still held.
     first.kill().unwrap();
     first.wait().unwrap();
-    std::io::Write::write_all(second.stdin.as_mut().unwrap(), b"go\n").unwrap();
+    std::io::Write::write_all(&mut second_stdin, b"go\n").unwrap();
     wait_until("the second tried", || folder.join("work/second-tried").exists());
     assert!(names(&folder.join("work/.claude")).is_empty());
     second.kill().unwrap();

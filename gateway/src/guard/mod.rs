@@ -17,7 +17,7 @@ mod result;
 mod touches;
 mod verify;
 
-use crate::servers::{Abilities, Servers};
+use crate::servers::{Abilities, Enough, Servers};
 use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply};
 pub(crate) use fetch::Refused;
 use policies::action::{Call, RuntimeCall};
@@ -89,7 +89,7 @@ impl Guard {
         let known = || self.servers.manifests.map(caller).tools.get(name).cloned();
         let mut found = known();
         if found.is_none() {
-            self.servers.ensure_listed_for(name, caller).await;
+            self.servers.ensure_listed_for(name, caller, Enough::Attempt).await;
             found = known();
         }
         found.filter(|tool| shows(caller, tool))
@@ -97,7 +97,7 @@ impl Guard {
 
     /// Judges a call that nobody can be asked about, unless `--yes` answers.
     pub(crate) async fn decide(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
-        match self.judged(caller, name, arguments).await {
+        match self.judged(caller, name, arguments, Enough::Attempt).await {
             Judged::Verdict(Verdict::Allow(permit, rule)) => Decided::Allowed(permit, rule),
             Judged::Verdict(Verdict::Ask(question)) => match Self::answer(self.approve, question) {
                 Ok((permit, rule)) => Decided::Allowed(permit, rule),
@@ -108,11 +108,11 @@ impl Guard {
         }
     }
 
-    /// Judges one call.
-    async fn judged(&self, caller: &Caller, name: &str, arguments: Json) -> Judged {
+    /// Judges one call; where its server was never listed, after `enough` of trying.
+    async fn judged(&self, caller: &Caller, name: &str, arguments: Json, enough: Enough) -> Judged {
         let mut map = self.servers.manifests.map(caller);
         if !map.tools.contains_key(name) {
-            self.servers.ensure_listed_for(name, caller).await;
+            self.servers.ensure_listed_for(name, caller, enough).await;
             map = self.servers.manifests.map(caller);
         }
         let Some(tool) = map.tools.get(name).cloned() else {
@@ -136,8 +136,14 @@ impl Guard {
         if let Some(why) = map.refused.get(name) {
             return Some(Denial::plain(format!("the name {name} is not used: {why}"), instead));
         }
-        let (server, why) = self.servers.unapproved(name)?;
-        Some(Denial::plain(format!("server {server} is not approved"), instead).with_fix(why))
+        if let Some((server, why)) = self.servers.unapproved(name) {
+            return Some(Denial::plain(format!("server {server} is not approved"), instead).with_fix(why));
+        }
+        // What it would be cannot be known, so it is not done.
+        let (server, why) = self.servers.unlisted(name, caller)?;
+        let why = why.unwrap_or_else(|| "it does not answer".into());
+        let denial = Denial::plain(format!("server {server} could not be listed yet"), "try again later");
+        Some(denial.with_fix(format!("{why}; it is tried again by itself, and `pleach tools` tells how it stands")))
     }
 
     /// Judges a call of one of Pleach's own tools, which nobody is asked about.

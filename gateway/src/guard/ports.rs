@@ -2,6 +2,7 @@
 //! ([`Toolbox`]).
 
 use super::{Approve, Guard, Judged, result};
+use crate::servers::Enough;
 use adapters::mcp::{Exchange, McpError, meta};
 use async_trait::async_trait;
 use policies::action::{Call, RuntimeCall};
@@ -76,7 +77,8 @@ impl Gate for Guard {
         self.visible(caller).iter().map(|tool| result::spec(tool)).collect()
     }
     async fn authorize(&self, caller: &Caller, tool: &str, arguments: Json) -> Authorized {
-        match self.judged(caller, tool, arguments).await {
+        // A run outlives what restarts beside it.
+        match self.judged(caller, tool, arguments, Enough::List).await {
             Judged::Unknown => Authorized::Unknown,
             Judged::Verdict(Verdict::Allow(permit, rule)) => {
                 let facts = facts(&permit);

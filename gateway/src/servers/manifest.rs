@@ -73,7 +73,25 @@ pub(super) struct Progress {
     /// It changed while it was listed for the first time.
     missed: AtomicBool,
     attempt: Mutex<Option<Instant>>,
-    done: watch::Sender<u64>,
+    done: watch::Sender<Attempts>,
+}
+
+/// What came of trying to list a server for the first time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attempts {
+    /// How many there were.
+    made: u64,
+    /// Nothing is tried again by itself.
+    over: bool,
+}
+
+/// What is enough for whoever waits for a server's first list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Enough {
+    /// That one attempt has ended, well or not.
+    Attempt,
+    /// A list, however many attempts it takes.
+    List,
 }
 
 pub(crate) struct Manifests {
@@ -238,22 +256,35 @@ impl Servers {
     /// Makes sure that every server was listed once, waiting no longer than `patience` from the
     /// start of each attempt; slow ones are listed in the background all the same.
     pub(crate) async fn ensure_listed(self: &Arc<Self>, caller: &Caller, patience: Duration) {
-        let waits = self.entries.values().map(|entry| self.ensure(entry, caller, patience));
+        let waits = self.entries.values().map(|entry| self.ensure(entry, caller, patience, Enough::Attempt));
         futures_util::future::join_all(waits).await;
     }
     /// The same for the one server a tool's name points at.
-    pub(crate) async fn ensure_listed_for(self: &Arc<Self>, tool: &str, caller: &Caller) {
-        let owner = self.entries.iter().find(|(n, _)| {
-            let rest = tool.strip_prefix(n.as_str());
-            rest.is_some_and(|r| r.starts_with("__"))
-        });
-        match owner {
+    pub(crate) async fn ensure_listed_for(self: &Arc<Self>, tool: &str, caller: &Caller, enough: Enough) {
+        match self.owner(tool) {
             // No longer than a call of that server may take; it is listed all the same.
-            Some((_, entry)) => self.ensure(entry, caller, entry.spec.timeout).await,
+            Some(entry) => self.ensure(entry, caller, entry.spec.timeout, enough).await,
             None => self.ensure_listed(caller, Duration::from_secs(5)).await,
         }
     }
-    async fn ensure(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller, patience: Duration) {
+    /// The server a tool's name points at.
+    fn owner(&self, tool: &str) -> Option<&Arc<Entry>> {
+        self.entries
+            .iter()
+            .find(|(n, _)| tool.strip_prefix(n.as_str()).is_some_and(|r| r.starts_with("__")))
+            .map(|e| e.1)
+    }
+    /// The server a tool's name points at, where it could not be listed for a caller so far, and
+    /// why if that is known.
+    pub(crate) fn unlisted(&self, tool: &str, caller: &Caller) -> Option<(&Name, Option<String>)> {
+        let name = &self.owner(tool)?.spec.name;
+        let whose = self.manifests.whose(name, caller);
+        if self.manifests.known(name, &whose) {
+            return None;
+        }
+        Some((name, self.manifests.look(name, &whose, |l| l.failed.clone()).flatten()))
+    }
+    async fn ensure(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller, patience: Duration, enough: Enough) {
         let name = &entry.spec.name;
         let whose = self.manifests.whose(name, caller);
         if self.manifests.known(name, &whose) {
@@ -275,7 +306,17 @@ impl Servers {
                 Instant::now()
             })
         };
-        let _ = tokio::time::timeout_at((began + patience).into(), done.changed()).await;
+        // Whoever waits for a list waits from now on: it may have been tried for long.
+        let began = if enough == Enough::List { Instant::now() } else { began };
+        let listed = async {
+            while done.changed().await.is_ok() {
+                let over = done.borrow_and_update().over;
+                if over || enough == Enough::Attempt || self.manifests.known(name, &whose) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout_at((began + patience).into(), listed).await;
     }
 
     /// Lists a server until it was listed once, or nobody serves any more. Whom it refuses for
@@ -294,7 +335,7 @@ impl Servers {
                 // Before anybody hears of it: who comes next begins anew.
                 progress.attempt.lock().unwrap_or_else(PoisonError::into_inner).take();
             }
-            progress.done.send_modify(|n| *n += 1);
+            progress.done.send_modify(|done| *done = Attempts { made: done.made + 1, over });
             if over || self.manifests.known(&entry.spec.name, &whose) {
                 if progress.missed.load(Ordering::Acquire) {
                     self.relist(&entry, whose, None);

@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use abilities::Abilities;
 pub(crate) use instance::target;
+pub(crate) use manifest::Enough;
 pub(crate) use said::{Level, Said, What};
 pub(crate) use slot::Watch;
 

@@ -17,8 +17,6 @@ use super::{PURPOSE, permit};
 use crate::guard::Guard;
 use adapters::net;
 use adapters::store::{Due, Full, Told, Webhook, clock};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use ring::hmac;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -26,6 +24,7 @@ use std::time::Duration;
 use subagents::event::{Event, Seen};
 use subagents::ports::Gate;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 use url::Url;
 
 /// How long to wait after a try that failed, seconds. After the last one it is given up.
@@ -49,7 +48,9 @@ pub(crate) fn start(door: &Door) {
 
 async fn work(door: &Door) {
     let mut seen = door.0.host.watch();
-    let (mut busy, mut under_way) = (Busy::default(), FuturesUnordered::new());
+    // Tasks of their own: one that waits for the store while nobody polls it would keep its place in
+    // the queue for a connection, and we could stand behind it.
+    let (mut busy, mut under_way) = (Busy::default(), JoinSet::new());
     let mut hears = true;
     loop {
         let mut next = clock().saturating_add(u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX));
@@ -60,8 +61,10 @@ async fn work(door: &Door) {
         match door.0.store.due(clock(), &busy.full(), 2 * EACH, AT_ONCE).await {
             Ok(due) => {
                 for due in due {
-                    if busy.enter(&due) {
-                        under_way.push(attempt(door, due));
+                    if busy.has_room(&due) {
+                        let (id, endpoint) = (due.id, due.endpoint.clone());
+                        let task = under_way.spawn(attempt(door.clone(), due)).id();
+                        busy.0.insert(id, (endpoint, task));
                     }
                 }
                 if let Ok(Some(at)) = door.0.store.next_due(&busy.full()).await {
@@ -76,8 +79,15 @@ async fn work(door: &Door) {
         loop {
             tokio::select! {
                 () = &mut wait => break,
-                Some(id) = under_way.next() => {
-                    busy.leave(id);
+                Some(ended) = under_way.join_next_with_id() => {
+                    let task = ended.map_or_else(
+                        |e| {
+                            tracing::error!("a webhook's try broke off: {e}");
+                            e.id()
+                        },
+                        |(task, ())| task,
+                    );
+                    busy.leave(task);
                     break;
                 }
                 heard = seen.recv(), if hears => match heard {
@@ -91,31 +101,27 @@ async fn work(door: &Door) {
     }
 }
 
-/// What is under way, by its number, and where it goes.
+/// What is under way, by its number: where it goes, and the task that tells it.
 #[derive(Default)]
-struct Busy(BTreeMap<u64, String>);
+struct Busy(BTreeMap<u64, (String, tokio::task::Id)>);
 
 impl Busy {
-    /// Notes a message, unless it is under way or there is no room where it goes.
-    fn enter(&mut self, due: &Due) -> bool {
+    /// Whether a message is not under way yet, and there is room where it goes.
+    fn has_room(&self, due: &Due) -> bool {
         let (mut endpoint, mut client) = (0, 0);
-        for of in self.0.values() {
+        for (of, _) in self.0.values() {
             endpoint += u32::from(*of == due.endpoint);
             client += u32::from(Due::client(of) == Due::client(&due.endpoint));
         }
-        let room = endpoint < EACH && client < CLIENT && !self.0.contains_key(&due.id);
-        if room {
-            self.0.insert(due.id, due.endpoint.clone());
-        }
-        room
+        endpoint < EACH && client < CLIENT && !self.0.contains_key(&due.id)
     }
-    fn leave(&mut self, id: u64) {
-        self.0.remove(&id);
+    fn leave(&mut self, ended: tokio::task::Id) {
+        self.0.retain(|_, (_, task)| *task != ended);
     }
     /// Who gets nothing more for now.
     fn full(&self) -> Full {
         let (mut endpoints, mut clients) = (BTreeMap::new(), BTreeMap::new());
-        for of in self.0.values() {
+        for (of, _) in self.0.values() {
             *endpoints.entry(of.as_str()).or_insert(0) += 1;
             *clients.entry(Due::client(of)).or_insert(0) += 1;
         }
@@ -126,21 +132,18 @@ impl Busy {
     }
 }
 
-/// One try. Gives the message's number.
-async fn attempt(door: &Door, due: Due) -> u64 {
+/// One try.
+async fn attempt(door: Door, due: Due) {
     let store = &door.0.store;
     // Longer than a try takes: who dies in between leaves it to the next one.
     let until = clock().saturating_add(u64::try_from(net::DELIVERY_LIMIT.as_millis()).unwrap_or(0) + 30_000);
     match store.take_due(&due, until).await {
         Ok(true) => {}
-        Ok(false) => return due.id,
-        Err(why) => {
-            tracing::error!("a webhook cannot be taken: {why}");
-            return due.id;
-        }
+        Ok(false) => return,
+        Err(why) => return tracing::error!("a webhook cannot be taken: {why}"),
     }
     let told = match store.webhook(&due.root).await {
-        Ok(Some(webhook)) => outcome(tell(door, &webhook, &due).await, due.tries),
+        Ok(Some(webhook)) => outcome(tell(&door, &webhook, &due).await, due.tries),
         Ok(None) => Told::Dead("its webhook is gone".into()),
         Err(why) => outcome(Err(why.to_string()), due.tries),
     };
@@ -152,7 +155,6 @@ async fn attempt(door: &Door, due: Due) -> u64 {
     if let Err(why) = store.settle(due.id, told).await {
         tracing::error!("a webhook's outcome cannot be noted: {why}");
     }
-    due.id
 }
 
 /// What a try means, after so many before it.
