@@ -78,7 +78,7 @@ pub(super) async fn start(call: Call) -> Answered {
             door: call.who.caller.authority.clone(),
             place: REST.into(),
             limits,
-            approvals: approvals(&call.door.0.loaded.policy),
+            approvals: approvals(&call.door.0.live.now().policy),
             cancel: CancellationToken::new(),
         };
         begin(&call, start).await?;

@@ -5,6 +5,7 @@ mod show;
 use super::Context;
 use super::words::say;
 use crate::error::{Exit, Failure, Outcome};
+use crate::live::Live;
 use crate::servers::Servers;
 use crate::settings::{self, Loaded};
 use policies::manifest::{Prefix, Tool, near, visible};
@@ -173,8 +174,8 @@ async fn look(mut loaded: Loaded, chosen: Vec<ServerSpec>, known: &Pins, args: &
         spec.pinned = None;
     }
     loaded.policy = Arc::new(policy);
-    let servers = Servers::new(Arc::new(loaded));
-    let caller = Caller::new("local", "the root policy", servers.loaded.policy.door(None));
+    let servers = Servers::new(Live::new(Arc::new(loaded)));
+    let caller = Caller::new("local", "the root policy", servers.live.now().policy.door(None));
     servers.ensure_listed(&caller, PATIENCE).await;
     let mut listings = servers.manifests.listings(&caller);
     servers.shutdown().await;
