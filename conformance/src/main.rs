@@ -125,6 +125,10 @@ const NPM: [&str; 5] = [
     "@modelcontextprotocol/server-sequential-thinking",
     "@modelcontextprotocol/sdk",
 ];
+/// Servers of the model providers' wire formats that are not our own, each in a folder of its
+/// own: what they need is no business of the others.
+const MODELS_NPM: &str = "@copilotkit/aimock@1.43.0";
+const MODELS_PIP: &str = "llmock==0.2.2";
 const PIP: [&str; 6] = ["mcp", "fastmcp", "mcp-server-git", "mcp-server-fetch", "mcp-server-time", "mcp-server-sqlite"];
 
 fn kits(root: &Path) -> Result<(), String> {
@@ -155,6 +159,23 @@ fn kits(root: &Path) -> Result<(), String> {
         let found = Command::new(venv.join("bin/python")).args(["-c", find]).output().map_err(|e| e.to_string())?;
         let reader = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
         run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(reader))?;
+    }
+    models(&folder.join("models"))
+}
+
+fn models(folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+    if !folder.join("node_modules/@copilotkit/aimock").exists() {
+        std::fs::write(folder.join("package.json"), "{\"private\":true}\n").map_err(|e| e.to_string())?;
+        run(Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--silent", MODELS_NPM])
+            .current_dir(folder))?;
+    }
+    let venv = folder.join("venv");
+    if !venv.join("bin/llmock").exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        let pip = ["install", "--quiet", "--disable-pip-version-check", MODELS_PIP];
+        run(Command::new(venv.join("bin/pip")).args(pip))?;
     }
     Ok(())
 }

@@ -50,6 +50,8 @@ pub(super) struct Remote {
     endpoint: Endpoint,
     format: Box<dyn Format>,
     shared: Arc<Shared>,
+    /// Whether it has said that it counts no tokens; then it is not asked before each turn.
+    countless: AtomicBool,
 }
 
 /// Why one try did not give an answer.
@@ -75,6 +77,7 @@ impl Remote {
             endpoint: Endpoint::new(remote)?,
             format,
             shared,
+            countless: AtomicBool::new(false),
         })
     }
     pub(super) fn facts(&self) -> ModelFacts {
@@ -97,10 +100,14 @@ impl Remote {
 
     /// Tokens of a request, counted there if they can be, else estimated.
     pub(super) async fn count(&self, request: &Request<'_>) -> u64 {
+        if self.countless.load(Ordering::Relaxed) {
+            return estimate::of(request);
+        }
         let counted = async {
             let (path, body) = self.format.counting(&self.ask(request, &[]))?;
             let response = self.endpoint.post(self.format.as_ref(), path, &body).await.ok()?;
             let good = response.status().is_success();
+            self.countless.fetch_or(matches!(response.status().as_u16(), 404 | 405 | 501), Ordering::Relaxed);
             let body = net::bounded(response, 1 << 16).await.ok().filter(|_| good)?;
             self.format.counted(&serde_json::from_slice(&body).ok()?)
         };

@@ -1,6 +1,8 @@
 //! Every example, run as its README says, against its `expected.txt`.
 
 use conformance::pleach::{Folder, Ran, binary};
+use serde_json::Value;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 fn examples() -> PathBuf {
@@ -20,7 +22,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The example in a folder of its own, so that it runs as if for the first time.
-fn fresh(name: &str) -> Folder {
+pub(super) fn fresh(name: &str) -> Folder {
     let folder = Folder::new("");
     copy(&examples().join(name), folder.path());
     folder
@@ -49,7 +51,7 @@ fn plain(text: &str, folder: &Folder) -> String {
     out
 }
 
-fn matches_expected(name: &str, found: &str) {
+pub(super) fn matches_expected(name: &str, found: &str) {
     let path = examples().join(name).join("expected.txt");
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         std::fs::write(&path, found).unwrap();
@@ -59,9 +61,76 @@ fn matches_expected(name: &str, found: &str) {
 }
 
 /// The summary, which does not depend on which sibling was faster, and the answer.
-fn told(ran: &Ran, folder: &Folder) -> String {
+pub(super) fn told(ran: &Ran, folder: &Folder) -> String {
     let summary = ran.err.split("\n\n").find(|part| part.contains(" allowed, ")).unwrap_or(&ran.err);
     format!("{}\n{}", plain(summary, folder), ran.out)
+}
+
+/// What the summary says to type next to see why something was stopped says the same of it.
+pub(super) fn explained(ran: &Ran, folder: &Folder) {
+    let Some(command) = ran.err.lines().map(str::trim).find(|l| l.starts_with("pleach explain ")) else { return };
+    let path = format!("{}:{}", binary().parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut shell = std::process::Command::new("bash");
+    shell
+        .args(["-c", command])
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .env("XDG_STATE_HOME", folder.join(".state"));
+    let said = Ran::of(shell.output().unwrap());
+    assert_eq!(said.code, 1, "{command}: {said:?}");
+    let rule = said.out.strip_prefix("denied: ").and_then(|s| s.split(';').next()).unwrap();
+    assert!(ran.err.contains(rule), "{command}: {said:?}");
+}
+
+/// Runs it with `--json`, and sees that everything a run told while it lived is what its journal
+/// tells afterwards, by `show` and in the sums of `runs`. Gives each run's events, in the order
+/// in which the runs began.
+pub(super) fn lived_and_written(folder: &Folder, args: &[&str]) -> Vec<Vec<Value>> {
+    let ran = folder.run(&[&["run", "--json"], args].concat());
+    let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    let (mut runs, mut pieces) = (Vec::<Vec<Value>>::new(), HashMap::<String, String>::new());
+    for event in ran.out.lines().map(parse) {
+        let id = event["run"].as_str().unwrap().to_owned();
+        match event["type"].as_str().unwrap() {
+            "model.delta" => pieces.entry(id).or_default().push_str(event["text"].as_str().unwrap()),
+            "run.started" => runs.push(vec![event]),
+            _ => runs.iter_mut().find(|run| run[0]["run"] == event["run"]).unwrap().push(event),
+        }
+    }
+    let sums = folder.run(&["runs", "--json"]);
+    let sums: Vec<Value> = sums.out.lines().map(parse).collect();
+    for live in &runs {
+        let id = live[0]["run"].as_str().unwrap();
+        let shown = folder.run(&["show", id, "--json"]);
+        assert_eq!(shown.code, 0, "{shown:?}");
+        let written: Vec<Value> = shown.out.lines().map(parse).collect();
+        assert_eq!(&written, live, "{id}: the journal tells what was told");
+        let of = |kind: &str| live.iter().filter(|e| e["type"] == kind).collect::<Vec<_>>();
+        let said: String = of("model.replied").iter().map(|e| e["text"].as_str().unwrap()).collect();
+        assert_eq!(pieces.remove(id).unwrap_or_default(), said, "{id}: in pieces and whole");
+        let sum = sums.iter().find(|sum| sum["run"] == id).unwrap();
+        assert_eq!(sum["turns"], of("model.requested").len(), "{id}");
+        // Each call a model wrote counts, but for those that the count itself refused.
+        let wrote: usize = of("model.replied").iter().map(|e| e["calls"].as_array().map_or(0, Vec::len)).sum();
+        let refused = of("tool.decided").iter().filter(|e| e["rule"] == "budget.tool_calls").count();
+        assert_eq!(sum["tool_calls"], wrote - refused, "{id}");
+        let used = |e: &&Value| e["usage"]["input"].as_u64().unwrap_or(0) + e["usage"]["output"].as_u64().unwrap_or(0);
+        assert_eq!(sum["tokens"], of("model.replied").iter().map(used).sum::<u64>(), "{id}");
+        let state = of("run.finished").last().map_or("waiting", |e| e["state"].as_str().unwrap());
+        assert_eq!(sum["state"], state, "{id}");
+    }
+    assert!(pieces.is_empty() && !runs.is_empty(), "{ran:?}");
+    runs
+}
+
+/// Of every example that runs by itself.
+#[test]
+fn each_journal_tells_what_the_live_run_told() {
+    let mut seen = 0;
+    for name in ["01-quickstart", "03-inheritance", "04-claude-code", "05-durable"] {
+        seen += lived_and_written(&fresh(name), &[]).len();
+    }
+    assert_eq!(seen, 4 + 3 + 3 + 1);
 }
 
 #[test]
@@ -70,6 +139,7 @@ fn quickstart() {
     let ran = folder.run(&["run"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     matches_expected("01-quickstart", &told(&ran, &folder));
+    explained(&ran, &folder);
     let summary = folder.read("out/summary.md").unwrap();
     assert_eq!(summary, "# What the papers agree on\n\nWhat is woven alive mends itself.\n");
     assert!(!format!("{}{}", ran.out, ran.err).contains("Nobody's business"), "the private file stayed private");
@@ -81,6 +151,7 @@ fn inheritance() {
     let ran = folder.run(&["run"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     matches_expected("03-inheritance", &told(&ran, &folder));
+    explained(&ran, &folder);
     assert_eq!(folder.read("out/team/report.md").as_deref(), Some("Hazel planted.\n"));
     assert!(!folder.join("out/elsewhere.md").exists());
 }

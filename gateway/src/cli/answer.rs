@@ -17,9 +17,8 @@ use subagents::run::RunId;
 /// --input: a text, or JSON where the question has a schema. The run then goes on here, as with
 /// `resume`, unless another process works on it.
 ///
-/// Examples: pleach answer
-///           pleach answer q-x7k2 deny --note "not on a Friday"
-///           pleach answer q-x7k2 --input '{"file_path": "out/b.md", "content": "x"}'
+/// Examples: `pleach answer`, then `pleach answer q-x7k2 deny --note "not on a Friday"`, or
+/// `pleach answer q-x7k2 --input JSON`
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The question: an id or its last characters.
@@ -166,5 +165,6 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
         let input = if schema.is_some() { "JSON" } else { "TEXT" };
         (format!("{}{}", options.unwrap_or_default(), schema.unwrap_or_default()), format!("--input '{input}'"))
     };
-    format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}")
+    let or = if kind == "approval" { "      (or deny)" } else { "" };
+    format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}{or}")
 }

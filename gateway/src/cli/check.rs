@@ -10,6 +10,8 @@ use std::path::PathBuf;
 ///
 /// Exits 0 when the file holds, 2 with every error (file:line:column, what is wrong, what would
 /// be right) when it does not. Nothing is started.
+///
+/// Example: pleach check
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The file; default: --config.

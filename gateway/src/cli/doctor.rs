@@ -6,6 +6,8 @@ use serde_json::json;
 /// Try every layer of the sandbox on this machine and print the cure for what does not hold.
 ///
 /// Exits 0 when the profile "full" holds, 1 otherwise.
+///
+/// Example: pleach doctor
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Print one JSON object a line: `layer`, `ok`, `seen`, `cure`.

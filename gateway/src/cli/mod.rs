@@ -37,7 +37,7 @@ use std::process::ExitCode;
 /// A gateway between agents and the world: MCP servers behind one guarded endpoint, and a tree
 /// of agents in which a child can never do what its parent may not give.
 #[derive(Parser)]
-#[command(name = "pleach", version, max_term_width = 100)]
+#[command(name = "pleach", version, max_term_width = 100, after_help = BEGIN)]
 struct Cli {
     /// The policy file.
     #[arg(long, short, global = true, default_value = "pleach.toml", value_name = "FILE")]
@@ -45,6 +45,14 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const BEGIN: &str = "Begin with:
+  pleach init                    a policy file from the client's configuration in this folder
+  pleach check                   what it allows, in sentences
+  pleach run \"What is here?\"    an agent of it, with every verdict and the rule behind it
+  pleach serve                   its servers and agents, for any MCP client
+
+`pleach COMMAND --help` says the rest, with an example.";
 
 #[derive(Subcommand)]
 enum Command {

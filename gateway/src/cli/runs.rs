@@ -10,6 +10,10 @@ use std::path::Path;
 use subagents::run::RunId;
 
 /// List the runs, newest tree first.
+///
+/// A run that nobody works on any more is marked with `!`; `pleach resume` goes on with it.
+///
+/// Example: pleach runs --limit 20
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// How many at most.

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Serve the doors: MCP on /mcp and /mcp/agents/{agent}.
+/// Serve the doors: MCP on /mcp and /mcp/agents/{agent}, runs over HTTP on /v1/runs.
 ///
 /// Servers start when they are first needed. With --stdio the one client is whoever started
 /// pleach, and it speaks on standard input and output; where [clients] are named it identifies
-/// itself with the environment variable PLEACH_TOKEN.
+/// itself with the environment variable PLEACH_TOKEN. /openapi.json describes the HTTP door.
+///
+/// Example: pleach serve --listen 127.0.0.1:7420
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The address and port; default: [gateway] listen.

@@ -9,6 +9,8 @@ use subagents::ports::{Journal, QuestionFilter};
 /// Show a run: its turns, calls, verdicts and the rule that decided each.
 ///
 /// RUN is an id or its last characters.
+///
+/// Example: pleach show x7k2
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The run.

@@ -19,6 +19,8 @@ use subagents::run::Caller;
 /// Starts every server once. With --agent the verdict is that agent's; with --suggest it prints
 /// the tables that the servers' own hints would amount to, for you to read before you paste them.
 /// Tools in quarantine (see `pleach pin`) are told beside the list, with what is different.
+///
+/// Example: pleach tools --agent researcher
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The agent whose policy is asked.

@@ -76,8 +76,10 @@ impl Resolver<'_> {
         let read = self.paths(node, "read", sources);
         let write = self.paths(node, "read_write", sources);
         let mut deny = self.paths(node, "deny", sources);
+        self.create.extend(write.iter().map(|(p, _)| p.clone()).filter(|p| !self.around.exists(p)));
         for (path, _) in &read {
             if !self.around.exists(path)
+                && !self.create.iter().any(|made| made.starts_with(path))
                 && let Some(place) = sources.place(&format!("filesystem.read:{}", path.display()))
             {
                 let (place, message) =
@@ -85,7 +87,6 @@ impl Resolver<'_> {
                 self.warn(&place, message);
             }
         }
-        self.create.extend(write.iter().map(|(p, _)| p.clone()).filter(|p| !self.around.exists(p)));
         if root {
             deny.extend(own.iter().map(|p| (p.clone(), ())));
         }

@@ -25,7 +25,10 @@ impl At {
                 nearly.push((what, used, limit.into()));
             }
         }
-        nearly.retain(|(what, ..)| !log.state.alerts.contains(*what));
+        // Said once, of the limit that leaves least.
+        nearly.sort_by_key(|(_, used, limit)| limit.saturating_sub(*used));
+        let mut said = std::collections::BTreeSet::new();
+        nearly.retain(|(what, ..)| !log.state.alerts.contains(*what) && said.insert(*what));
         drop(log);
         let events = nearly.into_iter();
         let events: Vec<Event> =

@@ -24,6 +24,8 @@ use subagents::run::Caller;
 /// With --accept-hints the classes that the server's own hints claim are written as your word,
 /// which is a decision about that server's maker; `pleach tools --suggest` prints them to read
 /// first. Tools without a class count as destructive.
+///
+/// Example: pleach install --all
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The server.

@@ -28,6 +28,8 @@ const NO_PORT: u16 = 8912;
 ///
 /// Where the browser is on another machine, use --no-browser and paste the address it was sent
 /// back to, whose page does not load there.
+///
+/// Example: pleach login search
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The server.

@@ -174,8 +174,8 @@ async fn look(mut loaded: Loaded, chosen: Vec<ServerSpec>, known: &Pins, args: &
         spec.pinned = None;
     }
     loaded.policy = Arc::new(policy);
+    let caller = Caller::new("local", "the root policy", loaded.policy.door(None));
     let servers = Servers::new(Live::new(Arc::new(loaded)));
-    let caller = Caller::new("local", "the root policy", servers.live.now().policy.door(None));
     servers.ensure_listed(&caller, PATIENCE).await;
     let mut listings = servers.manifests.listings(&caller);
     servers.shutdown().await;

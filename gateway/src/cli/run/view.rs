@@ -45,6 +45,18 @@ struct Stopped {
     fix: Option<String>,
 }
 
+impl Stopped {
+    /// Whether `pleach explain` says the same of it. It asks for the agent by itself; what an
+    /// ancestor of the run or a request to spawn it said is in `show` alone.
+    fn is_explained(&self) -> bool {
+        let own = [" at root policy".to_owned(), format!(" at agent {}", self.agent)];
+        let by = |who: &String| {
+            self.rule.find(who).is_some_and(|at| matches!(self.rule[at + who.len()..].chars().next(), None | Some(' ')))
+        };
+        self.layer == "guard" && self.tool.contains("__") && own.iter().any(by)
+    }
+}
+
 impl View {
     pub(super) fn new(json: bool, config: String) -> Self {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -176,9 +188,9 @@ impl View {
         }
         let config = &self.config;
         eprintln!("next: pleach show {}{config}    (every turn, call, verdict and rule)", ended.run.short());
-        let explainable = self.stopped.iter().find(|s| s.layer == "guard" && s.tool.contains("__"));
-        if let Some(s) = explainable {
-            eprintln!("      pleach explain{config} --agent {} --tool {} --args '{}'", s.agent, s.tool, s.input);
+        if let Some(s) = self.stopped.iter().find(|s| s.is_explained()) {
+            let input = s.input.to_string().replace('\'', r"'\''");
+            eprintln!("      pleach explain{config} --agent {} --tool {} --args '{input}'", s.agent, s.tool);
         }
         eprintln!();
     }

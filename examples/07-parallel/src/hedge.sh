@@ -1,0 +1,4 @@
+weave() {
+  echo "woven"
+}
+weave "$@"
