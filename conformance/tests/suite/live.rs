@@ -144,8 +144,8 @@ fn folder(tools: &str) -> Folder {
     folder
 }
 
-const ALL: &str = "allow = [\"files__*\", \"self__*\"]";
-const NO_WRITE: &str = "allow = [\"files__*\", \"self__*\"], deny = [\"files__Write\"]";
+const ALL: &str = "allow = [\"*\"]";
+const NO_WRITE: &str = "allow = [\"*\"], deny = [\"files__Write\"]";
 
 async fn start(served: &Served, agent: &str) -> String {
     crate::rest::start(served, ALICE, agent).await

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 /// it from standard input: git show HEAD:pleach.toml | pleach diff -
 ///
 /// Exits 3 when anybody gets wider, 0 when nobody does, 2 when a file does not hold.
+///
+/// Example: pleach diff old.toml pleach.toml
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The policy file as it was.

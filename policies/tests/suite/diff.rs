@@ -72,12 +72,12 @@ fn every_component_goes_up_and_down_and_aside() {
     ladder("max_access", "max_access = \"read-only\"", "max_access = \"destructive\"", None);
     ladder(
         "tools",
-        "tools = { allow = [\"a__*\"] }",
-        "tools = { allow = [\"a__*\", \"b__x\"] }",
-        Some("tools = { allow = [\"a__*\", \"c__x\"] }"),
+        "tools = { allow = [\"*__a*\"] }",
+        "tools = { allow = [\"*__a*\", \"*__bx\"] }",
+        Some("tools = { allow = [\"*__a*\", \"*__cx\"] }"),
     );
-    ladder("tools", "tools = { ask = [\"a__*\"] }", "tools = { allow = [\"a__*\"] }", None);
-    ladder("tools", "tools = { allow = [\"a__*\"], deny = [\"a__x\"] }", "tools = { allow = [\"a__*\"] }", None);
+    ladder("tools", "tools = { ask = [\"*__a*\"] }", "tools = { allow = [\"*__a*\"] }", None);
+    ladder("tools", "tools = { allow = [\"*__a*\"], deny = [\"*__ax\"] }", "tools = { allow = [\"*__a*\"] }", None);
     ladder("spawn", "spawn = { max_depth = 1 }", "spawn = { max_depth = 2 }", None);
     ladder("sandbox", "sandbox = { profile = \"full\" }", "sandbox = { profile = \"off\" }", None);
     ladder(
