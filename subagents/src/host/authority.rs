@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub(crate) struct Standing {
     /// The policy it was worked out under.
     pub(crate) policy: Arc<Policy>,
+    /// Its agent's definition.
+    pub(crate) agent: AgentSpec,
     /// What it may do, as the guard knows it.
     pub(crate) caller: Caller,
     /// The counted limits of its own tables.
@@ -29,7 +31,7 @@ impl Standing {
     pub(super) fn new(policy: Arc<Policy>, within: Within, (principal, origin): (&str, Origin), id: &RunId) -> Self {
         let who = format!("run {id} ({})", within.agent.name);
         let caller = Caller::new(principal, &who, within.authority.use_.clone()).from(origin);
-        Self { policy, caller, own: within.own, all: within.all }
+        Self { policy, agent: within.agent, caller, own: within.own, all: within.all }
     }
     /// Agents its model may start.
     pub(crate) fn may_start(&self) -> Vec<&AgentSpec> {
