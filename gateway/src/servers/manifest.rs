@@ -216,10 +216,10 @@ impl Manifests {
             tracing::warn!(server = %spec.name, "{}. Fix: {}", held.reason(), held.fix());
         }
         let (instructions, withheld) = match pins::instructions(spec.pinned.as_deref(), lists.instructions.as_deref()) {
-            Ok(()) => (lists.instructions, None),
+            Ok(()) => (lists.instructions.clone(), None),
             Err(why) => {
                 tracing::warn!(server = %spec.name, "{why}, so they are shown to nobody; `pleach pin {}` shows them", spec.name);
-                (None, lists.instructions.map(|text| (text, why)))
+                (None, lists.instructions.clone().map(|text| (text, why)))
             }
         };
         let tools: Vec<Arc<Tool>> = used.into_iter().map(Arc::new).collect();
