@@ -17,8 +17,7 @@ use subagents::run::RunId;
 /// --input: a text, or JSON where the question has a schema. The run then goes on here, as with
 /// `resume`, unless another process works on it.
 ///
-/// Examples: `pleach answer`, then `pleach answer q-x7k2 deny --note "not on a Friday"`, or
-/// `pleach answer q-x7k2 --input JSON`
+/// Examples: `pleach answer`, then `pleach answer q-x7k2 deny --note "not on a Friday"`
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The question: an id or its last characters.
@@ -150,10 +149,7 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
         let arguments =
             detailed("arguments").map(|a| format!("\n      with {}", words::first_line(&a.to_string(), 300)));
         let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
-        (
-            format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()),
-            "allow      (or deny, or --input JSON)".to_owned(),
-        )
+        (format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow".to_owned())
     } else {
         let options = detailed("options").and_then(Value::as_array).map(|options| {
             let options: Vec<String> =
@@ -165,6 +161,6 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
         let input = if schema.is_some() { "JSON" } else { "TEXT" };
         (format!("{}{}", options.unwrap_or_default(), schema.unwrap_or_default()), format!("--input '{input}'"))
     };
-    let or = if kind == "approval" { "      (or deny)" } else { "" };
+    let or = if kind == "approval" { "      (or deny, or --input JSON)" } else { "" };
     format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}{or}")
 }

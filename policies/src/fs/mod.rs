@@ -6,7 +6,7 @@
 //! Normal form, unique for what is granted: each prefix set is an antichain of shortest
 //! prefixes, nothing lies beneath a denied prefix, and a denied prefix lies beneath some
 //! granted one. `write` is always within `read`. A prefix beneath another stays where the outer one
-//! does not reach: a protected name that was granted by itself ([`protected`]).
+//! does not reach: a protected name that was granted by itself ([`PROTECTED`]).
 
 mod protected;
 

@@ -33,7 +33,7 @@ use subagents::run::Caller;
 /// Exits 0 when all that was looked at is approved, 1 when a server could not be listed, 2 with
 /// an error of the file, 3 when something is held back.
 ///
-/// Example: pleach pin; then, after an update of git: pleach pin git; pleach pin --update git
+/// Examples: `pleach pin`, then `pleach pin git` and `pleach pin --update git` when git changed
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {

@@ -46,7 +46,10 @@ pub(crate) struct Door {
 
 /// By principal and agent, under one policy.
 #[derive(Default)]
-struct Views(Mutex<(Weak<Policy>, HashMap<(String, Option<String>), View>)>);
+struct Views(Mutex<(Weak<Policy>, Known)>);
+
+/// By principal and agent.
+type Known = HashMap<(String, Option<String>), View>;
 
 impl Door {
     pub(crate) fn new(app: &App, listens: SocketAddr) -> Self {
