@@ -144,8 +144,9 @@ fn oracles(runtime: &Handle) -> Result<BTreeMap<Scene, Oracle>, String> {
         let events = stage.events(std::slice::from_ref(&played.root))?;
         let rows = stage.lines(&["runs", "--json"])?;
         let found = check::examine(&played, &events[0], &rows, None);
+        let why = |why: String| format!("{}, undisturbed: {why}\n{}", scene.name(), stage.complaints());
+        let sums = found.map_err(why)?.sums;
         tamper::each(&played, &events[0], &rows).map_err(|why| format!("{}: {why}", scene.name()))?;
-        let sums = found.map_err(|why| format!("{}, undisturbed: {why}", scene.name()))?.sums;
         let runs = sums.len();
         println!("   {}: {runs} runs, {} points, {} ms", scene.name(), points.len(), takes.as_millis());
         out.insert(scene, Oracle { sums, points, takes });

@@ -37,7 +37,6 @@ mod rest;
 mod rest_events;
 mod rest_webhooks;
 mod runs;
-mod same_verdict;
 mod sampling;
 mod sandbox_egress;
 mod sandbox_files;

@@ -330,6 +330,10 @@ impl Servers {
         }
         let progress = entry.progress(&whose);
         let mut done = progress.done.subscribe();
+        // Told between our look and our ear, it would never be heard of.
+        if self.manifests.known(name, &whose) {
+            return;
+        }
         let began = {
             let mut attempt = progress.attempt.lock().unwrap_or_else(PoisonError::into_inner);
             *attempt.get_or_insert_with(|| {

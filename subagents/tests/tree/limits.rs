@@ -52,9 +52,12 @@ fn an_answered_run_has_the_turns_its_client_has_by_now() {
     assert_eq!(world.events("run.limited"), [said], "once, and by its journal");
 }
 
+/// What is made narrower, and how.
+type Narrow = (&'static str, fn(&World));
+
 #[test]
 fn tokens_money_and_time_are_narrowed_too() {
-    let narrow: [(&str, fn(&World)); 3] = [
+    let narrow: [Narrow; 3] = [
         ("budget.tokens", |next| next.limits.lock().unwrap().tokens = 70),
         ("budget.usd", |next| next.limits.lock().unwrap().usd = policies::price::Usd(70)),
         ("budget.wall", |next| next.limits.lock().unwrap().wall = Some(Duration::ZERO)),

@@ -46,7 +46,7 @@ async fn questions_open_and_close_with_their_events() {
     assert_eq!(ids(QuestionFilter { after: Some((20, "q-1".into())), ..all() }).await, [""; 0]);
     assert_eq!(store.questions_named("-1", 9).await.unwrap().len(), 1);
     assert_eq!(store.expired_roots(49).await.unwrap(), []);
-    assert_eq!(store.expired_roots(50).await.unwrap(), [a.root.clone()]);
+    assert_eq!(store.expired_roots(50).await.unwrap(), std::slice::from_ref(&a.root));
 
     let yes = Answer::Allow { note: Some("once".into()) };
     store.append(vec![with(said("r-a", "r-a", 2), close("q-1", Some(yes.clone())))], &a).await.unwrap();
