@@ -214,7 +214,13 @@ async fn no_path_leads_around_a_narrowing() {
     // And back again.
     change(&folder, &served, &policy(ALL, &own)).await;
     call(&served, ALICE, "files__Write", write("direct")).await;
-    call(&served, ALICE, "self__files__Write", write("loop")).await;
+    // Its own list follows when it is told that the other's changed.
+    let looped = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        while !folder.join("out/loop").exists() {
+            call(&served, ALICE, "self__files__Write", write("loop")).await;
+        }
+    });
+    assert!(looped.await.is_ok(), "{}", served.log.lock().unwrap());
     let lead = start(&served, "lead").await;
     until(&served, ALICE, &lead, "completed").await;
     for name in ["leaf", "direct", "loop"] {
