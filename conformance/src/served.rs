@@ -269,6 +269,19 @@ impl Listening {
             }
         }
     }
+    /// Reads until more was said than `known` bytes.
+    ///
+    /// # Panics
+    /// When nothing is, for half a minute.
+    pub async fn until_more(&mut self, known: usize) {
+        while self.heard.len() <= known {
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
+            match chunk {
+                Ok(Ok(Some(chunk))) => self.heard.push_str(&String::from_utf8_lossy(&chunk)),
+                other => panic!("nothing more was said ({other:?}): {}", self.heard),
+            }
+        }
+    }
     /// Reads until it ends.
     ///
     /// # Panics

@@ -10,9 +10,9 @@ use crate::settings::Loaded;
 use adapters::store::Store;
 use policies::names::Name;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use subagents::host::{Host, Ports};
-use subagents::ports::{Model, Models, Sampler};
+use subagents::ports::{Gate, Model, Models, Sampler};
 
 /// Everything a door needs, joined.
 pub(crate) struct App {
@@ -25,6 +25,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     /// The clients that lend their models.
     pub(crate) sampling: Sampling,
+    pub(crate) models: Arc<ByName>,
 }
 
 /// Joins everything for a policy.
@@ -35,21 +36,24 @@ pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Fa
     let sampling = Sampling::default();
     let sampler: Arc<dyn Sampler> = Arc::new(sampling.clone());
     let models = adapters::model::build(&loaded.policy, &sampler).map_err(Failure::usage)?;
+    let models = Arc::new(ByName(RwLock::new(models)));
     let store = Store::open(&loaded.policy.store).await?;
     let live = Live::new(loaded.clone());
     let servers = Servers::new(live.clone());
     let guard = Arc::new(Guard::new(servers.clone(), approve));
+    let gate: Arc<dyn Gate> = guard.clone();
+    live.worked_out_by(Arc::downgrade(&gate));
     let host = Host::new(Ports {
         gate: guard.clone(),
         toolbox: guard.clone(),
-        models: Arc::new(ByName(models)),
+        models: models.clone(),
         journal: Arc::new(store.clone()),
         bus: Arc::new(store.clone()),
     });
     let ground = Ground::new(host.clone(), store.clone(), sampling.clone());
     let shared = crate::mcp::Shared::new(&loaded.state, ground)
         .map_err(|e| Failure::new(crate::error::Exit::Failed, format!("{}: {e}", loaded.state.display())))?;
-    Ok(App { live, servers, guard, host, shared, store, sampling })
+    Ok(App { live, servers, guard, host, shared, store, sampling, models })
 }
 
 impl App {
@@ -63,10 +67,18 @@ impl App {
     }
 }
 
-struct ByName(BTreeMap<Name, Arc<dyn Model>>);
+/// The models of the policy in force.
+pub(crate) struct ByName(RwLock<BTreeMap<Name, Arc<dyn Model>>>);
+
+impl ByName {
+    /// Others answer from now on; who is being asked answers.
+    pub(crate) fn replace(&self, models: BTreeMap<Name, Arc<dyn Model>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = models;
+    }
+}
 
 impl Models for ByName {
     fn get(&self, name: &Name) -> Option<Arc<dyn Model>> {
-        self.0.get(name).cloned()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 }

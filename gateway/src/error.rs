@@ -9,7 +9,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// Wrong usage, or a policy file that does not hold.
     Usage = 2,
-    /// Something is held back until a person approves it.
+    /// Something wants a person: it is held back until one approves it, or `diff` finds somebody
+    /// wider.
     Held = 3,
     /// Pleach's own failure under `exec`.
     ExecFailed = 125,

@@ -2,6 +2,7 @@
 //! questions nobody answered in time.
 
 use crate::compose::App;
+use crate::live::Live;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +18,25 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// Goes on with what there is, and looks again now and then, until `stop`.
 pub(crate) fn start(app: &App, stop: CancellationToken) {
-    let (host, store) = (app.host.clone(), app.store.clone());
+    let (host, store, live) = (app.host.clone(), app.store.clone(), app.live.clone());
     app.servers.tasks.spawn(async move {
-        let _ = stop.run_until_cancelled(watch(&host, &store)).await;
+        let _ = stop.run_until_cancelled(watch(&host, &store, &live)).await;
     });
 }
 
-async fn watch(host: &Arc<Host>, store: &dyn Journal) {
+async fn watch(host: &Arc<Host>, store: &dyn Journal, live: &Live) {
     // One that cannot be gone on with is said so once, not every few seconds.
     let mut hopeless: BTreeSet<RunId> = BTreeSet::new();
     // Tasks of their own: they are to move on while it is looked for more in the same store.
     let mut working = tokio::task::JoinSet::new();
     let mut queue = VecDeque::new();
+    let mut changes = live.changes();
     loop {
+        // Under another policy there may be hope.
+        if changes.has_changed().unwrap_or(false) {
+            changes.mark_unchanged();
+            hopeless.clear();
+        }
         match due(store).await {
             Ok(roots) => queue = roots,
             Err(why) => tracing::error!("unfinished runs cannot be looked for: {why}"),

@@ -6,7 +6,9 @@ use policies::grant::Narrowing;
 use policies::import::Import;
 use policies::json::Json;
 use policies::place::Place;
-use policies::resolve::{Limits, Policy, Surroundings, lock_of, resolve};
+use policies::resolve::{Limits, Policy, Provider, Surroundings, lock_of, resolve};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use std::sync::Arc;
 pub(crate) struct Loaded {
     /// The policy.
     pub(crate) policy: Arc<Policy>,
+    /// The file as it was named, absolute.
+    pub(crate) named: PathBuf,
     /// The file, canonical.
     pub(crate) path: PathBuf,
     /// Its folder.
@@ -23,6 +27,8 @@ pub(crate) struct Loaded {
     pub(crate) state: PathBuf,
     /// Where fetched packages live; readable by the server they are for.
     pub(crate) packages: PathBuf,
+    /// Everything it was read from, and what was looked for in vain.
+    pub(crate) sources: BTreeSet<PathBuf>,
 }
 
 impl Loaded {
@@ -46,7 +52,7 @@ impl Loaded {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn request(&self, json: &Json) -> Result<(Narrowing, Limits), String> {
-        let machine = Machine { folder: self.folder.clone(), file: self.path.clone() };
+        let machine = Machine::new(self.folder.clone(), self.path.clone());
         policies::resolve::request(json, &machine)
     }
     /// The private home of a server's processes for one principal, made if missing.
@@ -71,27 +77,65 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Failure> {
         Failure::usage(format!("{shown}: {e}{hint}"))
     })?;
     let file = path.canonicalize().map_err(|e| Failure::usage(format!("{shown}: {e}")))?;
-    let loaded = understand(&shown, &source, &file).map_err(|errors| {
+    let mut loaded = understand(&shown, &source, &file).map_err(|errors| {
         let n = errors.0.len();
         let count = if n == 1 { "1 error".to_owned() } else { format!("{n} errors") };
         Failure::usage(format!("{errors}\n{shown}: {count}; nothing was started"))
     })?;
-    for missing in &loaded.policy.create {
-        std::fs::create_dir_all(missing)
-            .map_err(|e| Failure::usage(format!("{}: cannot create it: {e}", missing.display())))?;
-    }
+    loaded.named = std::path::absolute(path).map_err(|e| Failure::usage(format!("{shown}: {e}")))?;
+    loaded.sources.insert(loaded.named.clone());
+    create(&loaded.policy).map_err(Failure::usage)?;
     Ok(loaded)
 }
 
-/// The same without touching the filesystem: for reload and `check`.
+/// Makes the folders that agents may write and that are missing.
+pub(crate) fn create(policy: &Policy) -> Result<(), String> {
+    policy.create.iter().try_for_each(|missing| {
+        std::fs::create_dir_all(missing).map_err(|e| format!("{}: cannot create it: {e}", missing.display()))
+    })
+}
+
+/// Reads the file again that `before` was read from, and says what it was read from now, whether
+/// it holds or not. What belongs to the process and not to the policy stays as it was.
+pub(crate) fn again(before: &Loaded) -> (BTreeSet<PathBuf>, Result<Loaded, String>) {
+    let (named, shown) = (&before.named, &*before.policy.file);
+    let mut sources = BTreeSet::from([named.clone()]);
+    let failed = |e: std::io::Error| format!("{shown}: {e}");
+    let read = std::fs::read_to_string(named).and_then(|source| Ok((source, named.canonicalize()?)));
+    let understood = read.map_err(failed).and_then(|(source, file)| {
+        let machine = Machine::new(file.parent().unwrap_or(Path::new("/")).to_owned(), file);
+        let understood = understand_on(shown, &source, &machine).map_err(|errors| errors.to_string());
+        sources.extend(machine.read.into_inner());
+        understood
+    });
+    let understood = understood.map(|loaded| Loaded {
+        named: named.clone(),
+        state: before.state.clone(),
+        packages: before.packages.clone(),
+        sources: &loaded.sources | &sources,
+        ..loaded
+    });
+    (sources, understood)
+}
+
+/// The same without changing anything in the filesystem: for `check` and `diff`.
 pub(crate) fn understand(shown: &str, source: &str, file: &Path) -> Result<Loaded, FileErrors> {
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    understand_on(shown, source, &Machine::new(folder, file.to_owned()))
+}
+
+fn understand_on(shown: &str, source: &str, machine: &Machine) -> Result<Loaded, FileErrors> {
     let node = policies::file::read(shown, source)?;
-    let machine = Machine { folder: folder.clone(), file: file.to_owned() };
-    let policy = Arc::new(resolve(&node, &machine)?);
-    let own = short_hash(file);
+    let policy = Arc::new(resolve(&node, machine)?);
+    let own = short_hash(&machine.file);
     let (state, packages) = (state_root().join(&own), data_root().join("packages").join(&own));
-    Ok(Loaded { policy, path: file.to_owned(), folder, state, packages })
+    let mut sources = machine.read.borrow().clone();
+    sources.extend(policy.models.values().filter_map(|model| match &model.provider {
+        Provider::Scripted { script } => Some(script.clone()),
+        _ => None,
+    }));
+    let (path, folder) = (machine.file.clone(), machine.folder.clone());
+    Ok(Loaded { policy, named: path.clone(), path, folder, state, packages, sources })
 }
 
 /// What files of other tools mean beside a policy file, whose text this is. A path is written as
@@ -102,7 +146,7 @@ pub(crate) fn understand(shown: &str, source: &str, file: &Path) -> Result<Loade
 pub(crate) fn import(shown: &str, source: &str, file: &Path, paths: Vec<String>) -> Result<Import, FileErrors> {
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
     let node = policies::file::read(shown, source)?;
-    let machine = Machine { folder, file: file.to_owned() };
+    let machine = Machine::new(folder, file.to_owned());
     let at = |path: &String| Place { file: path.as_str().into(), line: 1, column: 1 };
     let paths = paths.into_iter().map(|path| (path.clone(), at(&path))).collect();
     Ok(policies::import::read_paths(&node, paths, &machine))
@@ -138,6 +182,14 @@ fn short_hash(path: &Path) -> String {
 struct Machine {
     folder: PathBuf,
     file: PathBuf,
+    /// What was read.
+    read: RefCell<BTreeSet<PathBuf>>,
+}
+
+impl Machine {
+    fn new(folder: PathBuf, file: PathBuf) -> Self {
+        Self { folder, file, read: RefCell::default() }
+    }
 }
 
 impl Surroundings for Machine {
@@ -160,9 +212,11 @@ impl Surroundings for Machine {
         path.exists()
     }
     fn read_text(&self, path: &Path) -> Result<String, String> {
+        self.read.borrow_mut().insert(path.to_owned());
         std::fs::read_to_string(path).map_err(|e| e.to_string())
     }
     fn lock(&self) -> Result<Option<String>, String> {
+        self.read.borrow_mut().insert(lock_of(&self.file));
         match std::fs::read_to_string(lock_of(&self.file)) {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -177,6 +231,7 @@ impl Surroundings for Machine {
         Some(said.trim().to_owned())
     }
     fn entries(&self, path: &Path) -> Result<Option<Vec<String>>, String> {
+        self.read.borrow_mut().insert(path.to_owned());
         // What a link leads to is not part of this folder, and could lead in a circle.
         let kind = match std::fs::symlink_metadata(path) {
             Ok(kind) => kind,

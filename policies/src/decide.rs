@@ -10,7 +10,7 @@ use crate::authority::Authority;
 use crate::domain::{Host, Networks};
 use crate::fs::FileOp;
 use crate::grant::Grant;
-use crate::manifest::AccessFrom;
+use crate::manifest::{AccessFrom, Tool};
 use crate::permit::{Denial, Permit, Question, Rule, Verdict};
 use crate::tools::Mode;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub fn call(authority: &Authority, call: Call) -> Verdict<Call> {
             "correct the arguments and call again",
         ));
     }
-    if let Some(denial) = over_ceiling(authority, &call) {
+    if let Some(denial) = over_ceiling(authority, &call.tool) {
         return Verdict::Deny(denial);
     }
     let mode = authority.grant().tools.mode(&call.tool.name);
@@ -41,6 +41,38 @@ pub fn call(authority: &Authority, call: Call) -> Verdict<Call> {
         Mode::Ask => Verdict::Ask(Question::new(Permit::new(call), rule)),
         _ => Verdict::Allow(Permit::new(call), rule),
     }
+}
+
+/// Whether a call that was permitted and has left would be permitted now: judged like [`call`],
+/// but for its arguments, which are the tool's business. Where a person was `asked`, or would
+/// have been, they are not asked again.
+///
+/// # Errors
+/// Why it would not.
+pub fn still(authority: &Authority, tool: &Tool, touches: &[Touch], asked: bool) -> Result<(), Denial> {
+    if let Some(denial) = over_ceiling(authority, tool) {
+        return Err(denial);
+    }
+    match authority.grant().tools.mode(&tool.name) {
+        Mode::Deny => return Err(tool_denied(authority, &tool.name, Grant::tool_mode)),
+        Mode::Ask if !asked => {
+            let why = format!("{} asks a person now", tool.name);
+            return Err(Denial::plain(why, "call it again, and a person is asked"));
+        }
+        _ => {}
+    }
+    touches.iter().try_for_each(|touch| judge_touch(authority, touch))
+}
+
+/// The same for a resource, a prompt, a completion or a task.
+///
+/// # Errors
+/// Why it would not be permitted.
+pub fn still_fetched(authority: &Authority, rule: &str, touches: &[Touch]) -> Result<(), Denial> {
+    if authority.grant().tools.mode(rule) == Mode::Deny {
+        return Err(tool_denied(authority, rule, Grant::tool_mode));
+    }
+    touches.iter().try_for_each(|touch| judge_touch(authority, touch))
 }
 
 /// Judges a call of one of the runtime's own tools, which need no allow.
@@ -206,8 +238,8 @@ impl Grant {
     }
 }
 
-fn over_ceiling(authority: &Authority, call: &Call) -> Option<Denial> {
-    let (tool, ceiling) = (&call.tool, authority.grant().max_access);
+fn over_ceiling(authority: &Authority, tool: &Tool) -> Option<Denial> {
+    let ceiling = authority.grant().max_access;
     if tool.access <= ceiling {
         return None;
     }

@@ -17,6 +17,7 @@ pub mod authority;
 pub mod budget;
 pub mod callers;
 pub mod decide;
+pub mod diff;
 pub mod domain;
 pub mod explain;
 pub mod file;

@@ -204,6 +204,13 @@ impl Connection {
             let _ = standing.await;
         }
     }
+    /// Ends it at once: a process is killed with all it started, and whoever waits hears of it.
+    pub fn end(&self) {
+        self.core.end.cancel();
+        if let Link::Stdio(stdio) = &self.core.link {
+            stdio.end();
+        }
+    }
     /// Whether it still answers, in the era it did.
     pub fn alive(&self) -> bool {
         let up = match &self.core.link {

@@ -73,6 +73,9 @@ pub enum McpError {
     /// The server asks for authorization that there is none of; the cure is said.
     #[error("{0}")]
     Unauthorized(String),
+    /// It was permitted when it left, and is not any more: the policy was changed meanwhile.
+    #[error("denied while it was under way, whether it acted is not known: {0}")]
+    Withdrawn(String),
 }
 
 /// A live MCP server.

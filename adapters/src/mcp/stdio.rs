@@ -102,6 +102,10 @@ impl Stdio {
         }
         wait.await.unwrap_or_else(|_| Err(McpError::Gone(shared.last_words())))
     }
+    /// Ends the process.
+    pub(super) fn end(&self) {
+        self.shared.end.cancel();
+    }
     pub(super) fn notify(&self, message: &Message) {
         self.shared.send(message);
     }

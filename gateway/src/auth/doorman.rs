@@ -9,7 +9,7 @@ use policies::callers::{self, Named};
 use policies::json::Json;
 use policies::resolve::Policy;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,9 +51,9 @@ impl Stranger {
 /// Knows the clients of a policy.
 pub(crate) struct Doorman {
     live: Arc<Live>,
-    issuers: Issuers,
-    /// `https://host[:port]`, as clients write it.
-    base: String,
+    /// Those of a policy.
+    issuers: Mutex<(Weak<Policy>, Arc<Issuers>)>,
+    listens: std::net::SocketAddr,
 }
 
 fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> Json {
@@ -77,11 +77,22 @@ impl Doorman {
         (tasks, stop): (TaskTracker, CancellationToken),
     ) -> Self {
         let policy = live.now().policy.clone();
-        let base = match &policy.gateway.public_url {
+        let issuers = Arc::new(Issuers::new(&policy, tasks, stop));
+        Self { issuers: Mutex::new((Arc::downgrade(&policy), issuers)), live, listens }
+    }
+    /// `https://host[:port]`, as clients write it.
+    fn base(&self) -> String {
+        match &self.policy().gateway.public_url {
             Some(url) => url.origin().ascii_serialization(),
-            None => format!("http://{listens}"),
-        };
-        Self { issuers: Issuers::new(&policy, tasks, stop), live, base }
+            None => format!("http://{}", self.listens),
+        }
+    }
+    fn issuers(&self, policy: &Arc<Policy>) -> Arc<Issuers> {
+        let mut known = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0.as_ptr() != Arc::as_ptr(policy) {
+            *known = (Arc::downgrade(policy), Arc::new(known.1.under(policy)));
+        }
+        known.1.clone()
     }
 
     /// Names the caller by its bearer token.
@@ -94,7 +105,8 @@ impl Doorman {
             return Ok(identity);
         }
         let Some(token) = token else { return Err(Stranger::Unknown) };
-        let (issuer, claims) = match self.issuers.claims(token).await {
+        let issuers = self.issuers(&policy);
+        let (issuer, claims) = match issuers.claims(token).await {
             Ok(found) => found,
             Err(Doubt::Bad(why)) => {
                 tracing::debug!("a token was refused: {why}");
@@ -134,7 +146,7 @@ impl Doorman {
             parts.push(format!("error=\"{error}\", error_description=\"{}\"", stranger.message()));
         }
         if self.has_issuers() {
-            parts.push(format!("resource_metadata=\"{}{METADATA}{}\"", self.base, endpoint(agent)));
+            parts.push(format!("resource_metadata=\"{}{METADATA}{}\"", self.base(), endpoint(agent)));
         } else {
             parts.push("realm=\"pleach\"".into());
         }
@@ -151,7 +163,7 @@ impl Doorman {
         }
         let policy = self.policy();
         let mut metadata = Json::object([
-            ("resource", format!("{}{path}", self.base).into()),
+            ("resource", format!("{}{path}", self.base()).into()),
             ("authorization_servers", list(callers::issuers(&policy))),
             ("bearer_methods_supported", list(["header"])),
             ("resource_name", "Pleach".into()),

@@ -78,6 +78,19 @@ impl Issuers {
         Self { all: all.into_iter().map(|(name, issuer)| (name, Arc::new(issuer))).collect(), tasks, stop }
     }
 
+    /// Those of another policy. What was fetched from an issuer that stands in both is kept.
+    pub(super) fn under(&self, policy: &Policy) -> Self {
+        let mut next = Self::new(policy, self.tasks.clone(), self.stop.clone());
+        for (name, issuer) in &mut next.all {
+            let known = self.all.get(name).filter(|known| known.jwks_url == issuer.jwks_url);
+            if let Some((known, issuer)) = known.zip(Arc::get_mut(issuer)) {
+                issuer.keys = Mutex::new(lock(&known.keys).clone());
+                issuer.asked = known.asked.clone();
+            }
+        }
+        next
+    }
+
     /// The issuer of a token and its claims, if it is a good one.
     pub(super) async fn claims(&self, token: &str) -> Result<(&str, Json), Doubt> {
         let bad = |why: &str| Doubt::Bad(why.to_owned());

@@ -8,6 +8,7 @@ mod issuers;
 pub(crate) use doorman::{Doorman, METADATA};
 
 use crate::guard::{LOCAL, MCP};
+use crate::live::Live;
 use http::{HeaderMap, StatusCode};
 use policies::names::Name;
 use policies::resolve::{ClientSpec, GatewaySpec, Policy, Proof};
@@ -35,6 +36,29 @@ impl Identity {
     /// The principal's name.
     pub(crate) fn principal(&self) -> &str {
         self.client.as_ref().map_or(LOCAL, Name::as_str)
+    }
+    /// The same one under another policy; `None` where it is gone, or known by another token.
+    pub(crate) fn again(&self, policy: &Arc<Policy>) -> Option<Identity> {
+        let client = match (&self.client, &policy.clients) {
+            (None, None) => None,
+            (Some(name), Some(clients)) => Some(clients.get(name)?),
+            _ => return None,
+        };
+        let same = client.map(|c| &c.proof) == self.client().map(|c| &c.proof);
+        same.then(|| Identity::new(policy, client))
+    }
+    /// Waits until it is nobody any more.
+    pub(crate) async fn gone(&self, live: &Live) {
+        let mut changes = live.changes();
+        loop {
+            let policy = changes.borrow_and_update().policy.clone();
+            if self.again(&policy).is_none() {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
     /// The caller it is at the main door.
     pub(crate) fn caller(&self) -> Caller {

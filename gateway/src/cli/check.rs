@@ -83,7 +83,7 @@ fn pins(loaded: &settings::Loaded) -> Vec<String> {
     }
 }
 
-fn error_json(error: &policies::file::FileError) -> serde_json::Value {
+pub(super) fn error_json(error: &policies::file::FileError) -> serde_json::Value {
     json!({
         "file": &*error.place.file,
         "line": error.place.line,

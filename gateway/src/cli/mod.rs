@@ -8,6 +8,7 @@ mod cancel;
 mod check;
 mod clients;
 mod connect;
+mod diff;
 mod doctor;
 mod edit;
 mod exec;
@@ -62,6 +63,7 @@ enum Command {
     Pin(pin::Args),
     Connect(connect::Args),
     Check(check::Args),
+    Diff(diff::Args),
     Schema(schema::Args),
     Run(run::Args),
     Runs(runs::Args),
@@ -107,6 +109,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Connect(args) => connect::run(&context, args),
         Command::Allow(args) => block_on(allow::run(&context, args)),
         Command::Check(args) => check::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
         Command::Schema(args) => schema::run(args),
         Command::Run(args) => block_on(run::run(&context, args)),
         Command::Runs(args) => block_on(runs::run(&context, args)),

@@ -3,7 +3,7 @@ use crate::auth;
 use crate::error::{Failure, Outcome};
 use crate::guard::Approve;
 use crate::mcp::{self, View};
-use crate::{compose, serve, settings};
+use crate::{compose, live, serve, settings};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +44,9 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     on_signal(stop.clone())?;
     app.sampling.open(app.store.clone());
     crate::resume::start(&app, stop.clone());
-    let ended = if args.stdio && args.listen.is_none() {
+    let stdio = args.stdio && args.listen.is_none();
+    let ended = if stdio {
+        live::watch::start(&app, None, stop.clone())?;
         let token = std::env::var("PLEACH_TOKEN").ok();
         let identity = auth::identify(policy, token.as_deref())
             .map_err(|why| Failure::usage(format!("{why}; with --stdio set PLEACH_TOKEN")))?;
@@ -53,6 +55,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     } else {
         let listener = serve::bind(listen).await.map_err(Failure::usage)?;
         let address = listener.local_addr()?;
+        live::watch::start(&app, Some(address), stop.clone())?;
         eprintln!(
             "pleach serves MCP on http://{address}/mcp ({} servers, {} agents)",
             policy.servers.len(),

@@ -31,10 +31,12 @@ pub(crate) enum Refused {
 impl Guard {
     /// Whether a caller sees the resources of a server.
     pub(crate) fn sees_resources(&self, caller: &Caller, server: &Name) -> bool {
+        let Ok(caller) = self.servers.live.current(caller) else { return false };
         caller.authority.grant().tools.mode(&Resource::rule(server)) != Mode::Deny
     }
     /// Whether a caller sees a prompt.
     pub(crate) fn sees_prompt(&self, caller: &Caller, prompt: &manifest::Prompt) -> bool {
+        let Ok(caller) = self.servers.live.current(caller) else { return false };
         caller.authority.grant().tools.mode(&prompt.rule()) != Mode::Deny
     }
 
@@ -182,7 +184,7 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, Refused> {
-        let permit = Self::task_permit(caller, method, (server, tool, id))?;
+        let permit = self.task_permit(caller, method, (server, tool, id))?;
         self.fetch(caller, permit, rest, exchange).await
     }
 
@@ -192,7 +194,7 @@ impl Guard {
     /// See [`Refused`].
     pub(crate) async fn watch_task(&self, caller: &Caller, task: (Name, String, String)) -> Result<Watch, Refused> {
         let server = task.0.clone();
-        let watched = Watched::new(Self::task_permit(caller, "tasks/get", task)?).ok_or(Refused::Unknown)?;
+        let watched = Watched::new(self.task_permit(caller, "tasks/get", task)?).ok_or(Refused::Unknown)?;
         let watch = self.servers.watch(&server, caller, Abilities::default(), watched).await;
         watch.map(|(watch, _)| watch).map_err(|e| self.failed(caller, &server, e))
     }
@@ -200,6 +202,7 @@ impl Guard {
     /// What a server says of a task of `tool`, in the names of the outside; `None` where this
     /// caller is not to be told.
     pub(crate) fn task_said(&self, caller: &Caller, server: &Name, tool: &str, task: Object) -> Option<Object> {
+        let caller = &*self.servers.live.current(caller).ok()?;
         if caller.authority.grant().tools.mode(tool) == Mode::Deny {
             return None;
         }
@@ -214,6 +217,7 @@ impl Guard {
     }
 
     fn task_permit(
+        &self,
         caller: &Caller,
         method: &'static str,
         (server, tool, id): (Name, String, String),
@@ -221,6 +225,7 @@ impl Guard {
         let mut params = Object::new();
         params.set("taskId", id);
         let fetch = Fetch { server, rule: tool, method, params, touches: Vec::new() };
+        let caller = self.servers.live.current(caller).map_err(Refused::Denied)?;
         match decide::fetch(&caller.authority, fetch) {
             Verdict::Allow(permit, _) => Ok(permit),
             // Whoever was asked said yes when the call was made.
@@ -230,6 +235,7 @@ impl Guard {
     }
 
     fn judge(&self, caller: &Caller, fetch: Fetch) -> Result<Permit<Fetch>, Refused> {
+        let caller = &*self.servers.live.current(caller).map_err(Refused::Denied)?;
         // What its tools show, its other offers show: a hidden server looks like none.
         let hidden = caller.authority.grant().tools.mode(&fetch.rule) == Mode::Deny;
         match decide::fetch(&caller.authority, fetch) {
@@ -254,10 +260,17 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, Refused> {
-        let server = permit.what().server.clone();
+        let Fetch { server, rule, touches, .. } = permit.what();
+        let (server, rule, touches) = (server.clone(), rule.clone(), touches.clone());
         let send =
             async |attachment: Arc<adapters::mcp::Attachment>, exchange| attachment.fetch(permit, rest, exchange).await;
-        let reply = self.relay(caller, &server, exchange, send).await;
+        let still = |now: &Caller| {
+            if self.servers.spec(&server).is_none() {
+                return Err(Denial::plain(format!("there is no server {server} any more"), "use another"));
+            }
+            decide::still_fetched(&now.authority, &rule, &touches)
+        };
+        let reply = self.relay(caller, &server, exchange, still, send).await;
         reply.map_err(|e| self.failed(caller, &server, e))
     }
 

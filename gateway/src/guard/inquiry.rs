@@ -43,12 +43,13 @@ enum Passed {
 
 impl Between {
     fn pass(&self, method: &str, params: Object) -> Passed {
-        if let Err(denial) = judge(&self.caller, &self.server, method, self.approve) {
+        let ending = || Passed::Answered(Err(RpcError::new(-32603, "pleach is ending")));
+        let Some(servers) = self.servers.upgrade() else { return ending() };
+        let caller = servers.live.current(&self.caller);
+        if let Err(denial) = caller.and_then(|caller| judge(&caller, &self.server, method, self.approve)) {
             tracing::warn!(caller = %self.caller.who, server = %self.server, method, "{}", denial.for_person());
             return Passed::Answered(refusal(method, &denial));
         }
-        let ending = || Passed::Answered(Err(RpcError::new(-32603, "pleach is ending")));
-        let Some(servers) = self.servers.upgrade() else { return ending() };
         let mut params = Json::Object(params);
         let offers = servers.offered.of(&self.caller);
         Outside { uris: &offers.uris, server: &self.server }.result(&mut params);

@@ -32,6 +32,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use subagents::run::Caller;
 
+/// How long a server may take to hear that a call is withdrawn.
+const LEAVING: Duration = Duration::from_millis(500);
+
 /// Decides and performs.
 pub(crate) struct Guard {
     pub(crate) servers: Arc<Servers>,
@@ -74,25 +77,31 @@ impl Guard {
     /// The tools a caller may see, in deterministic order: those its rules do not deny and its
     /// ceiling covers. Depends on the caller's authority only.
     pub(crate) fn visible(&self, caller: &Caller) -> Vec<Arc<Tool>> {
-        let map = self.servers.manifests.map(caller);
-        map.tools.values().filter(|tool| shows(caller, tool)).cloned().collect()
+        let Ok(caller) = self.servers.live.current(caller) else { return Vec::new() };
+        let map = self.servers.manifests.map(&caller);
+        map.tools.values().filter(|tool| shows(&caller, tool)).cloned().collect()
     }
 
-    /// Whether a tool is in a caller's list, or would be if it were not in quarantine.
+    /// Whether a tool is in a caller's list, or would be if it were not in quarantine or if its
+    /// server could be listed.
     pub(crate) fn is_visible(&self, caller: &Caller, name: &str) -> bool {
-        let map = self.servers.manifests.map(caller);
-        map.tools.get(name).is_some_and(|tool| shows(caller, tool)) || self.held(caller, name, &map).is_some()
+        let Ok(caller) = self.servers.live.current(caller) else { return false };
+        let map = self.servers.manifests.map(&caller);
+        map.tools.get(name).is_some_and(|tool| shows(&caller, tool))
+            || self.held(&caller, name, &map).is_some()
+            || self.unlisted(&caller, name).is_some()
     }
 
     /// The tool of a name, if the caller may see it; its server is listed first if need be.
     pub(crate) async fn find(&self, caller: &Caller, name: &str) -> Option<Arc<Tool>> {
-        let known = || self.servers.manifests.map(caller).tools.get(name).cloned();
+        let caller = self.servers.live.current(caller).ok()?;
+        let known = || self.servers.manifests.map(&caller).tools.get(name).cloned();
         let mut found = known();
         if found.is_none() {
-            self.servers.ensure_listed_for(name, caller, Enough::Attempt).await;
+            self.servers.ensure_listed_for(name, &caller, Enough::Attempt).await;
             found = known();
         }
-        found.filter(|tool| shows(caller, tool))
+        found.filter(|tool| shows(&caller, tool))
     }
 
     /// Judges a call that nobody can be asked about, unless `--yes` answers.
@@ -110,17 +119,42 @@ impl Guard {
 
     /// Judges one call; where its server was never listed, after `enough` of trying.
     async fn judged(&self, caller: &Caller, name: &str, arguments: Json, enough: Enough) -> Judged {
-        let mut map = self.servers.manifests.map(caller);
-        if !map.tools.contains_key(name) {
+        let mut changes = self.servers.live.changes();
+        let mut arguments = arguments;
+        loop {
+            arguments = match self.judge_now(caller, name, arguments) {
+                Ok(judged) => return judged,
+                Err(arguments) => arguments,
+            };
             self.servers.ensure_listed_for(name, caller, enough).await;
-            map = self.servers.manifests.map(caller);
+            arguments = match self.judge_now(caller, name, arguments) {
+                Ok(judged) => return judged,
+                Err(arguments) => arguments,
+            };
+            // A server that was changed meanwhile is listed anew.
+            if !changes.has_changed().unwrap_or(false) {
+                return self.unlisted(caller, name).map_or(Judged::Unknown, |d| Judged::Verdict(Verdict::Deny(d)));
+            }
+            changes.mark_unchanged();
         }
-        let Some(tool) = map.tools.get(name).cloned() else {
-            return self.held(caller, name, &map).map_or(Judged::Unknown, |d| Judged::Verdict(Verdict::Deny(d)));
+    }
+
+    /// Judges it under the policy in force, all at once; gives the arguments back where no tool
+    /// of the name is known.
+    fn judge_now(&self, caller: &Caller, name: &str, arguments: Json) -> Result<Judged, Json> {
+        let _held = self.servers.live.hold();
+        let caller = match self.servers.live.current(caller) {
+            Ok(caller) => caller,
+            Err(denial) => return Ok(Judged::Verdict(Verdict::Deny(denial))),
         };
-        let Some(spec) = self.servers.spec(&tool.server) else { return Judged::Unknown };
+        let map = self.servers.manifests.map(&caller);
+        let Some(tool) = map.tools.get(name).cloned() else {
+            let Some(denial) = self.held(&caller, name, &map) else { return Err(arguments) };
+            return Ok(Judged::Verdict(Verdict::Deny(denial)));
+        };
+        let Some(spec) = self.servers.spec(&tool.server) else { return Ok(Judged::Unknown) };
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
-        Judged::Verdict(decide::call(&caller.authority, Call { tool, arguments, touches }))
+        Ok(Judged::Verdict(decide::call(&caller.authority, Call { tool, arguments, touches })))
     }
 
     /// Why what a caller may otherwise use is held back: the tool is in quarantine, its name is
@@ -136,11 +170,17 @@ impl Guard {
         if let Some(why) = map.refused.get(name) {
             return Some(Denial::plain(format!("the name {name} is not used: {why}"), instead));
         }
-        if let Some((server, why)) = self.servers.unapproved(name) {
-            return Some(Denial::plain(format!("server {server} is not approved"), instead).with_fix(why));
+        let (server, why) = self.servers.unapproved(name)?;
+        Some(Denial::plain(format!("server {server} is not approved"), instead).with_fix(why))
+    }
+
+    /// Why a call is not made whose server could not be listed: what it would do cannot be known.
+    fn unlisted(&self, caller: &Caller, name: &str) -> Option<Denial> {
+        let caller = self.servers.live.current(caller).ok()?;
+        if caller.authority.grant().tools.mode(name) == Mode::Deny {
+            return None;
         }
-        // What it would be cannot be known, so it is not done.
-        let (server, why) = self.servers.unlisted(name, caller)?;
+        let (server, why) = self.servers.unlisted(name, &caller)?;
         let why = why.unwrap_or_else(|| "it does not answer".into());
         let denial = Denial::plain(format!("server {server} could not be listed yet"), "try again later");
         Some(denial.with_fix(format!("{why}; it is tried again by itself, and `pleach tools` tells how it stands")))
@@ -151,7 +191,7 @@ impl Guard {
     /// # Errors
     /// Why it may not be made.
     pub(crate) fn own(&self, caller: &Caller, tool: &'static str) -> Result<Permit<RuntimeCall>, Denial> {
-        match decide::runtime(&caller.authority, tool) {
+        match decide::runtime(&self.servers.live.current(caller)?.authority, tool) {
             Verdict::Allow(permit, _) => Ok(permit),
             Verdict::Ask(question) => Self::answer(self.approve, question).map(|(permit, _)| permit),
             Verdict::Deny(denial) => Err(denial),
@@ -183,10 +223,19 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, McpError> {
-        let tool = permit.what().tool.clone();
+        let (tool, touches) = (permit.what().tool.clone(), permit.what().touches.clone());
         let server = tool.server.clone();
+        let asked = caller.authority.grant().tools.mode(&tool.name) == Mode::Ask;
+        let still = |now: &Caller| {
+            let _held = self.servers.live.hold();
+            if self.servers.spec(&tool.server).is_none() {
+                return Err(Denial::plain(format!("there is no server {} any more", tool.server), "use another tool"));
+            }
+            let known = self.servers.manifests.tool(&tool.server, &tool.upstream, now);
+            decide::still(&now.authority, known.as_ref().unwrap_or(&tool), &touches, asked)
+        };
         let send = async |attachment: Arc<Attachment>, exchange| attachment.call(permit, rest, exchange).await;
-        let reply = self.relay(caller, &server, exchange, send).await;
+        let reply = self.relay(caller, &server, exchange, still, send).await;
         let reply = reply.map_err(|e| match self.failed(caller, &server, e) {
             Refused::Failed(e) => e,
             _ => McpError::Cancelled,
@@ -202,7 +251,56 @@ impl Guard {
 
     /// The one way to a server: its instance for this caller, within the limits, with the guard
     /// between the server and whoever it may ask, and its answer in the names of the outside.
+    ///
+    /// It ends, with the reason, when the policy changes and `still` says that what was permitted
+    /// is not any more.
     async fn relay(
+        &self,
+        caller: &Caller,
+        server: &Name,
+        mut exchange: Exchange,
+        still: impl Fn(&Caller) -> Result<(), Denial>,
+        send: impl AsyncFnOnce(Arc<Attachment>, Exchange) -> Result<Reply, McpError>,
+    ) -> Result<Reply, McpError> {
+        let live = &self.servers.live;
+        // From here on every change is heard of; what came before is asked about now.
+        let mut changes = live.changes();
+        let judged = |caller: &Caller| live.current(caller).and_then(|now| still(&now).map(|()| now.into_owned()));
+        let renewed;
+        let caller = match live.has_changed() {
+            false => caller,
+            true => {
+                renewed = judged(caller).map_err(|denial| McpError::Unreachable(denial.for_model()))?;
+                &renewed
+            }
+        };
+        let outer = exchange.cancel.clone();
+        let cancel = outer.child_token();
+        exchange.cancel = cancel.clone();
+        let going = self.relayed(caller, server, exchange, send);
+        tokio::pin!(going);
+        let mut changed = false;
+        loop {
+            tokio::select! {
+                done = &mut going => return match done {
+                    Err(McpError::Gone(_)) if changed || changes.has_changed().unwrap_or(false) => {
+                        let why = "the policy was changed, and the process did not fit it any more; call again";
+                        Err(McpError::Withdrawn(why.into()))
+                    }
+                    done => done,
+                },
+                Ok(()) = changes.changed() => changed = true,
+            }
+            let Err(denial) = judged(caller) else { continue };
+            tracing::warn!(caller = %caller.who, %server, "withdrawn: {}", denial.for_person());
+            cancel.cancel();
+            // The server is told; whether it listens is not waited for.
+            let _ = tokio::time::timeout(LEAVING, &mut going).await;
+            return Err(McpError::Withdrawn(denial.for_model()));
+        }
+    }
+
+    async fn relayed(
         &self,
         caller: &Caller,
         server: &Name,

@@ -102,6 +102,10 @@ impl Gate for Guard {
         }
     }
     fn authorize_runtime(&self, caller: &Caller, tool: &'static str) -> Verdict<RuntimeCall> {
+        let caller = match self.servers.live.current(caller) {
+            Ok(caller) => caller,
+            Err(denial) => return Verdict::Deny(denial),
+        };
         match decide::runtime(&caller.authority, tool) {
             Verdict::Ask(question) if self.approve == Approve::Once => {
                 let rule = question.rule.clone();
@@ -163,6 +167,7 @@ fn happened(error: &McpError) -> WhatHappened {
         | McpError::Timeout { .. }
         | McpError::Cancelled
         | McpError::Protocol(_)
+        | McpError::Withdrawn(_)
         | McpError::Broken(_)
         | McpError::SessionLost { refused: false } => WhatHappened::Unknown,
     }

@@ -6,6 +6,7 @@ use super::View;
 use super::conversation::Conversation;
 use super::followed::Followed;
 use crate::servers::{Said, Watch, What};
+use crate::settings::Loaded;
 use adapters::mcp::{Message, meta};
 use futures_util::Stream;
 use policies::json::{Json, Object};
@@ -36,6 +37,9 @@ impl Fingerprint {
         for tool in guard.visible(caller) {
             (&tool.name, &tool.hash).hash(&mut hashers[0]);
         }
+        for own in view.framework.iter().flat_map(|framework| framework.definitions(view)) {
+            own.to_text().hash(&mut hashers[0]);
+        }
         for (name, prompt) in offers.prompts.iter().filter(|(_, p)| guard.sees_prompt(caller, p)) {
             (name, Json::Object(prompt.definition.clone()).to_text()).hash(&mut hashers[1]);
         }
@@ -57,6 +61,9 @@ enum Listener {
 struct Feed {
     view: View,
     version: watch::Receiver<u64>,
+    policy: watch::Receiver<Arc<Loaded>>,
+    /// There is nobody to tell any more.
+    over: bool,
     said: broadcast::Receiver<Arc<Said>>,
     seen: Fingerprint,
     listener: Listener,
@@ -164,7 +171,10 @@ impl Feed {
     fn new(view: View, seen: Fingerprint, listener: Listener) -> Self {
         let version = view.guard.servers.manifests.version();
         let said = view.guard.servers.listen();
-        Self { view, version, said, seen, listener, asked: None, ready: VecDeque::new() }
+        let mut policy = view.guard.servers.live.changes();
+        // The view may be of the one before already.
+        policy.mark_changed();
+        Self { view, version, policy, over: false, said, seen, listener, asked: None, ready: VecDeque::new() }
     }
 
     fn stream(self) -> impl Stream<Item = Message> + Send + 'static {
@@ -174,6 +184,9 @@ impl Feed {
             loop {
                 if let Some(message) = feed.ready.pop_front() {
                     return Some((message, (Some(feed), stop)));
+                }
+                if feed.over {
+                    return Some((feed.last()?, (None, stop)));
                 }
                 tokio::select! {
                     () = stop.cancelled() => return Some((feed.last()?, (None, stop))),
@@ -202,6 +215,7 @@ impl Feed {
                 self.version.mark_unchanged();
                 self.compare();
             }
+            Ok(()) = self.policy.changed() => self.renew().await,
             said = self.said.recv() => match said {
                 Ok(said) => self.said(&said),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.missed(),
@@ -209,6 +223,20 @@ impl Feed {
             },
             asked = next(&mut self.asked) => self.ready.push_back(asked),
             ended = ended(&mut self.listener, &self.view) => ended.into_iter().for_each(|message| self.push(message)),
+        }
+    }
+
+    /// Another policy is in force: its view is shown from now on, if there still is one.
+    async fn renew(&mut self) {
+        match self.view.renewed() {
+            Err(_) => self.over = true,
+            Ok(None) => {}
+            Ok(Some(view)) => {
+                self.view = view;
+                // What is new is listed, and told of when it is.
+                self.view.guard.servers.ensure_listed(&self.view.caller, Duration::ZERO).await;
+                self.compare();
+            }
         }
     }
 

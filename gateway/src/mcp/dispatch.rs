@@ -10,15 +10,30 @@ use policies::json::{Json, Object};
 /// What is to be sent; `None` when the caller took the request back.
 pub(super) type Answer = Option<Result<Json, RpcError>>;
 
+/// How long what a client asked may take to end when the client may not come in any more.
+const LEAVING: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Requests that go on to a server.
 const ONWARD: [&str; 4] = ["tools/call", "prompts/get", "resources/read", "completion/complete"];
 const TASK_METHODS: [&str; 3] = ["tasks/get", "tasks/update", "tasks/cancel"];
 
 pub(super) async fn dispatch(view: &View, speaker: &Speaker, asking: Asking) -> Answer {
-    let method = asking.method.clone();
-    let outcome = match speaker {
-        Speaker::Modern => modern(view, speaker, asking).await,
-        Speaker::Legacy(_) => legacy(view, speaker, asking).await,
+    let (method, cancel) = (asking.method.clone(), asking.cancel.clone());
+    let going = async {
+        match speaker {
+            Speaker::Modern => modern(view, speaker, asking).await,
+            Speaker::Legacy(_) => legacy(view, speaker, asking).await,
+        }
+    };
+    tokio::pin!(going);
+    let outcome = tokio::select! {
+        outcome = &mut going => outcome,
+        why = view.gone() => {
+            // Whatever it waits for is taken back; what it waited for is nobody's any more.
+            cancel.cancel();
+            let _ = tokio::time::timeout(LEAVING, &mut going).await;
+            Outcome::Error(RpcError::new(-32001, why))
+        }
     };
     match outcome {
         Outcome::Nothing => None,

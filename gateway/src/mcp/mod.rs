@@ -77,6 +77,9 @@ pub(crate) struct View {
     pub(super) caller: Caller,
     /// Pleach's own tools, at the main door.
     pub(super) framework: Option<Framework>,
+    identity: Arc<Identity>,
+    agent: Option<Arc<str>>,
+    shared: Shared,
     seal: Arc<seal::Seal>,
     parking: Arc<parked::Parking>,
     /// The principal and the door: what is handed out here is good here only.
@@ -98,14 +101,44 @@ impl View {
         let place = format!("{}\0{}", caller.principal, agent.unwrap_or_default()).into();
         let Some(name) = agent else {
             let framework = Framework::new(&shared.ground, identity);
-            return Ok(Self { guard, caller, framework, seal, parking, place });
+            let (identity, shared) = (Arc::new(identity.clone()), shared.clone());
+            return Ok(Self { guard, caller, framework, identity, agent: None, shared, seal, parking, place });
         };
         let spec = identity.policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
         let who = format!("{} as agent {name}", caller.who);
         let origin = Origin::new(&identity.policy, &format!("{MCP_AGENT}{name}"), &[]);
         let caller = Caller::new(&caller.principal, &who, run.use_).from(origin);
-        Ok(Self { guard, caller, framework: None, seal, parking, place })
+        let (identity, shared, agent) = (Arc::new(identity.clone()), shared.clone(), Some(name.into()));
+        Ok(Self { guard, caller, framework: None, identity, agent, shared, seal, parking, place })
+    }
+
+    /// The same view under the policy in force, if this is not it.
+    ///
+    /// # Errors
+    /// Why there is nobody to see anything any more.
+    pub(crate) fn renewed(&self) -> Result<Option<Self>, String> {
+        let policy = self.guard.servers.live.now().policy.clone();
+        if Arc::ptr_eq(&self.identity.policy, &policy) {
+            return Ok(None);
+        }
+        let gone = || format!("{} may not come in any more", self.caller.who);
+        let identity = self.identity.again(&policy).ok_or_else(gone)?;
+        Self::new((self.guard.clone(), &self.shared), &identity, self.agent.as_deref()).map(Some)
+    }
+
+    /// Waits until there is nobody to see anything any more, and says why.
+    async fn gone(&self) -> String {
+        let mut changes = self.guard.servers.live.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Err(why) = self.renewed() {
+                return why;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 }
 

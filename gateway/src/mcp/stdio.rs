@@ -28,6 +28,7 @@ pub(crate) async fn serve(view: View, stop: CancellationToken) -> std::io::Resul
             }
         }
     });
+    let view = Mutex::new(view);
     let door = Door { view, out, calls: Arc::default(), stop: stop.child_token(), conversation: Mutex::default() };
     let mut input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
     let mut line = Vec::new();
@@ -54,7 +55,8 @@ pub(crate) async fn serve(view: View, stop: CancellationToken) -> std::io::Resul
         }
     }
     // What an agent does goes on at the next start; it is not cancelled because its client left.
-    if let Some(framework) = &door.view.framework {
+    let framework = lock(&door.view).framework.clone();
+    if let Some(framework) = framework {
         framework.put_down().await;
     }
     door.stop.cancel();
@@ -81,7 +83,8 @@ async fn skip_line(input: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::Resul
 }
 
 struct Door {
-    view: View,
+    /// What the client sees; another one when the policy changed.
+    view: Mutex<View>,
     out: mpsc::Sender<Message>,
     calls: Arc<Mutex<HashMap<String, CancellationToken>>>,
     stop: CancellationToken,
@@ -108,7 +111,8 @@ impl Door {
             Ok(Message::Notification { method, .. }) if method == ROOTS_CHANGED => {
                 let conversation = lock(&self.conversation).clone();
                 if let Some(conversation) = conversation {
-                    self.view.guard.servers.roots_changed(&self.view.caller, conversation.number());
+                    let view = self.view();
+                    view.guard.servers.roots_changed(&view.caller, conversation.number());
                 }
             }
             Ok(Message::Response { id, outcome }) => {
@@ -120,18 +124,23 @@ impl Door {
         }
     }
 
+    fn view(&self) -> View {
+        lock(&self.view).clone()
+    }
+
     async fn begin(&self, id: Json, params: &Object) {
-        let (conversation, result) = initialize(&self.view, params).await;
+        let view = self.view();
+        let (conversation, result) = initialize(&view, params).await;
         let conversation = Arc::new(conversation);
         *lock(&self.conversation) = Some(conversation.clone());
         self.send(Message::Response { id, outcome: Ok(result) }).await;
-        self.tell(changes::standing(self.view.clone(), conversation), self.stop.child_token());
+        self.tell(changes::standing(view, conversation), self.stop.child_token());
     }
 
     /// Writes a stream of messages out, until it ends or is ended.
     fn tell(&self, messages: impl Stream<Item = Message> + Send + 'static, stop: CancellationToken) {
         let out = self.out.clone();
-        self.view.guard.servers.tasks.spawn(async move {
+        self.view().guard.servers.tasks.spawn(async move {
             let mut messages = std::pin::pin!(messages.take_until(stop.cancelled_owned()));
             while let Some(message) = messages.next().await {
                 if out.send(message).await.is_err() {
@@ -142,6 +151,14 @@ impl Door {
     }
 
     async fn request(&self, id: Json, method: String, params: Object) {
+        match self.view().renewed() {
+            Ok(None) => {}
+            Ok(Some(view)) => *lock(&self.view) = view,
+            Err(why) => {
+                let error = RpcError::new(-32001, why);
+                return self.send(Message::Response { id, outcome: Err(error) }).await;
+            }
+        }
         let modern = asked_version(&params).is_some() || method == "server/discover";
         if method == "initialize" && !modern {
             if lock(&self.conversation).is_some() {
@@ -171,14 +188,14 @@ impl Door {
             if let Err(error) = super::http::check_listen(&params) {
                 return refuse(error).await;
             }
-            let view = self.view.clone();
+            let view = self.view();
             let messages = futures_util::stream::once(async move { changes::listen(view, id, &params).await });
             return self.tell(messages.flatten(), cancel);
         }
-        let (view, out, calls) = (self.view.clone(), self.out.clone(), self.calls.clone());
+        let (view, out, calls) = (self.view(), self.out.clone(), self.calls.clone());
         let notify = out.clone();
         let sink: Sink = Arc::new(move |message| notify.try_send(message).is_ok());
-        self.view.guard.servers.tasks.spawn(async move {
+        view.guard.servers.tasks.clone().spawn(async move {
             let answer = dispatch(&view, &speaker, Asking { method, params, sink, cancel }).await;
             lock(&calls).remove(&key);
             if let Some(outcome) = answer {

@@ -13,6 +13,7 @@ use adapters::store::{Store, StoreError};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -53,6 +54,13 @@ pub(super) async fn stream(call: Call) -> Answered {
     let events = futures_util::stream::unfold(follow, |mut follow| async move {
         let next = follow.next().await?;
         Some((Ok::<_, std::convert::Infallible>(next), follow))
+    });
+    let (live, identity) = (call.door.0.live.clone(), call.who.identity.clone());
+    let events = events.take_until(async move {
+        match identity {
+            Some(identity) => identity.gone(&live).await,
+            None => std::future::pending().await,
+        }
     });
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();

@@ -75,6 +75,17 @@ pub(super) async fn get(call: Call) -> Answered {
         ("pleach_rest_working", "gauge", "Trees begun or gone on with over REST.", door.working.len() as u64),
         ("pleach_rest_streams", "gauge", "Streams of events that stand.", door.watching.len() as u64),
     ];
+    let policy = &door.live.counts;
+    let plain = plain.into_iter().chain([
+        ("pleach_policy_changes_total", "counter", "Changes of the policy file that were taken.", read(&policy.taken)),
+        ("pleach_policy_refused_total", "counter", "Changes of it that do not hold.", read(&policy.refused)),
+        (
+            "pleach_policy_behind",
+            "gauge",
+            "1 while the file holds something else than what is in force.",
+            u64::from(policy.behind.load(Ordering::Relaxed)),
+        ),
+    ]);
     for (name, kind, help, value) in plain {
         head(&mut out, name, kind, help);
         let _ = writeln!(out, "{name} {value}");

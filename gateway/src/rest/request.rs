@@ -3,7 +3,7 @@
 use super::problem::{Kind, Problem};
 use super::routes::Route;
 use super::{Door, object};
-use crate::auth;
+use crate::auth::{self, Identity};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -27,6 +27,8 @@ pub(super) type Answered = Result<Response, Problem>;
 
 /// Who asks.
 pub(super) struct Who {
+    /// Who it is; nobody in particular where anybody may ask.
+    pub(super) identity: Option<Identity>,
     pub(super) caller: Caller,
     pub(super) may_start: BTreeSet<Name>,
     pub(super) limits: Limits,
@@ -128,6 +130,7 @@ async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
         }
     };
     Ok(Who {
+        identity: Some(identity.clone()),
         caller: identity.caller(),
         may_start: identity.policy.may_start(identity.client()),
         limits: identity.client().map_or(Limits::NONE, |c| c.limits),
@@ -138,7 +141,7 @@ async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
 /// Who reads what everybody may.
 fn nobody(door: &Door) -> Who {
     let caller = Caller::new("", "nobody", door.0.live.now().policy.door(None));
-    Who { caller, may_start: BTreeSet::new(), limits: Limits::NONE, can_approve: false }
+    Who { identity: None, caller, may_start: BTreeSet::new(), limits: Limits::NONE, can_approve: false }
 }
 
 fn query(route: &Route, text: &str) -> Result<BTreeMap<String, String>, Problem> {

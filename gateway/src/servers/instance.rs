@@ -4,6 +4,7 @@ use super::Servers;
 use super::said::{What, Who};
 use super::slot::Slot;
 use crate::egress::{self, Owner};
+use crate::live::Live;
 use crate::oauth::Account;
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError, Tokens};
 use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
@@ -58,10 +59,11 @@ pub(super) async fn start(
                 other => StartError::Failed(other.to_string()),
             })?;
             if let Some(listener) = instance.proxy.take() {
-                let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone() });
+                let live = servers.live.clone();
+                let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone(), live });
                 // Served as long as the instance lives: an open socket would keep its network
                 // namespace alive after it.
-                let stop = servers.stop.child_token();
+                let stop = slot.end.child_token();
                 instance.keep = Some(Box::new(stop.clone().drop_guard()));
                 egress::serve(listener, owner, &servers.tasks, stop).map_err(|e| StartError::Failed(e.to_string()))?;
             }
@@ -123,6 +125,7 @@ fn sandbox_spec(servers: &Servers, spec: &ServerSpec, caller: &Caller) -> Result
 struct Instance {
     server: Name,
     caller: Caller,
+    live: Arc<Live>,
 }
 
 impl Owner for Instance {
@@ -130,7 +133,7 @@ impl Owner for Instance {
         format!("{} for {}", self.server, self.caller.who)
     }
     fn authority(&self) -> Option<Authority> {
-        Some(self.caller.authority.clone())
+        self.live.current(&self.caller).ok().map(|caller| caller.authority.clone())
     }
 }
 
@@ -157,9 +160,9 @@ impl mcp::Events for Events {
             | "notifications/prompts/list_changed"
             | "notifications/resources/list_changed" => {
                 let live = self.slot.upgrade().and_then(|s| s.live());
-                if let Some(entry) = servers.entries.get(&self.server) {
+                if let Some(entry) = servers.entry(&self.server) {
                     let whose = servers.manifests.whose(&self.server, &self.caller);
-                    servers.relist(entry, whose, live.map(|live| (live, self.caller.clone())));
+                    servers.relist(&entry, whose, live.map(|live| (live, self.caller.clone())));
                 }
             }
             "notifications/resources/updated" => servers.said.say(&self.server, &self.who, What::Updated(params)),
@@ -176,8 +179,8 @@ impl mcp::Events for Events {
     }
     fn resumed(&self) {
         let (Some(servers), Some(slot)) = (self.servers.upgrade(), self.slot.upgrade()) else { return };
-        if let (Some(entry), Some(live)) = (servers.entries.get(&self.server), slot.live()) {
-            servers.look_again(entry, &slot, live);
+        if let (Some(entry), Some(live)) = (servers.entry(&self.server), slot.live()) {
+            servers.look_again(&entry, &slot, live);
         }
     }
     fn log(&self, line: &str) {

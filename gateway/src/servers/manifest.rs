@@ -20,7 +20,7 @@ use policies::pins::{self, Held};
 use policies::resolve::{Flow, ServerSpec, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
 use tokio::sync::watch;
@@ -51,6 +51,25 @@ pub(crate) struct Listing {
     /// When it is to be listed again, if it does not say itself.
     stale_at: Option<Instant>,
     ttl: Option<Duration>,
+}
+
+impl Listing {
+    /// What it lists, under what is said of the server now.
+    fn read_anew(&mut self, spec: &ServerSpec) {
+        let Some(tools) = self.tools.take() else { return };
+        let held = self.held.drain(..).map(|held| Json::Object(held.tool.definition.clone()));
+        let known = tools.iter().map(|tool| Json::Object(tool.definition.clone())).chain(held);
+        let imported = import(&spec.name, &spec.words, &known.collect::<Vec<_>>());
+        let (used, held) = pins::sift(spec.pinned.as_deref(), imported.tools);
+        self.tools = Some(used.into_iter().map(Arc::new).collect());
+        self.held = held.into_iter().map(Arc::new).collect();
+        self.rejected.extend(imported.rejected);
+        let text = self.instructions.take().or_else(|| self.withheld.take().map(|(text, _)| text));
+        match (pins::instructions(spec.pinned.as_deref(), text.as_deref()), text) {
+            (Ok(()), text) => (self.instructions, self.withheld) = (text, None),
+            (Err(why), text) => self.withheld = text.map(|text| (text, why)),
+        }
+    }
 }
 
 /// What a server listed just now.
@@ -98,10 +117,25 @@ pub(crate) struct Manifests {
     listings: Mutex<BTreeMap<Name, BTreeMap<Whose, Listing>>>,
     /// By principal; by nobody where all servers show everybody the same. Made when looked at.
     maps: RwLock<HashMap<Whose, Arc<NameMap>>>,
-    /// Servers that show each principal a list of its own.
-    own: BTreeSet<Name>,
-    auto: BTreeSet<Name>,
+    kinds: RwLock<Kinds>,
     version: watch::Sender<u64>,
+}
+
+/// Which servers are special.
+struct Kinds {
+    /// Those that show each principal a list of its own.
+    own: BTreeSet<Name>,
+    /// Those with `prefix = "auto"`.
+    auto: BTreeSet<Name>,
+}
+
+impl Kinds {
+    fn of(specs: &BTreeMap<Name, ServerSpec>) -> Self {
+        let those = |which: fn(&ServerSpec) -> bool| -> BTreeSet<Name> {
+            specs.iter().filter(|(_, spec)| which(spec)).map(|(name, _)| name.clone()).collect()
+        };
+        Self { own: those(tells_principals_apart), auto: those(|spec| spec.words.prefix == Prefix::Auto) }
+    }
 }
 
 /// Whether each principal shows a server credentials of its own.
@@ -115,24 +149,20 @@ fn tells_principals_apart(spec: &ServerSpec) -> bool {
 
 impl Manifests {
     pub(super) fn new(specs: &BTreeMap<Name, ServerSpec>) -> Self {
-        let those = |which: fn(&ServerSpec) -> bool| -> BTreeSet<Name> {
-            specs.iter().filter(|(_, spec)| which(spec)).map(|(name, _)| name.clone()).collect()
-        };
         Self {
             listings: Mutex::new(specs.keys().map(|n| (n.clone(), BTreeMap::new())).collect()),
             maps: RwLock::default(),
-            own: those(tells_principals_apart),
-            auto: those(|spec| spec.words.prefix == Prefix::Auto),
+            kinds: RwLock::new(Kinds::of(specs)),
             version: watch::channel(0).0,
         }
     }
     /// Whose list of a server a caller is shown.
     pub(super) fn whose(&self, name: &Name, caller: &Caller) -> Whose {
-        if self.own.contains(name) { caller.principal.clone() } else { Whose::default() }
+        if self.kinds().own.contains(name) { caller.principal.clone() } else { Whose::default() }
     }
     /// The tools a caller's servers have, as they are now.
     pub(crate) fn map(&self, caller: &Caller) -> Arc<NameMap> {
-        let viewer = if self.own.is_empty() { Whose::default() } else { caller.principal.clone() };
+        let viewer = if self.kinds().own.is_empty() { Whose::default() } else { caller.principal.clone() };
         let made = self.maps.read().unwrap_or_else(PoisonError::into_inner).get(&viewer).cloned();
         made.unwrap_or_else(|| {
             // Held until the map is in its place: no list changes meanwhile.
@@ -141,7 +171,8 @@ impl Manifests {
                 listings.iter().filter_map(|(name, all)| all.get(&self.whose(name, caller))).collect();
             let tools = shown.iter().flat_map(|l| l.tools.iter().flatten().cloned()).collect();
             let held = shown.iter().flat_map(|l| l.held.iter().cloned());
-            let map = NameMap::build(tools, &self.auto).with_held(held, &self.auto);
+            let auto = self.kinds().auto.clone();
+            let map = NameMap::build(tools, &auto).with_held(held, &auto);
             for (name, why) in &map.refused {
                 tracing::warn!("the name {name} is not used: {why}");
             }
@@ -149,6 +180,9 @@ impl Manifests {
             self.maps.write().unwrap_or_else(PoisonError::into_inner).insert(viewer, map.clone());
             map
         })
+    }
+    fn kinds(&self) -> RwLockReadGuard<'_, Kinds> {
+        self.kinds.read().unwrap_or_else(PoisonError::into_inner)
     }
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, BTreeMap<Whose, Listing>>> {
         self.listings.lock().unwrap_or_else(PoisonError::into_inner)
@@ -186,7 +220,8 @@ impl Manifests {
         self.look(name, whose, |l| l.stale_at.is_some_and(|at| at <= Instant::now())).unwrap_or(false)
     }
     /// Takes what a server listed, for whom.
-    fn set(&self, spec: &ServerSpec, whose: &Whose, lists: Lists) {
+    fn set(&self, entry: &Entry, whose: &Whose, lists: Lists) {
+        let spec = entry.spec();
         let imported = import(&spec.name, &spec.words, &lists.tools);
         for (what, why) in &imported.rejected {
             tracing::warn!(server = %spec.name, "tool {what:?} is not used: {why}");
@@ -199,10 +234,10 @@ impl Manifests {
             tracing::warn!(server = %spec.name, "{}. Fix: {}", held.reason(), held.fix());
         }
         let (instructions, withheld) = match pins::instructions(spec.pinned.as_deref(), lists.instructions.as_deref()) {
-            Ok(()) => (lists.instructions, None),
+            Ok(()) => (lists.instructions.clone(), None),
             Err(why) => {
                 tracing::warn!(server = %spec.name, "{why}, so they are shown to nobody; `pleach pin {}` shows them", spec.name);
-                (None, lists.instructions.map(|text| (text, why)))
+                (None, lists.instructions.clone().map(|text| (text, why)))
             }
         };
         let tools: Vec<Arc<Tool>> = used.into_iter().map(Arc::new).collect();
@@ -215,6 +250,14 @@ impl Manifests {
         let is_listed =
             |known: &&Listing| known.tools.as_deref().is_some_and(|tools| hashes(tools, &known.held) == listed);
         let mut listings = self.lock();
+        if entry.is_gone() {
+            return;
+        }
+        if !Arc::ptr_eq(&spec, &entry.spec()) {
+            // Other words are said of it than a moment ago.
+            drop(listings);
+            return self.set(entry, whose, lists);
+        }
         let all = listings.entry(spec.name.clone()).or_default();
         let same = all.get(whose).as_ref().is_some_and(is_listed);
         // What several are shown alike is kept once.
@@ -236,7 +279,7 @@ impl Manifests {
         all.insert(whose.clone(), listing);
         if !same {
             let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
-            if self.own.contains(&spec.name) {
+            if self.kinds().own.contains(&spec.name) {
                 maps.remove(whose);
             } else {
                 maps.clear();
@@ -247,6 +290,27 @@ impl Manifests {
             self.changed();
         }
     }
+    /// Other servers are registered than before. Of those forgotten nothing is known any more;
+    /// what the others listed is read anew under what is said of them now.
+    pub(super) fn adopt(&self, specs: &BTreeMap<Name, ServerSpec>, forgotten: &[Name], reworded: &[Name]) {
+        let mut listings = self.lock();
+        *self.kinds.write().unwrap_or_else(PoisonError::into_inner) = Kinds::of(specs);
+        listings.retain(|name, _| specs.contains_key(name) && !forgotten.contains(name));
+        for (name, spec) in specs {
+            let all = listings.entry(name.clone()).or_default();
+            for listing in all.values_mut().filter(|_| reworded.contains(name)) {
+                listing.read_anew(spec);
+            }
+        }
+        self.maps.write().unwrap_or_else(PoisonError::into_inner).clear();
+        drop(listings);
+        self.changed();
+    }
+    /// The tool of a server by its own name, as it is now.
+    pub(crate) fn tool(&self, server: &Name, upstream: &str, caller: &Caller) -> Option<Arc<Tool>> {
+        let named = |listing: &Listing| listing.tools.iter().flatten().find(|t| t.upstream == upstream).cloned();
+        self.look(server, &self.whose(server, caller), named).flatten()
+    }
     fn fail(&self, name: &Name, whose: &Whose, why: String) {
         self.lock().entry(name.clone()).or_default().entry(whose.clone()).or_default().failed = Some(why);
     }
@@ -256,36 +320,37 @@ impl Servers {
     /// Makes sure that every server was listed once, waiting no longer than `patience` from the
     /// start of each attempt; slow ones are listed in the background all the same.
     pub(crate) async fn ensure_listed(self: &Arc<Self>, caller: &Caller, patience: Duration) {
-        let waits = self.entries.values().map(|entry| self.ensure(entry, caller, patience, Enough::Attempt));
+        let entries = self.entries();
+        let waits = entries.values().map(|entry| self.ensure(entry, caller, patience, Enough::Attempt));
         futures_util::future::join_all(waits).await;
     }
     /// The same for the one server a tool's name points at.
     pub(crate) async fn ensure_listed_for(self: &Arc<Self>, tool: &str, caller: &Caller, enough: Enough) {
         match self.owner(tool) {
             // No longer than a call of that server may take; it is listed all the same.
-            Some(entry) => self.ensure(entry, caller, entry.spec.timeout, enough).await,
+            Some(entry) => self.ensure(&entry, caller, entry.spec().timeout, enough).await,
             None => self.ensure_listed(caller, Duration::from_secs(5)).await,
         }
     }
     /// The server a tool's name points at.
-    fn owner(&self, tool: &str) -> Option<&Arc<Entry>> {
-        self.entries
-            .iter()
-            .find(|(n, _)| tool.strip_prefix(n.as_str()).is_some_and(|r| r.starts_with("__")))
-            .map(|e| e.1)
+    fn owner(&self, tool: &str) -> Option<Arc<Entry>> {
+        let entries = self.entries();
+        let mut all = entries.iter();
+        all.find(|(n, _)| tool.strip_prefix(n.as_str()).is_some_and(|r| r.starts_with("__"))).map(|e| e.1.clone())
     }
     /// The server a tool's name points at, where it could not be listed for a caller so far, and
     /// why if that is known.
-    pub(crate) fn unlisted(&self, tool: &str, caller: &Caller) -> Option<(&Name, Option<String>)> {
-        let name = &self.owner(tool)?.spec.name;
-        let whose = self.manifests.whose(name, caller);
-        if self.manifests.known(name, &whose) {
+    pub(crate) fn unlisted(&self, tool: &str, caller: &Caller) -> Option<(Name, Option<String>)> {
+        let name = self.owner(tool)?.name.clone();
+        let whose = self.manifests.whose(&name, caller);
+        if self.manifests.known(&name, &whose) {
             return None;
         }
-        Some((name, self.manifests.look(name, &whose, |l| l.failed.clone()).flatten()))
+        let why = self.manifests.look(&name, &whose, |l| l.failed.clone()).flatten();
+        Some((name, why))
     }
     async fn ensure(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller, patience: Duration, enough: Enough) {
-        let name = &entry.spec.name;
+        let name = &entry.name;
         let whose = self.manifests.whose(name, caller);
         if self.manifests.known(name, &whose) {
             if self.manifests.is_stale(name, &whose) {
@@ -322,11 +387,11 @@ impl Servers {
     /// Lists a server until it was listed once, or nobody serves any more. Whom it refuses for
     /// want of a token is tried once for each wish: a login may come.
     async fn first_list(self: Arc<Self>, entry: Arc<Entry>, caller: Caller) {
-        let whose = self.manifests.whose(&entry.spec.name, &caller);
+        let whose = self.manifests.whose(&entry.name, &caller);
         let progress = entry.progress(&whose);
         let mut wait = FIRST_RETRY;
         let mut over;
-        while !self.manifests.known(&entry.spec.name, &whose) {
+        while !entry.is_gone() && !self.manifests.known(&entry.name, &whose) {
             tokio::select! {
                 refused = self.list(&entry, &caller) => over = refused,
                 () = self.stop.cancelled() => return,
@@ -335,8 +400,9 @@ impl Servers {
                 // Before anybody hears of it: who comes next begins anew.
                 progress.attempt.lock().unwrap_or_else(PoisonError::into_inner).take();
             }
+            let over = over || entry.is_gone();
             progress.done.send_modify(|done| *done = Attempts { made: done.made + 1, over });
-            if over || self.manifests.known(&entry.spec.name, &whose) {
+            if over || self.manifests.known(&entry.name, &whose) {
                 if progress.missed.load(Ordering::Acquire) {
                     self.relist(&entry, whose, None);
                 }
@@ -348,11 +414,17 @@ impl Servers {
             }
             wait = MAX_RETRY.min(wait * 2);
         }
+        // Gone, or listed by another.
+        progress.done.send_modify(|done| *done = Attempts { made: done.made + 1, over: true });
     }
 
-    /// `true` when a token is wanted that there is none of.
+    /// `true` when this caller cannot have it: a token is wanted that there is none of.
     async fn list(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller) -> bool {
-        let name = &entry.spec.name;
+        let name = &entry.name;
+        if self.live.current(caller).is_err() {
+            // Who wanted it is gone: whoever comes next begins anew.
+            return true;
+        }
         let whose = self.manifests.whose(name, caller);
         let listed = match self.instance(name, caller, Abilities::default()).await {
             Ok(attachment) => lists(&attachment).await.map_err(|e| {
@@ -366,7 +438,7 @@ impl Servers {
         };
         match listed {
             Ok(lists) => {
-                self.manifests.set(&entry.spec, &whose, lists);
+                self.manifests.set(entry, &whose, lists);
                 false
             }
             Err((why, refused)) => {
@@ -381,7 +453,7 @@ impl Servers {
     pub(super) fn relist(self: &Arc<Self>, entry: &Arc<Entry>, whose: Whose, own: Option<(Arc<Attachment>, Caller)>) {
         let progress = entry.progress(&whose);
         progress.missed.store(true, Ordering::Release);
-        if !self.manifests.known(&entry.spec.name, &whose) {
+        if !self.manifests.known(&entry.name, &whose) {
             return;
         }
         progress.missed.store(false, Ordering::Release);
@@ -406,8 +478,8 @@ impl Servers {
                         () = servers.stop.cancelled() => return,
                     };
                     match listed {
-                        Ok(lists) => servers.manifests.set(&entry.spec, &whose, lists),
-                        Err(e) => tracing::warn!(server = %entry.spec.name, "{e}"),
+                        Ok(lists) => servers.manifests.set(&entry, &whose, lists),
+                        Err(e) => tracing::warn!(server = %entry.name, "{e}"),
                     }
                 }
                 if again.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
@@ -421,6 +493,10 @@ impl Servers {
 }
 
 impl Entry {
+    /// Whether another server stands in its place, or none.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
     fn progress(&self, whose: &Whose) -> Arc<Progress> {
         let mut all = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(whose.clone()).or_default().clone()

@@ -8,10 +8,12 @@
 //!
 //! One instance per (server, principal, sandbox, what the caller can be asked): what a process
 //! may do is what *one* grant says, never a union, and what it may ask is what *these* callers
-//! can answer. Servers know nothing of each other; one that is dead, mute, slow or lying costs
+//! can answer. When the policy changes ([`Servers::adopt`]), what still fits goes on as it is.
+//! Servers know nothing of each other; one that is dead, mute, slow or lying costs
 //! its own calls only.
 
 mod abilities;
+mod adopt;
 mod instance;
 mod manifest;
 mod offered;
@@ -27,7 +29,7 @@ use policies::resolve::{ServerSpec, Transport};
 use slot::{Key, Slot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
 use tokio_util::sync::CancellationToken;
@@ -48,10 +50,10 @@ const MAX_LANES: u8 = 8;
 /// Instances of one server at a time; the one idle longest makes room.
 const MAX_INSTANCES: usize = 64;
 
-/// All servers of a policy file.
+/// All servers of the policy file.
 pub(crate) struct Servers {
     pub(crate) live: Arc<Live>,
-    entries: BTreeMap<Name, Arc<Entry>>,
+    entries: RwLock<Arc<BTreeMap<Name, Arc<Entry>>>>,
     pub(crate) manifests: Manifests,
     pub(crate) offered: offered::Offered,
     said: said::Board,
@@ -62,7 +64,11 @@ pub(crate) struct Servers {
 }
 
 struct Entry {
-    spec: ServerSpec,
+    name: Name,
+    spec: RwLock<Arc<ServerSpec>>,
+    /// The policy names no such server any more, or another in its place.
+    gone: AtomicBool,
+    stop: CancellationToken,
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
     era: Mutex<Option<Era>>,
     /// It was seen to ask without saying whose call it is about.
@@ -74,26 +80,18 @@ struct Entry {
 impl Servers {
     pub(crate) fn new(live: Arc<Live>) -> Arc<Self> {
         let loaded = live.now();
-        let entry = |spec: &ServerSpec| {
-            Arc::new(Entry {
-                spec: spec.clone(),
-                slots: Mutex::default(),
-                era: Mutex::default(),
-                asks: AtomicBool::new(false),
-                progress: Mutex::default(),
-            })
-        };
-        let entries: BTreeMap<Name, Arc<Entry>> =
-            loaded.policy.servers.iter().map(|(name, spec)| (name.clone(), entry(spec))).collect();
+        let stop = CancellationToken::new();
+        let entry = |(name, spec): (&Name, &ServerSpec)| (name.clone(), Entry::new(spec, &stop));
+        let entries: BTreeMap<Name, Arc<Entry>> = loaded.policy.servers.iter().map(entry).collect();
         let servers = Arc::new(Self {
             manifests: Manifests::new(&loaded.policy.servers),
             offered: offered::Offered::new(&loaded.policy.servers),
             vault: Vault::new(loaded.state.clone()),
             live,
-            entries,
+            entries: RwLock::new(Arc::new(entries)),
             said: said::Board::default(),
             tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            stop,
         });
         let weak = Arc::downgrade(&servers);
         let stop = servers.stop.clone();
@@ -105,21 +103,28 @@ impl Servers {
                     _ = tick.tick() => {}
                 }
                 let Some(servers) = weak.upgrade() else { return };
-                servers.entries.values().for_each(|e| e.end_idle(IDLE));
+                servers.entries().values().for_each(|e| e.end_idle(IDLE));
             }
         });
         servers
     }
 
-    pub(crate) fn spec(&self, name: &Name) -> Option<&ServerSpec> {
-        self.entries.get(name).map(|e| &e.spec)
+    /// What the policy says of a server.
+    pub(crate) fn spec(&self, name: &Name) -> Option<Arc<ServerSpec>> {
+        self.entry(name).map(|e| e.spec())
+    }
+    fn entries(&self) -> Arc<BTreeMap<Name, Arc<Entry>>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    fn entry(&self, name: &Name) -> Option<Arc<Entry>> {
+        self.entries().get(name).cloned()
     }
 
     /// The server a tool's name points at, where it may not be started, and why.
-    pub(crate) fn unapproved(&self, tool: &str) -> Option<(&Name, &str)> {
+    pub(crate) fn unapproved(&self, tool: &str) -> Option<(Name, String)> {
         let (server, _) = tool.split_once("__")?;
-        let (name, entry) = self.entries.get_key_value(server)?;
-        Some((name, entry.spec.unapproved.as_deref()?))
+        let spec = self.entries().get(server)?.spec();
+        Some((spec.name.clone(), spec.unapproved.clone()?))
     }
 
     /// The live instance for a caller, started if need be.
@@ -132,15 +137,17 @@ impl Servers {
         caller: &Caller,
         abilities: Abilities,
     ) -> Result<Arc<Attachment>, String> {
-        let entry = self.entries.get(name).ok_or_else(|| format!("no server is named {name}"))?;
-        let slot = entry.slot(caller, abilities);
-        self.live(entry, &slot).await
+        let entry = self.entry(name).ok_or_else(|| format!("no server is named {name}"))?;
+        let caller = self.live.current(caller).map_err(|denial| denial.for_model())?;
+        let slot = entry.slot(&caller, abilities);
+        self.live(&entry, &slot).await
     }
 
     async fn live(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>) -> Result<Arc<Attachment>, String> {
         let arrived = Instant::now();
-        let name = &entry.spec.name;
+        let name = &entry.name;
         slot.touch();
+        self.fits(entry, slot)?;
         if let Some(live) = slot.live() {
             return Ok(live);
         }
@@ -148,6 +155,7 @@ impl Servers {
         if let Some(live) = slot.live() {
             return Ok(live);
         }
+        self.fits(entry, slot)?;
         // Who came while it was being tried shares the outcome of that try.
         if let Some((at, why)) = &state.failed
             && *at > arrived
@@ -160,6 +168,9 @@ impl Servers {
             Ok(attachment) => {
                 let attachment = Arc::new(attachment);
                 slot.set(attachment.clone());
+                // The policy may have changed while it started. Looked at after it is in its
+                // place: whoever changes the policy later finds it there.
+                self.fits(entry, slot)?;
                 state.worked();
                 drop(state);
                 if again {
@@ -176,28 +187,28 @@ impl Servers {
     }
 
     async fn start(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>) -> Result<Attachment, String> {
-        let known = *lock(&entry.era);
+        let (known, spec) = (*lock(&entry.era), entry.spec());
         let asks = entry.asks.load(Ordering::Relaxed);
         let events = || -> Arc<dyn adapters::mcp::Events> {
-            Arc::new(instance::Events::new(entry.spec.name.clone(), slot, Arc::downgrade(self)))
+            Arc::new(instance::Events::new(entry.name.clone(), slot, Arc::downgrade(self)))
         };
-        let first = instance::start(self, &entry.spec, slot, (known, asks), events()).await;
+        let first = instance::start(self, &spec, slot, (known, asks), events()).await;
         let connection = match (first, known) {
             // A server of the first era may end at the probe it does not know.
             (Err(instance::StartError::EndedEarly(_)), None) => {
-                instance::start(self, &entry.spec, slot, (Some(Era::Legacy), asks), events()).await
+                instance::start(self, &spec, slot, (Some(Era::Legacy), asks), events()).await
             }
             // It was replaced by one that speaks otherwise.
             (Err(instance::StartError::Failed(_)), Some(_)) => {
                 *lock(&entry.era) = None;
-                instance::start(self, &entry.spec, slot, (None, asks), events()).await
+                instance::start(self, &spec, slot, (None, asks), events()).await
             }
             (other, _) => other,
         };
         slot.refused.store(matches!(connection, Err(instance::StartError::Refused(_))), Ordering::Release);
         let connection = connection.map_err(|e| e.to_string())?;
         *lock(&entry.era) = Some(connection.era());
-        tracing::info!(server = %entry.spec.name, era = ?connection.era(), principal = %slot.caller.principal, "connected");
+        tracing::info!(server = %entry.name, era = ?connection.era(), principal = %slot.caller.principal, "connected");
         if let Some(level) = self.said.level(&slot.caller)
             && connection.era() == Era::Legacy
             && connection.can("logging")
@@ -210,13 +221,13 @@ impl Servers {
     /// After a restart, or a while of deafness: the lists and the watched resources may have
     /// changed.
     fn look_again(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>, attachment: Arc<Attachment>) {
-        let whose = self.manifests.whose(&entry.spec.name, &slot.caller);
+        let whose = self.manifests.whose(&entry.name, &slot.caller);
         self.relist(entry, whose, Some((attachment.clone(), slot.caller.clone())));
         let watched = slot.watched();
         if watched.is_empty() {
             return;
         }
-        let (servers, slot, name) = (self.clone(), slot.clone(), entry.spec.name.clone());
+        let (servers, slot, name) = (self.clone(), slot.clone(), entry.name.clone());
         self.tasks.spawn(async move {
             for watched in watched {
                 match (attachment.watch(&watched).await, watched.topic()) {
@@ -231,13 +242,14 @@ impl Servers {
 
     /// Brings back an instance that somebody watches resources of, as soon as it can be.
     fn revive(self: &Arc<Self>, name: &Name, slot: Arc<Slot>) {
-        let Some(entry) = self.entries.get(name).cloned() else { return };
+        let Some(entry) = self.entry(name) else { return };
         if slot.watched().is_empty() || slot.reviving.swap(true, Ordering::AcqRel) {
             return;
         }
         let servers = self.clone();
         self.tasks.spawn(async move {
-            while !servers.stop.is_cancelled() && !slot.watched().is_empty() && slot.live().is_none() {
+            while !servers.stop.is_cancelled() && !slot.is_over() && !slot.watched().is_empty() && slot.live().is_none()
+            {
                 tokio::select! {
                     () = servers.stop.cancelled() => {}
                     _ = servers.live(&entry, &slot) => {}
@@ -250,22 +262,38 @@ impl Servers {
     /// Ends every instance and waits until they are gone.
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
-        let live: Vec<Arc<Attachment>> = self.entries.values().flat_map(|e| e.all_live()).collect();
+        let entries = self.entries();
+        let live: Vec<Arc<Attachment>> = entries.values().flat_map(|e| e.all_live()).collect();
         let closing = futures_util::future::join_all(live.iter().map(|a| a.connection().close()));
         let _ = tokio::time::timeout(LEAVING, closing).await;
         drop(live);
-        self.entries.values().for_each(|e| e.end_idle(Duration::ZERO));
+        entries.values().for_each(|e| e.end_idle(Duration::ZERO));
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
     }
 }
 
 impl Entry {
+    fn new(spec: &ServerSpec, stop: &CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            name: spec.name.clone(),
+            spec: RwLock::new(Arc::new(spec.clone())),
+            gone: AtomicBool::new(false),
+            stop: stop.clone(),
+            slots: Mutex::default(),
+            era: Mutex::default(),
+            asks: AtomicBool::new(false),
+            progress: Mutex::default(),
+        })
+    }
+    fn spec(&self) -> Arc<ServerSpec> {
+        self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
     fn slot(&self, caller: &Caller, abilities: Abilities) -> Arc<Slot> {
         let mut key = Key {
             principal: caller.principal.clone(),
             // An HTTP server is no process of ours, so its sandbox distinguishes nothing.
-            sandbox: match self.spec.transport {
+            sandbox: match self.spec().transport {
                 Transport::Http { .. } => Arc::from(""),
                 _ => caller.sandbox.clone(),
             },
@@ -290,7 +318,7 @@ impl Entry {
                 slots.remove(&oldest);
             }
         }
-        let new = || Arc::new(Slot::new(caller.clone(), &key));
+        let new = || Arc::new(Slot::new(caller.clone(), &key, self.stop.child_token()));
         slots.entry(key.clone()).or_insert_with(new).clone()
     }
     fn all_live(&self) -> Vec<Arc<Attachment>> {

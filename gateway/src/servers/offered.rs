@@ -10,7 +10,7 @@ use policies::manifest::{self, OfferMap, Offering, Offers, Prefix};
 use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
 
@@ -42,14 +42,26 @@ struct Listed {
 
 /// What everybody was shown last.
 pub(crate) struct Offered {
-    prefixes: BTreeMap<Name, Prefix>,
+    prefixes: RwLock<BTreeMap<Name, Prefix>>,
     viewers: Mutex<HashMap<Viewer, Own>>,
+}
+
+fn prefixes(specs: &BTreeMap<Name, ServerSpec>) -> BTreeMap<Name, Prefix> {
+    specs.iter().map(|(n, s)| (n.clone(), s.words.prefix)).collect()
 }
 
 impl Offered {
     pub(super) fn new(specs: &BTreeMap<Name, ServerSpec>) -> Self {
-        let prefixes = specs.iter().map(|(n, s)| (n.clone(), s.words.prefix)).collect();
-        Self { prefixes, viewers: Mutex::default() }
+        Self { prefixes: RwLock::new(prefixes(specs)), viewers: Mutex::default() }
+    }
+    /// Other servers are registered than before: of those named nothing is known any more.
+    pub(super) fn adopt(&self, specs: &BTreeMap<Name, ServerSpec>, forgotten: &[Name]) {
+        *self.prefixes.write().unwrap_or_else(PoisonError::into_inner) = prefixes(specs);
+        let mut viewers = self.viewers.lock().unwrap_or_else(PoisonError::into_inner);
+        for own in viewers.values_mut() {
+            forgotten.iter().for_each(|name| drop(own.listed.remove(name)));
+            own.map = None;
+        }
     }
     /// What a caller's servers offer, as far as it was listed.
     pub(crate) fn of(&self, caller: &Caller) -> Arc<OfferMap> {
@@ -63,8 +75,8 @@ impl Offered {
         own.map.get_or_insert_with(|| Arc::new(self.build(&own.listed))).clone()
     }
     fn build(&self, listed: &BTreeMap<Name, Listed>) -> OfferMap {
-        let all: Vec<Offering> = self
-            .prefixes
+        let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<Offering> = prefixes
             .iter()
             .map(|(server, prefix)| Offering {
                 server: server.clone(),
@@ -113,16 +125,17 @@ impl Servers {
     pub(crate) async fn ensure_offered(self: &Arc<Self>, caller: &Caller, patience: Duration) {
         self.ensure_listed(caller, patience).await;
         let who = viewer(caller);
-        let missing = self.entries.values().filter(|e| {
-            !e.spec.words.builtin
-                && self.manifests.may_offer(&e.spec.name, caller)
-                && !self.offered.is_fresh(&who, &e.spec.name)
+        let entries = self.entries();
+        let missing = entries.values().filter(|e| {
+            !e.spec().words.builtin
+                && self.manifests.may_offer(&e.name, caller)
+                && !self.offered.is_fresh(&who, &e.name)
         });
         let work: Vec<_> = missing
             .filter_map(|entry| {
                 let work = self.tasks.spawn(self.clone().offer(entry.clone(), caller.clone()));
                 // What is known already is shown while it is looked at again.
-                (!self.offered.is_known(&who, &entry.spec.name)).then_some(work)
+                (!self.offered.is_known(&who, &entry.name)).then_some(work)
             })
             .collect();
         let _ = tokio::time::timeout(patience, futures_util::future::join_all(work)).await;
@@ -130,7 +143,7 @@ impl Servers {
 
     async fn offer(self: Arc<Self>, entry: Arc<Entry>, caller: Caller) {
         let listed = async {
-            let name = &entry.spec.name;
+            let name = &entry.name;
             let attachment = self.instance(name, &caller, Abilities::default()).await.map_err(McpError::Unreachable)?;
             Ok::<_, McpError>(offers(name, &attachment).await)
         };
@@ -143,12 +156,12 @@ impl Servers {
 
     /// A server's offers may have changed: they are listed again for whom this instance is.
     pub(super) async fn offers_again(self: &Arc<Self>, entry: &Arc<Entry>, attachment: &Attachment, caller: &Caller) {
-        let name = &entry.spec.name;
+        let name = &entry.name;
         if !self.manifests.may_offer(name, caller) {
             return;
         }
         // A server that is no process of ours, and is shown the same for everybody, lists the same.
-        let everybody = matches!(entry.spec.transport, Transport::Http { auth: None, .. });
+        let everybody = matches!(entry.spec().transport, Transport::Http { auth: None, .. });
         let who: Vec<Viewer> = match everybody {
             true => self.offered.shown(name),
             false => vec![viewer(caller)].into_iter().filter(|who| self.offered.is_known(who, name)).collect(),
@@ -167,14 +180,14 @@ impl Servers {
         let listed = match listed {
             Ok((offers, ttl, announces)) => Listed { offers, at, ttl, announces, failed: false },
             Err(e) => {
-                tracing::warn!(server = %entry.spec.name, "{e}");
-                if self.offered.is_known(who, &entry.spec.name) {
+                tracing::warn!(server = %entry.name, "{e}");
+                if self.offered.is_known(who, &entry.name) {
                     return;
                 }
                 Listed { offers: Arc::default(), at, ttl: None, announces: false, failed: true }
             }
         };
-        if self.offered.set(who, &entry.spec.name, listed) {
+        if !entry.is_gone() && self.offered.set(who, &entry.name, listed) {
             self.manifests.changed();
         }
     }

@@ -122,7 +122,8 @@ impl super::Servers {
                 _ => drop(levels.insert(key, level)),
             }
         }
-        let told = self.entries.values().flat_map(|e| e.live_for(caller)).map(|attachment| {
+        let entries = self.entries();
+        let told = entries.values().flat_map(|e| e.live_for(caller)).map(|attachment| {
             self.tasks.spawn(async move {
                 let connection = attachment.connection();
                 if connection.era() == adapters::mcp::Era::Legacy && connection.can("logging") {
@@ -140,7 +141,8 @@ impl super::Servers {
     /// A legacy client's roots are others than before: those legacy servers hear of it that it
     /// called and that were told of roots.
     pub(crate) fn roots_changed(&self, caller: &Caller, client: u64) {
-        let own = self.entries.values().flat_map(|e| e.live_of(&caller.principal));
+        let entries = self.entries();
+        let own = entries.values().flat_map(|e| e.live_of(&caller.principal));
         for attachment in own.filter(|a| a.connection().is_told_of_roots(client)) {
             // A storm of changes is one change, and one more where it goes on meanwhile.
             if attachment.connection().roots_changed() {

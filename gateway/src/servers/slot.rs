@@ -3,11 +3,13 @@
 use super::{Abilities, Servers};
 use adapters::mcp::{Attachment, Watched};
 use policies::names::Name;
+use policies::resolve::Policy;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
+use tokio_util::sync::CancellationToken;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// A server that returns is found within this, so it is short; starts are made on demand only.
@@ -35,6 +37,12 @@ pub(super) struct Slot {
     pub(super) refused: AtomicBool,
     pub(super) state: tokio::sync::Mutex<Trying>,
     live: Mutex<Option<Arc<Attachment>>>,
+    /// The policy it was last found to fit.
+    fits: Mutex<Weak<Policy>>,
+    /// Its process, and whatever that has open, is to end at once.
+    pub(super) end: CancellationToken,
+    /// Why nobody is to use it any more.
+    over: OnceLock<String>,
     used: Mutex<Instant>,
     /// What is watched, by how many.
     watched: Mutex<BTreeMap<Watched, usize>>,
@@ -65,7 +73,7 @@ impl Trying {
 }
 
 impl Slot {
-    pub(super) fn new(caller: Caller, key: &Key) -> Self {
+    pub(super) fn new(caller: Caller, key: &Key, end: CancellationToken) -> Self {
         Self {
             caller,
             who: (key.principal.clone(), key.sandbox.clone()),
@@ -74,6 +82,9 @@ impl Slot {
             refused: AtomicBool::new(false),
             state: tokio::sync::Mutex::default(),
             live: Mutex::default(),
+            fits: Mutex::default(),
+            end,
+            over: OnceLock::new(),
             used: Mutex::new(Instant::now()),
             watched: Mutex::default(),
         }
@@ -93,6 +104,32 @@ impl Slot {
     /// Lets go of an instance that ended; whether there was one.
     pub(super) fn ended(&self) -> bool {
         lock(&self.live).take().is_some()
+    }
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get().is_some()
+    }
+    /// Why nobody is to use it any more, if so.
+    pub(super) fn over(&self) -> Option<&str> {
+        self.over.get().map(String::as_str)
+    }
+    /// Nobody is to use it any more; calls under way keep their instance until they end.
+    pub(super) fn let_go(&self, why: &str) {
+        let _ = self.over.set(why.to_owned());
+        lock(&self.live).take();
+    }
+    /// The same, and the process ends at once, with all it has open.
+    pub(super) fn withdraw(&self, why: &str) {
+        let _ = self.over.set(why.to_owned());
+        self.end.cancel();
+        if let Some(attachment) = lock(&self.live).take() {
+            attachment.connection().end();
+        }
+    }
+    pub(super) fn fits(&self, policy: &Arc<Policy>) -> bool {
+        lock(&self.fits).as_ptr() == Arc::as_ptr(policy)
+    }
+    pub(super) fn found_to_fit(&self, policy: &Arc<Policy>) {
+        *lock(&self.fits) = Arc::downgrade(policy);
     }
     /// Whether it is in use, was used within `idle`, or is watched.
     pub(super) fn is_needed(&self, idle: Duration) -> bool {
@@ -124,9 +161,10 @@ impl Servers {
         watched: Watched,
     ) -> Result<(Watch, policies::json::Json), adapters::mcp::McpError> {
         use adapters::mcp::McpError;
-        let entry = self.entries.get(server).ok_or_else(|| McpError::Unreachable(format!("no server {server}")))?;
-        let slot = entry.slot(caller, abilities);
-        let attachment = self.live(entry, &slot).await.map_err(McpError::Unreachable)?;
+        let entry = self.entry(server).ok_or_else(|| McpError::Unreachable(format!("no server {server}")))?;
+        let caller = self.live.current(caller).map_err(|denial| McpError::Unreachable(denial.for_model()))?;
+        let slot = entry.slot(&caller, abilities);
+        let attachment = self.live(&entry, &slot).await.map_err(McpError::Unreachable)?;
         // Counted in first: whoever leaves meanwhile is not the last.
         *lock(&slot.watched).entry(watched.clone()).or_default() += 1;
         let watch = Watch { servers: self.clone(), slot, watched };

@@ -4,6 +4,7 @@
 mod budgets;
 mod callers;
 mod decisions;
+mod diff;
 mod domains;
 mod file_samples;
 mod import_agents;

@@ -42,6 +42,7 @@ impl Foreground {
         let app = compose::app(loaded, approve).await?;
         let stop = CancellationToken::new();
         serve::on_signal(stop.clone())?;
+        crate::live::watch::start(&app, None, stop.clone())?;
         let (seen, config) = (app.host.watch(), context.suffix());
         Ok(Self { view: View::new(json, config.clone()), app, stop, seen, json, config })
     }
