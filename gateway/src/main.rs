@@ -1,12 +1,14 @@
 //! `pleach`: composes, guards, serves. `main` is synchronous, because the launcher of the
 //! sandbox must run before any thread or runtime exists.
 
+mod a2a;
 mod auth;
 mod cli;
 mod compose;
 mod egress;
 mod error;
 mod guard;
+mod hosted;
 mod live;
 mod mcp;
 mod oauth;

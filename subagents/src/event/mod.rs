@@ -3,7 +3,7 @@
 
 mod parts;
 
-pub use parts::{Amount, Budget, Outcome, Replaced, Started, Step, ToolCall, Usage, Waiting, WaitingFor};
+pub use parts::{Amount, Budget, Inbound, Outcome, Replaced, Started, Step, ToolCall, Usage, Waiting, WaitingFor};
 
 use crate::ports::Answer;
 use crate::run::{RunId, State};
@@ -193,6 +193,9 @@ pub enum Event {
         by: String,
         /// What.
         answer: Answer,
+        /// The client's name for the message it said it with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// Nobody answered in time.
     #[serde(rename = "run.timed_out")]
@@ -207,6 +210,9 @@ pub enum Event {
         from: String,
         /// What.
         text: String,
+        /// The client's name for the message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// The run made something.
     #[serde(rename = "artifact.emitted")]

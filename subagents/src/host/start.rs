@@ -18,7 +18,7 @@ impl Host {
             return Err(HostError::Suspended);
         }
         let lease = self.claim_new(&start.id).await?;
-        let Start { id, agent, prompt, principal, door, place, limits, approvals, cancel } = start;
+        let Start { id, agent, prompt, principal, door, place, limits, inbound, approvals, cancel } = start;
         let tree = Tree::new(lease, principal, place, approvals, cancel.child_token());
         let policy = self.ports.gate.policy();
         // What the door says of itself holds, whatever whoever starts a run through it says.
@@ -54,6 +54,7 @@ impl Host {
             request: None,
             budget: budget(limits, None),
             door: Some(tree.place.to_string()),
+            inbound,
             nobody: nobody(&tree.approvals),
             schema: within.agent.output_schema.as_ref().map(|s| s.value().clone()),
             forked_from: None,
@@ -106,6 +107,7 @@ impl Host {
         started.background = false;
         started.door = Some(old.place.to_string());
         started.nobody = nobody(&old.approvals);
+        started.inbound = None;
         started.forked_from = Some(run.to_string());
         started.lineage = origin.lineage[..origin.lineage.len() - 1].to_vec();
         settled(&mut events);

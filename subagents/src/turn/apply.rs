@@ -65,9 +65,9 @@ pub fn on(state: &mut State, event: &Event) {
             state.parked = false;
         }
         Event::Waiting(waiting) => state.wait(waiting),
-        Event::Answered { id, by, answer } => state.answered(id, by, Some(answer.clone())),
+        Event::Answered { id, by, answer, .. } => state.answered(id, by, Some(answer.clone())),
         Event::TimedOut { id } => state.answered(id, "nobody", None),
-        Event::MessageReceived { from, text } => state.told(from, text),
+        Event::MessageReceived { from, text, .. } => state.told(from, text),
         Event::Resumed { .. } => state.parked = false,
         Event::Paused { .. } => state.paused = true,
         Event::Unpaused { .. } => state.paused = false,
@@ -93,6 +93,7 @@ impl State {
         self.max_turns = started.max_turns;
         self.max_tool_calls = started.max_tool_calls;
         self.schema = started.schema.clone().map(Arc::new);
+        self.inbound = started.inbound.as_ref().map(|inbound| inbound.message.clone());
         self.cost = Some(0);
         self.messages().push(Message::User(started.prompt.clone()));
     }
