@@ -31,7 +31,7 @@ pub(super) fn json(status: StatusCode, kind: &str, text: String) -> Response {
 
 /// A refusal over plain HTTP.
 pub(super) fn refused(fault: &Fault) -> Response {
-    let mut response = json(fault.status(), A2A_JSON, fault.http().to_string());
+    let mut response = json(fault.status(), JSON, fault.http().to_string());
     if let Some((name, value)) = &fault.header {
         set(&mut response, name, value);
     }

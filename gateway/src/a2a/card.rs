@@ -1,6 +1,7 @@
 //! Agent cards (A2A 1.0, section 4.4), made of the policy: one document for both generations, with
 //! addresses of one origin, which is `public_url` or where we listen and never what a request says.
 
+use super::codec::Version;
 use super::fault::{Fault, Kind};
 use super::ops::Asked;
 use super::{Door, parts};
@@ -24,18 +25,18 @@ pub(super) fn lasts() -> String {
 }
 
 /// The public card of an agent; `None` where clients do not see it.
-pub(super) fn of(door: &Door, agent: &str) -> Option<Card> {
+pub(super) fn of(door: &Door, agent: &str, version: Option<Version>) -> Option<Card> {
     let policy = door.0.live.now().policy.clone();
     let agent = policy.agents.values().find(|a| a.name.as_str() == agent && a.expose)?;
-    Some(served(&document(door, &policy, agent)))
+    Some(served(&document(door, &policy, agent, version)))
 }
 
 /// The card of the whole: the default agent's, else the first that clients see.
-pub(super) fn root(door: &Door) -> Option<Card> {
+pub(super) fn root(door: &Door, version: Option<Version>) -> Option<Card> {
     let policy = door.0.live.now().policy.clone();
     let default = policy.default_agent().filter(|agent| agent.expose);
     let agent = default.or_else(|| policy.agents.values().find(|agent| agent.expose))?;
-    Some(served(&document(door, &policy, agent)))
+    Some(served(&document(door, &policy, agent, version)))
 }
 
 /// The card of an agent for whoever asks: with the other agents it may start, as skills.
@@ -43,7 +44,7 @@ pub(super) fn extended(asked: &Asked) -> Result<Value, Fault> {
     let policy = asked.door.0.live.now().policy.clone();
     let agent = policy.agents.get(&asked.agent);
     let agent = agent.ok_or_else(|| Fault::new(Kind::NoMethod, "there is no such agent"))?;
-    let mut card = document(&asked.door, &policy, agent);
+    let mut card = document(&asked.door, &policy, agent, Some(asked.version));
     if !agent.subagents.is_empty() {
         let known = agent.subagents.iter().filter_map(|name| policy.agents.get(name));
         let below: Vec<Value> = known.map(|agent| skill(agent, &["subagent"])).collect();
@@ -81,7 +82,8 @@ fn outputs(agent: &AgentSpec) -> Vec<&'static str> {
     }
 }
 
-fn document(door: &Door, policy: &Policy, agent: &AgentSpec) -> Value {
+/// A card: of one generation for whoever names one, and of both for everybody else.
+fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Version>) -> Value {
     let base = format!("{}/a2a/{}", door.0.doorman.base(), agent.name);
     let rest = format!("{base}/rest");
     let interface = |url: &str, binding: &str, version: &str| json!({ "url": url, "protocolBinding": binding, "protocolVersion": version });
@@ -94,32 +96,38 @@ fn document(door: &Door, policy: &Policy, agent: &AgentSpec) -> Value {
         "capabilities": { "streaming": true, "pushNotifications": false, "extendedAgentCard": true },
         "defaultInputModes": parts::INPUT, "defaultOutputModes": outputs(agent),
         "skills": [skill(agent, &["agent"])],
-        // The same in the words of 0.3.
+    });
+    // The same in the words of 0.3.
+    let old = json!({
         "url": base, "preferredTransport": "JSONRPC", "protocolVersion": "0.3.0",
         "additionalInterfaces": [{ "url": base, "transport": "JSONRPC" }],
         "supportsAuthenticatedExtendedCard": true,
     });
-    let (schemes, wanted) = security(policy);
+    if version != Some(Version::V1)
+        && let (Value::Object(card), Value::Object(old)) = (&mut card, old)
+    {
+        card.extend(old);
+    }
+    let (schemes, wanted) = security(policy, version);
     if !schemes.is_empty() {
         card["securitySchemes"] = schemes.into();
         let one = |name: &String| json!({ "schemes": { name: { "list": [] } } });
         card["securityRequirements"] = wanted.iter().map(one).collect();
-        card["security"] = wanted.iter().map(|name| json!({ name: [] })).collect();
+        if version != Some(Version::V1) {
+            card["security"] = wanted.iter().map(|name| json!({ name: [] })).collect();
+        }
     }
     card
 }
 
 /// How whoever calls says who it is: a token of the policy file, or one of an issuer. Each scheme
 /// is written in the words of both generations.
-fn security(policy: &Policy) -> (Map<String, Value>, Vec<String>) {
+fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
     let (mut schemes, mut wanted) = (Map::new(), Vec::new());
     let Some(clients) = &policy.clients else { return (schemes, wanted) };
     if clients.values().any(|client| matches!(client.proof, Proof::Token(_))) {
         let scheme = json!({ "scheme": "Bearer", "description": "A token the operator gave you." });
-        let mut both = scheme.clone();
-        both["type"] = "http".into();
-        both["httpAuthSecurityScheme"] = scheme;
-        schemes.insert("bearer".into(), both);
+        schemes.insert("bearer".into(), scheme_of(version, ("http", "httpAuthSecurityScheme"), scheme));
         wanted.push("bearer".to_owned());
     }
     let issuers: BTreeMap<String, String> = policies::callers::issuers(policy)
@@ -130,11 +138,20 @@ fn security(policy: &Policy) -> (Map<String, Value>, Vec<String>) {
     for (name, issuer) in issuers {
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let scheme = json!({ "openIdConnectUrl": url });
-        let mut both = scheme.clone();
-        both["type"] = "openIdConnect".into();
-        both["openIdConnectSecurityScheme"] = scheme;
-        schemes.insert(name.clone(), both);
+        let scheme = scheme_of(version, ("openIdConnect", "openIdConnectSecurityScheme"), scheme);
+        schemes.insert(name.clone(), scheme);
         wanted.push(name);
     }
     (schemes, wanted)
+}
+
+/// A scheme under its name of 0.3, of 1.0, or of both.
+fn scheme_of(version: Option<Version>, (old, new): (&str, &str), scheme: Value) -> Value {
+    if version == Some(Version::V1) {
+        return json!({ new: scheme });
+    }
+    let mut both = scheme.clone();
+    both["type"] = old.into();
+    both[new] = scheme;
+    both
 }

@@ -36,9 +36,11 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use codec::Version;
 use fault::{Fault, Kind};
 use policies::names::Name;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use subagents::host::Host;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -48,6 +50,8 @@ const MAX_BODY: usize = 8 << 20;
 /// Tasks of one client that are worked on at a time, and its streams that stand.
 const WORKING: usize = 1_024;
 const WATCHING: usize = 2_048;
+/// Cards whose age is remembered.
+const KNOWN_CARDS: usize = 1_024;
 /// Messages of one name are taken one after another: that many names at a time.
 const LANES: usize = 64;
 
@@ -67,6 +71,8 @@ struct Inner {
     working: Arc<Crowd>,
     watching: Arc<Crowd>,
     lanes: Vec<tokio::sync::Mutex<()>>,
+    /// Since when each card is what it is, by its digest.
+    cards: Mutex<BTreeMap<String, String>>,
 }
 
 impl Door {
@@ -87,6 +93,7 @@ impl Door {
             working: Arc::new(Crowd::of(WORKING)),
             watching: Arc::new(Crowd::of(WATCHING)),
             lanes: (0..LANES).map(|_| tokio::sync::Mutex::default()).collect(),
+            cards: Mutex::default(),
         })))
     }
     /// Its routes.
@@ -98,6 +105,15 @@ impl Door {
             .route("/a2a/{agent}/", post(rpc::serve))
             .route("/a2a/{agent}/rest/{*path}", any(http::serve))
             .with_state(self)
+    }
+    /// Since when a card is what it is, as far as this process knows (RFC 9110, section 8.8.2).
+    fn since(&self, etag: &str) -> String {
+        let now = || jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let mut cards = self.0.cards.lock().unwrap_or_else(PoisonError::into_inner);
+        if cards.len() > KNOWN_CARDS {
+            cards.clear();
+        }
+        cards.entry(etag.to_owned()).or_insert_with(now).clone()
     }
     /// Who asks.
     async fn identify(&self, headers: &HeaderMap) -> Result<Who, Fault> {
@@ -152,21 +168,31 @@ pub(crate) fn foreign(why: String) -> Response {
 }
 
 async fn root_card(State(door): State<Door>, request: Request) -> Response {
-    carded(card::root(&door), request.headers())
+    carded(&door, card::root(&door, named(request.headers())), request.headers())
 }
 
 async fn agent_card(State(door): State<Door>, Path(agent): Path<String>, request: Request) -> Response {
-    carded(card::of(&door, &agent), request.headers())
+    carded(&door, card::of(&door, &agent, named(request.headers())), request.headers())
 }
 
-/// A card, unless the client has it already (RFC 9110, section 13.1.2).
-fn carded(card: Option<card::Card>, headers: &HeaderMap) -> Response {
+/// The generation a request for a card names; none is both.
+fn named(headers: &HeaderMap) -> Option<Version> {
+    headers.contains_key("a2a-version").then(|| Version::of(headers, &[]).ok()).flatten()
+}
+
+/// A card, unless the client has it already (RFC 9110, sections 13.1.2 and 13.1.3).
+fn carded(door: &Door, card: Option<card::Card>, headers: &HeaderMap) -> Response {
     let Some(card) = card else {
         return answer::refused(&Fault::new(Kind::NoMethod, "no agent is shown here; set expose = true for one"));
     };
     let known = headers.get_all("if-none-match").iter().filter_map(|value| value.to_str().ok());
     let same = |tag: &str| matches!(tag.trim().trim_start_matches("W/"), tag if tag == card.etag || tag == "*");
-    let has_it = known.flat_map(|tags| tags.split(',')).any(same);
+    let tagged = headers.contains_key("if-none-match");
+    let since = door.since(&card.etag);
+    let has_it = match tagged {
+        true => known.flat_map(|tags| tags.split(',')).any(same),
+        false => headers.get("if-modified-since").is_some_and(|at| at.as_bytes() == since.as_bytes()),
+    };
     let mut response = match has_it {
         true => {
             let mut response = Response::new(Body::empty());
@@ -176,6 +202,8 @@ fn carded(card: Option<card::Card>, headers: &HeaderMap) -> Response {
         false => answer::json(StatusCode::OK, answer::JSON, card.text),
     };
     answer::set(&mut response, "etag", &card.etag);
+    answer::set(&mut response, "last-modified", &since);
+    answer::set(&mut response, "vary", "a2a-version");
     answer::set(&mut response, "cache-control", &card::lasts());
     response
 }

@@ -1,6 +1,7 @@
 //! The operations, whatever the binding and the generation (A2A 1.0, section 3.1). Who asks is
 //! known and may ask; whose a task is, is asked on every path before anything else is.
 
+use super::codec::Version;
 use super::fault::{Fault, Kind};
 use super::updates::{self, Until, Updates};
 use super::{Door, card, list, send};
@@ -31,6 +32,7 @@ pub(super) struct Asked {
     pub(super) door: Door,
     pub(super) who: Who,
     pub(super) agent: Name,
+    pub(super) version: Version,
     pub(super) params: Value,
     /// `Idempotency-Key`.
     pub(super) key: Option<String>,
@@ -106,7 +108,7 @@ async fn cancel(asked: &Asked) -> Result<Value, Fault> {
     if row.ended.is_some() {
         return Err(ended(&row.state));
     }
-    let watched = Updates::new(&asked.door, &row, (Until::End, None), None).await?;
+    let mut watched = Updates::new(&asked.door, &row, (Until::End, None), None).await?;
     let done = host.cancel(&RunId::known(row.run.as_str()), asked.who.principal()).await;
     done.map(|_: Done| ()).map_err(|e| Fault::of_host(e, Kind::TaskNotCancelable))?;
     // What is under way is cut off, so this is short.

@@ -125,9 +125,19 @@ pub(super) fn content(text: &str, kind: &str) -> Value {
     if kind == "application/json"
         && let Ok(data) = serde_json::from_str::<Value>(text)
     {
-        return json!([{ "data": data, "mediaType": kind }]);
+        return json!({ "data": data, "mediaType": kind });
     }
-    json!([{ "text": text, "mediaType": kind }])
+    json!({ "text": text, "mediaType": kind })
+}
+
+/// The same that is no text, written in base64.
+pub(super) fn raw(base64: &str, name: &str, kind: &str) -> Value {
+    json!({ "raw": base64, "filename": name, "mediaType": kind })
+}
+
+/// What is elsewhere.
+pub(super) fn link(url: &str, name: &str, kind: &str) -> Value {
+    json!({ "url": url, "filename": name, "mediaType": kind })
 }
 
 #[cfg(test)]

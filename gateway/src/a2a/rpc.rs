@@ -70,7 +70,7 @@ async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Res
     };
     let key = parts.headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
     let params = version.params(op, params);
-    let asked = Asked { door: door.clone(), who, agent, params, key };
+    let asked = Asked { door: door.clone(), who, agent, version, params, key };
     answered(version, op, id.clone(), asked).await
 }
 

@@ -18,7 +18,7 @@ use super::updates::{self, Until, Updates};
 use crate::guard::A2A;
 use crate::hosted;
 use crate::mcp::framework::{SEND, approvals};
-use adapters::store::{Reservation, Reserved};
+use adapters::store::{Reservation, Reserved, clock};
 use policies::json::Json;
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -27,6 +27,9 @@ use subagents::host::{Done, Start, Then};
 use subagents::ports::{Answer, Journal, RunRow};
 use subagents::run::RunId;
 use tokio_util::sync::CancellationToken;
+
+/// Within this time the same message of the same name is the same, milliseconds.
+const REPEATED: u64 = 10 * 60 * 1_000;
 
 /// `SendMessage`, until it is the client's turn unless it wants to be told at once.
 pub(super) async fn send(asked: &Asked) -> Result<Value, Fault> {
@@ -40,7 +43,13 @@ pub(super) async fn send(asked: &Asked) -> Result<Value, Fault> {
             updates::shown(&asked.door.0.store, &tale, history, true).await?
         }
         false => {
-            Updates::new(&asked.door, &said.row, (Until::Turn, said.answered), None).await?.settled(history).await?
+            let until = (Until::Turn, said.answered);
+            let mut updates = Updates::new(&asked.door, &said.row, until, None).await?;
+            let task = updates.settled(history).await?;
+            if let Some(message) = updates.tale.reply() {
+                return Ok(json!({ "message": message }));
+            }
+            task
         }
     };
     Ok(json!({ "task": task }))
@@ -91,25 +100,32 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
         return Err(Fault::new(Kind::Forbidden, denial.for_model()));
     }
     let run = RunId::fresh().map_err(Fault::failed)?;
-    let name = asked.key.as_ref().unwrap_or(&message.id);
     let digest = policies::json::digest(&Json::from(&asked.params["message"]).to_canonical());
+    // Without a key of its own a message is known by its name and by what it says: some clients
+    // use a name twice.
+    let known = match &asked.key {
+        Some(key) => format!("a2a {} key {key}", asked.agent),
+        None => format!("a2a {} {} {digest}", asked.agent, message.id),
+    };
     let reservation = Reservation {
         principal: asked.who.principal().to_owned(),
-        key: Some((format!("a2a {} {name}", asked.agent), digest)),
+        key: Some((known, digest)),
         run: run.clone(),
         webhook: None,
     };
     let run = match door.store.reserve(reservation).await? {
         Reserved::Fresh => run,
-        Reserved::Before(run) => run,
+        Reserved::Before(before) => match door.store.row(&before).await? {
+            // So long ago it is no repetition, but a client that counts its messages from 1.
+            Some(row) if asked.key.is_none() && row.started.saturating_add(REPEATED) < clock() => run,
+            Some(row) => return Ok(row),
+            None => before,
+        },
         Reserved::Other => {
-            let why = "another message came under this name before; each has one of its own";
-            return Err(Fault::field("message.messageId", why));
+            let why = "another message came with this Idempotency-Key before; each has one of its own";
+            return Err(Fault::new(Kind::InvalidParams, why));
         }
     };
-    if let Some(row) = door.store.row(&run).await? {
-        return Ok(row);
-    }
     let place = asked.door.working(&asked.who)?;
     let start = Start {
         id: run.clone(),

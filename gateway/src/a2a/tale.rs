@@ -69,15 +69,28 @@ impl TaskState {
     }
 }
 
-/// Something that was made.
+/// Something that was made, in the pieces it came in.
 #[derive(Debug, Clone)]
 pub(super) struct Artifact {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) media_type: String,
-    pub(super) text: Option<String>,
-    /// Where it is kept, when it is large.
-    pub(super) blob: Option<String>,
+    pub(super) pieces: Vec<Piece>,
+    /// More of it follows.
+    pub(super) more: bool,
+}
+
+/// A piece of what was made.
+#[derive(Debug, Clone)]
+pub(super) enum Piece {
+    Text(String),
+    /// Kept in the store, because it is large.
+    Blob(String),
+    /// Binary, in base64; kept in the store where it is a name there.
+    Base64(String),
+    Base64Blob(String),
+    /// Elsewhere.
+    Url(String),
 }
 
 /// Something a person is asked.
@@ -94,7 +107,8 @@ pub(super) struct Open {
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     Status,
-    Artifact(Artifact),
+    /// What came of an artifact, and whether it is added to what was there.
+    Artifact(Artifact, bool),
 }
 
 /// A task, as far as its events were read.
@@ -113,6 +127,8 @@ pub(super) struct Tale {
     pub(super) artifacts: Vec<Artifact>,
     pub(super) open: Vec<Open>,
     structured: bool,
+    /// Its last words are a word of the conversation.
+    reply: bool,
     /// The names of the client's messages.
     heard: Vec<String>,
 }
@@ -139,6 +155,7 @@ impl Tale {
             artifacts: Vec::new(),
             open: Vec::new(),
             structured: false,
+            reply: false,
             heard: Vec::new(),
         }
     }
@@ -187,10 +204,24 @@ impl Tale {
                 self.hear(message, text);
                 self.become_(TaskState::Working, None, record.seq)
             }
-            Event::ArtifactEmitted { name, media_type, text, blob } => {
-                let (text, blob) = (text.clone(), blob.clone());
+            Event::ArtifactEmitted { name, media_type, text, blob, url, encoding, more } => {
+                let binary = encoding.as_deref() == Some("base64");
+                let piece = match (url, blob, text) {
+                    (Some(url), _, _) => Piece::Url(url.clone()),
+                    (_, Some(blob), _) if binary => Piece::Base64Blob(blob.clone()),
+                    (_, Some(blob), _) => Piece::Blob(blob.clone()),
+                    (_, _, text) if binary => Piece::Base64(text.clone().unwrap_or_default()),
+                    (_, _, text) => Piece::Text(text.clone().unwrap_or_default()),
+                };
                 let id = format!("{}-{}", record.run, record.seq);
-                vec![self.make(Artifact { id, name: name.clone(), media_type: media_type.clone(), text, blob })]
+                let (name, media_type) = (name.clone(), media_type.clone());
+                vec![
+                    self.make(Artifact { id, name, media_type, pieces: vec![piece], more: *more }, record.run.as_str()),
+                ]
+            }
+            Event::Concluded { reply: true, .. } if own => {
+                self.reply = true;
+                Vec::new()
             }
             Event::Finished { state, text, .. } if own => self.finish(TaskState::of_end(state), text, record.seq),
             _ => Vec::new(),
@@ -248,10 +279,21 @@ impl Tale {
         let text = open.text.clone();
         self.become_(state, Some(text), seq)
     }
-    fn make(&mut self, artifact: Artifact) -> Change {
-        self.artifacts.retain(|known| known.id != artifact.id);
-        self.artifacts.push(artifact.clone());
-        Change::Artifact(artifact)
+    /// Takes in what a run made: what was announced under the same name goes on.
+    fn make(&mut self, mut made: Artifact, run: &str) -> Change {
+        let goes_on = |known: &&mut Artifact| known.more && known.name == made.name && known.id.starts_with(run);
+        match self.artifacts.iter_mut().rev().find(goes_on) {
+            Some(known) => {
+                made.id.clone_from(&known.id);
+                known.pieces.extend(made.pieces.iter().cloned());
+                known.more = made.more;
+                Change::Artifact(made, true)
+            }
+            None => {
+                self.artifacts.push(made.clone());
+                Change::Artifact(made, false)
+            }
+        }
     }
     fn finish(&mut self, state: TaskState, text: &str, seq: u64) -> Vec<Change> {
         self.open.clear();
@@ -266,12 +308,16 @@ impl Tale {
                 true => format!("{ANSWER}-{seq}"),
                 false => ANSWER.to_owned(),
             };
-            let (text, blob) = (Some(text.to_owned()), None);
-            changes.push(self.make(Artifact { id, name: ANSWER.into(), media_type: media_type.into(), text, blob }));
+            let (name, media_type, pieces) = (ANSWER.into(), media_type.into(), vec![Piece::Text(text.to_owned())]);
+            // What is said in the conversation is no artifact.
+            if !self.reply {
+                changes.push(self.make(Artifact { id, name, media_type, pieces, more: false }, "-"));
+            }
         }
         // What it said on its way is past.
         self.past();
-        changes.extend(self.become_(state, None, seq));
+        let said = self.reply.then(|| text.to_owned());
+        changes.extend(self.become_(state, said, seq));
         changes
     }
 
@@ -283,6 +329,14 @@ impl Tale {
     fn status_message(&self) -> Option<Value> {
         let (seq, text) = self.said.as_ref()?;
         Some(self.message(&format!("{}-{seq}", self.id), "ROLE_AGENT", text))
+    }
+    /// What it said in the place of a task, if that is what it did.
+    pub(super) fn reply(&self) -> Option<Value> {
+        let mut message = self.status_message().filter(|_| self.reply && self.state == TaskState::Completed)?;
+        if let Some(fields) = message.as_object_mut() {
+            fields.remove("taskId");
+        }
+        Some(message)
     }
     /// How it stands.
     pub(super) fn status(&self) -> Value {

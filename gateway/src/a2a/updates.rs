@@ -3,7 +3,7 @@
 use super::Door;
 use super::fault::Fault;
 use super::parts;
-use super::tale::{Artifact, Change, Tale};
+use super::tale::{Artifact, Change, Piece, Tale};
 use crate::hosted::{Follow, Place, Told};
 use adapters::store::{Store, StoreError};
 use serde_json::{Value, json};
@@ -38,26 +38,19 @@ pub(super) async fn shown(store: &Store, tale: &Tale, history: Option<usize>, ar
     if artifacts && !tale.artifacts.is_empty() {
         let mut all = Vec::new();
         for artifact in &tale.artifacts {
-            let text = whole(store, artifact).await?;
-            all.push(named(artifact, parts::content(&text, &artifact.media_type)));
+            let mut parts = Vec::new();
+            for piece in &artifact.pieces {
+                parts.extend(pieces(store, artifact, piece, WHOLE).await?);
+            }
+            all.push(named(artifact, parts));
         }
         task["artifacts"] = all.into();
     }
     Ok(task)
 }
 
-fn named(artifact: &Artifact, parts: Value) -> Value {
+fn named(artifact: &Artifact, parts: Vec<Value>) -> Value {
     json!({ "artifactId": artifact.id, "name": artifact.name, "parts": parts })
-}
-
-async fn whole(store: &Store, artifact: &Artifact) -> Result<String, Fault> {
-    let Some(blob) = &artifact.blob else { return Ok(artifact.text.clone().unwrap_or_default()) };
-    let (bytes, size) = store.get_blob(blob, 0, WHOLE).await?.unwrap_or_default();
-    let mut text = String::from_utf8_lossy(&bytes).into_owned();
-    if size > WHOLE {
-        text.push_str(&format!("\n[{size} bytes in all; stream the task to have them]"));
-    }
-    Ok(text)
 }
 
 /// When a stream ends.
@@ -143,8 +136,8 @@ impl Updates {
             }
         }
     }
-    /// Waits until it is the client's turn, and gives the task as it is then.
-    pub(super) async fn settled(mut self, history: Option<usize>) -> Result<Value, Fault> {
+    /// Waits until it is the client's turn, or the end, and gives the task as it is then.
+    pub(super) async fn settled(&mut self, history: Option<usize>) -> Result<Value, Fault> {
         while let Some(next) = self.next().await {
             if let Next::Broken(fault) = next {
                 return Err(fault);
@@ -163,13 +156,16 @@ impl Updates {
                 });
                 self.ready.push_back(json!({ "statusUpdate": update }));
             }
-            Change::Artifact(artifact) => {
-                let chunks = chunks(&self.store, &artifact).await?;
-                let last = chunks.len() - 1;
-                for (i, parts) in chunks.into_iter().enumerate() {
+            Change::Artifact(artifact, append) => {
+                let mut chunks = Vec::new();
+                for piece in &artifact.pieces {
+                    chunks.extend(pieces(&self.store, &artifact, piece, u64::MAX).await?);
+                }
+                let last = chunks.len().saturating_sub(1);
+                for (i, part) in chunks.into_iter().enumerate() {
                     let update = json!({
-                        "taskId": task, "contextId": context, "artifact": named(&artifact, parts),
-                        "append": i > 0, "lastChunk": i == last,
+                        "taskId": task, "contextId": context, "artifact": named(&artifact, vec![part]),
+                        "append": append || i > 0, "lastChunk": i == last && !artifact.more,
                     });
                     self.ready.push_back(json!({ "artifactUpdate": update }));
                 }
@@ -179,25 +175,40 @@ impl Updates {
     }
 }
 
-/// An artifact in pieces; one at least.
-async fn chunks(store: &Store, artifact: &Artifact) -> Result<Vec<Value>, Fault> {
-    let text = match &artifact.blob {
-        None => artifact.text.clone().unwrap_or_default(),
-        Some(blob) => {
-            let (bytes, _) = store.get_blob(blob, 0, u64::MAX).await?.unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
+/// A piece of an artifact as parts, none larger than [`CHUNK`] unless it is one value; of what is
+/// kept at most `most` bytes.
+async fn pieces(store: &Store, artifact: &Artifact, piece: &Piece, most: u64) -> Result<Vec<Value>, Fault> {
+    let (name, kind) = (&artifact.name, &artifact.media_type);
+    let text = match piece {
+        Piece::Url(url) => return Ok(vec![parts::link(url, name, kind)]),
+        Piece::Base64(text) => return Ok(vec![parts::raw(text, name, kind)]),
+        Piece::Base64Blob(blob) => {
+            let (text, _) = kept(store, blob, u64::MAX).await?;
+            return Ok(vec![parts::raw(&text, name, kind)]);
+        }
+        Piece::Text(text) => text.clone(),
+        Piece::Blob(blob) => {
+            let (mut text, size) = kept(store, blob, most).await?;
+            if size > most {
+                text.push_str(&format!("\n[{size} bytes in all; stream the task to have them]"));
+            }
+            text
         }
     };
-    // Data is one value.
-    if text.len() <= CHUNK || artifact.media_type == "application/json" {
-        return Ok(vec![parts::content(&text, &artifact.media_type)]);
+    if text.len() <= CHUNK || kind == "application/json" {
+        return Ok(vec![parts::content(&text, kind)]);
     }
     let mut rest = text.as_str();
     let mut chunks = Vec::new();
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(rest.floor_char_boundary(CHUNK));
-        chunks.push(parts::content(chunk, &artifact.media_type));
+        chunks.push(parts::content(chunk, kind));
         rest = after;
     }
     Ok(chunks)
+}
+
+async fn kept(store: &Store, blob: &str, most: u64) -> Result<(String, u64), Fault> {
+    let (bytes, size) = store.get_blob(blob, 0, most).await?.unwrap_or_default();
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), size))
 }

@@ -19,11 +19,12 @@ impl Host {
         }
         let lease = self.claim_new(&start.id).await?;
         let Start { id, agent, prompt, principal, door, place, limits, inbound, approvals, cancel } = start;
-        let tree = Tree::new(lease, principal, place, approvals, cancel.child_token());
+        let mut tree = Tree::new(lease, principal, place, approvals, cancel.child_token());
         let policy = self.ports.gate.policy();
         // What the door says of itself holds, whatever whoever starts a run through it says.
         let own = self.ports.gate.door(&tree.principal, &tree.place).map_or(limits, |(_, own)| own.meet(limits));
         tree.set_door(policy.clone(), (door, own));
+        tree.inbound = inbound.is_some();
         let lineage = vec![Step { agent: agent.to_string(), request: None }];
         let within = tree.within(&self.ports, &policy, &lineage);
         let run = Run::new(id.clone(), None, lineage, now());

@@ -42,6 +42,10 @@ pub fn on(state: &mut State, event: &Event) {
         }
         Event::ModelFailed { usage, cost, .. } => state.billed(usage, *cost),
         Event::ArtifactEmitted { blob, .. } => state.kept.extend(blob.clone()),
+        Event::Concluded { state: word, text, .. } => {
+            let end = run::State::from_word(word).unwrap_or(run::State::Completed);
+            state.word = Some((end, text.clone()));
+        }
         Event::ToolRequested { .. } | Event::ToolDecided { .. } => {}
         Event::ToolDispatched { id, effect, key, attempt } => {
             let sent = Stage::Sent { effect: effect.clone(), key: key.clone(), attempt: *attempt };
