@@ -159,6 +159,14 @@ impl Served {
         headers.extend(more);
         self.post(path, &headers, body).await
     }
+    /// Posts a body whose answer is a stream, read as it comes.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn open(&self, path: &str, headers: &[(&str, &str)], body: String) -> Listening {
+        let request = self.client.post(format!("{}{path}", self.base)).body(body);
+        Listening::to(request.header("content-type", "application/json"), headers).await
+    }
     /// Opens `subscriptions/listen` for these notifications.
     ///
     /// # Panics

@@ -1,6 +1,8 @@
 //! Pleach from outside: the built binary, real files, real sockets, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod a2a;
+mod a2a_wire;
 mod abandoned;
 mod accounts;
 mod bad_servers;

@@ -42,8 +42,15 @@ pub(super) fn root(door: &Door, version: Option<Version>) -> Option<Card> {
 /// The card of an agent for whoever asks: with the other agents it may start, as skills.
 pub(super) fn extended(asked: &Asked) -> Result<Value, Fault> {
     let policy = asked.door.0.live.now().policy.clone();
+    if policy.clients.is_none() {
+        let kind = match asked.version {
+            Version::V1 => Kind::UnsupportedOperation,
+            Version::V0_3 => Kind::ExtendedCardNotConfigured,
+        };
+        return Err(Fault::new(kind, "nobody is known by name here, so there is one card for all"));
+    }
     let agent = policy.agents.get(&asked.agent);
-    let agent = agent.ok_or_else(|| Fault::new(Kind::NoMethod, "there is no such agent"))?;
+    let agent = agent.ok_or_else(|| Fault::new(Kind::NoAgent, "there is no such agent"))?;
     let mut card = document(&asked.door, &policy, agent, Some(asked.version));
     if !agent.subagents.is_empty() {
         let known = agent.subagents.iter().filter_map(|name| policy.agents.get(name));
@@ -87,13 +94,14 @@ fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Ver
     let base = format!("{}/a2a/{}", door.0.doorman.base(), agent.name);
     let rest = format!("{base}/rest");
     let interface = |url: &str, binding: &str, version: &str| json!({ "url": url, "protocolBinding": binding, "protocolVersion": version });
+    let known = policy.clients.is_some();
     let mut card = json!({
         "name": agent.name.as_str(), "description": described(agent), "version": env!("CARGO_PKG_VERSION"),
         "supportedInterfaces": [
             interface(&base, "JSONRPC", "1.0"), interface(&rest, "HTTP+JSON", "1.0"),
             interface(&base, "JSONRPC", "0.3"),
         ],
-        "capabilities": { "streaming": true, "pushNotifications": false, "extendedAgentCard": true },
+        "capabilities": { "streaming": true, "pushNotifications": false, "extendedAgentCard": known },
         "defaultInputModes": parts::INPUT, "defaultOutputModes": outputs(agent),
         "skills": [skill(agent, &["agent"])],
     });
@@ -101,7 +109,7 @@ fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Ver
     let old = json!({
         "url": base, "preferredTransport": "JSONRPC", "protocolVersion": "0.3.0",
         "additionalInterfaces": [{ "url": base, "transport": "JSONRPC" }],
-        "supportsAuthenticatedExtendedCard": true,
+        "supportsAuthenticatedExtendedCard": known,
     });
     if version != Some(Version::V1)
         && let (Value::Object(card), Value::Object(old)) = (&mut card, old)

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     InvalidRequest,
     /// JSON-RPC: no such method; over HTTP no such route.
     NoMethod,
+    /// There is no such agent for whoever asks.
+    NoAgent,
     /// A field is missing, or is not what it must be.
     InvalidParams,
     Internal,
@@ -22,6 +24,7 @@ pub(super) enum Kind {
     PushNotificationNotSupported,
     UnsupportedOperation,
     ContentTypeNotSupported,
+    ExtendedCardNotConfigured,
     VersionNotSupported,
     /// Nobody in particular asks, where clients are named.
     Unauthenticated,
@@ -37,6 +40,7 @@ impl Kind {
             Kind::Parse => (-32700, 400, "INVALID_ARGUMENT", None),
             Kind::InvalidRequest => (-32600, 400, "INVALID_ARGUMENT", None),
             Kind::NoMethod => (-32601, 404, "NOT_FOUND", None),
+            Kind::NoAgent => (-32601, 404, "NOT_FOUND", None),
             Kind::InvalidParams => (-32602, 400, "INVALID_ARGUMENT", None),
             Kind::Internal => (-32603, 500, "INTERNAL", None),
             Kind::TaskNotFound => (-32001, 404, "NOT_FOUND", Some("TASK_NOT_FOUND")),
@@ -46,6 +50,9 @@ impl Kind {
             }
             Kind::UnsupportedOperation => (-32004, 400, "FAILED_PRECONDITION", Some("UNSUPPORTED_OPERATION")),
             Kind::ContentTypeNotSupported => (-32005, 400, "INVALID_ARGUMENT", Some("CONTENT_TYPE_NOT_SUPPORTED")),
+            Kind::ExtendedCardNotConfigured => {
+                (-32007, 400, "FAILED_PRECONDITION", Some("EXTENDED_AGENT_CARD_NOT_CONFIGURED"))
+            }
             Kind::VersionNotSupported => (-32009, 400, "FAILED_PRECONDITION", Some("VERSION_NOT_SUPPORTED")),
             Kind::Unauthenticated => (-32600, 401, "UNAUTHENTICATED", None),
             Kind::Forbidden => (-32600, 403, "PERMISSION_DENIED", None),
@@ -55,7 +62,7 @@ impl Kind {
     }
     /// Whether the transport says so too, whatever the binding.
     pub(super) fn is_of_the_transport(self) -> bool {
-        matches!(self, Kind::Unauthenticated | Kind::Forbidden | Kind::TooMany | Kind::Unavailable)
+        matches!(self, Kind::NoAgent | Kind::Unauthenticated | Kind::Forbidden | Kind::TooMany | Kind::Unavailable)
     }
 }
 

@@ -142,7 +142,7 @@ impl Door {
             Some(agent) if agent.expose => {
                 Err(Fault::new(Kind::Forbidden, format!("agent {name} may not be started by you; ask the operator")))
             }
-            _ => Err(Fault::new(Kind::NoMethod, format!("there is no agent {name:?}"))),
+            _ => Err(Fault::new(Kind::NoAgent, format!("there is no agent {name:?}"))),
         }
     }
     /// Room for one more task of a client that is worked on.
@@ -183,7 +183,7 @@ fn named(headers: &HeaderMap) -> Option<Version> {
 /// A card, unless the client has it already (RFC 9110, sections 13.1.2 and 13.1.3).
 fn carded(door: &Door, card: Option<card::Card>, headers: &HeaderMap) -> Response {
     let Some(card) = card else {
-        return answer::refused(&Fault::new(Kind::NoMethod, "no agent is shown here; set expose = true for one"));
+        return answer::refused(&Fault::new(Kind::NoAgent, "no agent is shown here; set expose = true for one"));
     };
     let known = headers.get_all("if-none-match").iter().filter_map(|value| value.to_str().ok());
     let same = |tag: &str| matches!(tag.trim().trim_start_matches("W/"), tag if tag == card.etag || tag == "*");

@@ -51,7 +51,8 @@ async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Res
     }
     match message.get("id") {
         Some(given @ (Value::String(_) | Value::Number(_))) => *id = given.clone(),
-        _ => return invalid("id is missing, or neither a string nor a number"),
+        None | Some(Value::Null) => {}
+        Some(_) => return invalid("id is neither a string nor a number"),
     }
     if message.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return invalid("jsonrpc is \"2.0\"");
@@ -68,6 +69,10 @@ async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Res
         Some(params @ Value::Object(_)) => params.clone(),
         Some(_) => return Err(Fault::field("params", "it is an object")),
     };
+    // Nobody would hear of what it comes to.
+    if id.is_null() {
+        return invalid("id is missing");
+    }
     let key = parts.headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
     let params = version.params(op, params);
     let asked = Asked { door: door.clone(), who, agent, version, params, key };
