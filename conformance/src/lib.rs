@@ -1,6 +1,7 @@
 //! What the tests share: the built binary, temporary folders, and small servers that remember
 //! what really reached them.
 
+pub mod a2a;
 pub mod crash;
 pub mod fixture;
 pub mod ledger;

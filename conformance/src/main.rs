@@ -1,5 +1,6 @@
 //! `cargo conformance`: everything there is to pass, in one command. `cargo conformance STEP`
-//! runs one step; `cargo conformance crash 2000` (or `--all`) kills so many.
+//! runs one step; `cargo conformance crash 2000` (or `--all`) kills so many; `cargo conformance a2a`
+//! tests the A2A door alone, and `a2a --serve` serves what A2A kits are to be pointed at.
 
 use conformance::crash::Extent;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,13 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             };
             return ended(conformance::crash::run(Extent::Kills(kills)));
+        }
+        [word, flag] if word == "a2a" && flag == "--serve" => return ended(conformance::a2a::serve()),
+        // What the `test` step runs of it, by itself.
+        [word] if word == "a2a" => {
+            let kits = kits_folder(&root).display().to_string();
+            let args = ["test", "--workspace", "--test", "suite", "a2a"];
+            return ended(self::kits(&root).and_then(|()| cargo(&root, &args, &[("PLEACH_KITS", &kits)])));
         }
         [word, url] if word == "drive" => return ended(conformance::official::drive(url)),
         _ => {}
@@ -160,7 +168,31 @@ fn kits(root: &Path) -> Result<(), String> {
         let reader = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
         run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(reader))?;
     }
-    models(&folder.join("models"))
+    models(&folder.join("models"))?;
+    agents(&folder.join("a2a"))
+}
+
+/// Clients of the A2A protocol, of both its generations.
+const A2A_NPM: &str = "@a2a-js/sdk@1.3.0";
+const A2A_PIP: [(&str, &str); 2] = [("venv", "a2a-sdk==1.3.0"), ("venv03", "a2a-sdk==0.3.26")];
+
+fn agents(folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+    if !folder.join("node_modules/@a2a-js/sdk").exists() {
+        std::fs::write(folder.join("package.json"), "{\"private\":true}\n").map_err(|e| e.to_string())?;
+        run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent", A2A_NPM]).current_dir(folder))?;
+    }
+    for (venv, package) in A2A_PIP {
+        let venv = folder.join(venv);
+        let done = venv.join("done");
+        if !done.exists() {
+            run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+            let pip = ["install", "--quiet", "--disable-pip-version-check", "httpx", package];
+            run(Command::new(venv.join("bin/pip")).args(pip))?;
+            std::fs::write(done, "").map_err(|e| e.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 fn models(folder: &Path) -> Result<(), String> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod a2a;
+mod a2a_clients;
 mod a2a_wire;
 mod abandoned;
 mod accounts;

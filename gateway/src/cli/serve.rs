@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Serve the doors: MCP on /mcp and /mcp/agents/{agent}, runs over HTTP on /v1/runs.
+/// Serve the doors: MCP on /mcp and /mcp/agents/{agent}, A2A on /a2a/{agent}, runs over HTTP on
+/// /v1/runs.
 ///
 /// Servers start when they are first needed. With --stdio the one client is whoever started
 /// pleach, and it speaks on standard input and output; where [clients] are named it identifies
@@ -61,6 +62,9 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
             policy.servers.len(),
             policy.agents.len()
         );
+        for agent in policy.agents.values().filter(|agent| agent.expose) {
+            eprintln!("pleach serves A2A on http://{address}/a2a/{}", agent.name);
+        }
         serve::serve(listener, &app, stop).await
     };
     app.shutdown().await;

@@ -1,0 +1,69 @@
+"""The official Python SDK, 1.0: `a2a_v1.py BASE BINDING`. Prints one JSON object."""
+import asyncio, json, sys
+import httpx
+from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
+from a2a.types import (CancelTaskRequest, GetTaskRequest, ListTasksRequest, Message, Part, Role,
+                       SendMessageRequest, SubscribeToTaskRequest, TaskState)
+
+base, binding = sys.argv[1:]
+
+
+def message(id, text, **more):
+    return SendMessageRequest(message=Message(message_id=id, role=Role.ROLE_USER, parts=[Part(text=text)], **more))
+
+
+def state(value):
+    return TaskState.Name(value).removeprefix("TASK_STATE_")
+
+
+async def talk(client, request):
+    kinds, last = [], None
+    async for event in client.send_message(request):
+        kind = event.WhichOneof("payload")
+        kinds.append(kind)
+        if kind == "task":
+            last = event.task
+    return kinds, last
+
+
+async def main():
+    said = {}
+    async with httpx.AsyncClient(timeout=30) as http:
+        card = await A2ACardResolver(http, base).get_agent_card()
+        config = dict(httpx_client=http, supported_protocol_bindings=[binding], use_client_preference=True)
+        client = ClientFactory(ClientConfig(**config)).create(card)
+        said["stream"], task = await talk(client, message("s-" + binding, "go"))
+        got = await client.get_task(GetTaskRequest(id=task.id))
+        said["got"] = [state(got.status.state), got.artifacts[0].parts[0].text]
+        _, task = await talk(client, message("tck-input-required-" + binding, "go"))
+        got = await client.get_task(GetTaskRequest(id=task.id))
+        said["asks"] = [state(got.status.state), got.status.message.parts[0].text]
+
+        async def watch():
+            states = []
+            async for event in client.subscribe(SubscribeToTaskRequest(id=task.id)):
+                kind = event.WhichOneof("payload")
+                if kind == "task":
+                    states.append(state(event.task.status.state))
+                    ready.set()
+                if kind == "status_update":
+                    states.append(state(event.status_update.status.state))
+            return states
+
+        ready = asyncio.Event()
+        watching = asyncio.create_task(watch())
+        await ready.wait()
+        await talk(client, message("f-" + binding, "red", task_id=task.id, context_id=task.context_id))
+        said["watched"] = await watching
+        got = await client.get_task(GetTaskRequest(id=task.id))
+        said["answered"] = [state(got.status.state), got.artifacts[0].parts[0].text]
+        _, task = await talk(client, message("tck-input-required-c-" + binding, "go"))
+        said["cancelled"] = state((await client.cancel_task(CancelTaskRequest(id=task.id))).status.state)
+        said["message"], _ = await talk(ClientFactory(ClientConfig(streaming=False, **config)).create(card),
+                                        message("tck-message-response-" + binding, "go"))
+        listed = await client.list_tasks(ListTasksRequest(page_size=2))
+        said["listed"] = [len(listed.tasks), bool(listed.next_page_token)]
+    print(json.dumps(said))
+
+
+asyncio.run(main())
