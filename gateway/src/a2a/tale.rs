@@ -126,6 +126,8 @@ pub(super) struct Tale {
     history: Vec<Value>,
     pub(super) artifacts: Vec<Artifact>,
     pub(super) open: Vec<Open>,
+    /// The question it was last said to wait for.
+    put: Option<String>,
     structured: bool,
     /// Its last words are a word of the conversation.
     reply: bool,
@@ -154,6 +156,7 @@ impl Tale {
             history: Vec::new(),
             artifacts: Vec::new(),
             open: Vec::new(),
+            put: None,
             structured: false,
             reply: false,
             heard: Vec::new(),
@@ -268,9 +271,12 @@ impl Tale {
     }
     /// How it stands with questions after one came or went.
     fn asks(&mut self, seq: u64) -> Vec<Change> {
-        if self.state.is_terminal() {
+        let first = self.open.first().map(|open| open.id.clone());
+        // Of several it is the first that is put; the others come when their turn comes.
+        if self.state.is_terminal() || first == self.put {
             return Vec::new();
         }
+        self.put = first;
         let Some(open) = self.open.first() else { return self.become_(TaskState::Working, None, seq) };
         let state = match open.kind {
             WaitingFor::Approval => TaskState::AuthRequired,
