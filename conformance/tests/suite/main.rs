@@ -6,6 +6,7 @@ mod accounts;
 mod bad_servers;
 mod bridge;
 mod check_command;
+mod connections;
 mod conversations;
 mod durable;
 mod examples;
