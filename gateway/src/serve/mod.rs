@@ -1,5 +1,9 @@
 //! The HTTP server: listens, checks where a request comes from, and hands it to its door.
 
+mod connection;
+mod streaming;
+mod wire;
+
 use crate::auth;
 use crate::compose::App;
 use crate::live::Live;
@@ -10,22 +14,26 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use axum::serve::ListenerExt;
+use hyper_util::service::TowerToHyperService;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How long calls in flight may take once the end was asked for.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(10);
+/// So long is waited when no connection can be taken, for want of descriptors most likely.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// Serves the doors on `listener` until `stop`.
 ///
 /// # Errors
 /// When the listener breaks.
 pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationToken) -> std::io::Result<()> {
-    let (app_end, listens) = (app.servers.stop.clone(), listener.local_addr()?);
-    let door = Door::new(app, listens);
+    let door = Door::new(app, listener.local_addr()?);
     let rest = crate::rest::Door::new(app, door.doorman())?;
     let router = Router::new()
         // Alive, and ready once listening: neither waits for a server.
@@ -34,20 +42,58 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
         .merge(door.router())
         .merge(rest.router())
         .layer(middleware::from_fn_with_state(app.live.clone(), check_source));
-    let (end, stopped, host) = (app_end, stop.clone(), app.host.clone());
-    // Streams of changes end with the servers, or they would hold the door open for ever.
-    // Events of a stream are small and wait for nobody's acknowledgement.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let graceful = axum::serve(listener, router).with_graceful_shutdown(async move {
+    let (doors, closing, connections) =
+        (TowerToHyperService::new(router), CancellationToken::new(), TaskTracker::new());
+    let end = async {
         stop.cancelled().await;
         // First of all: a run goes on at the next start, and must not take the end of its server
         // or of its client for an outcome.
-        host.suspend().await;
-        end.cancel();
-    });
+        app.host.suspend().await;
+        // Streams of changes end with the servers, or they would hold the door open for ever.
+        app.servers.stop.cancel();
+    };
+    let graceful = async {
+        tokio::select! {
+            () = end => {}
+            () = async {
+                loop {
+                    let socket = accept(&listener).await;
+                    connections.spawn(connection::keep(socket, doors.clone(), closing.clone()));
+                }
+            } => {}
+        }
+        drop(listener);
+        closing.cancel();
+        connections.close();
+        connections.wait().await;
+    };
     tokio::select! {
-        served = graceful => served,
-        () = async { stopped.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+        () = graceful => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {}
+    }
+    Ok(())
+}
+
+/// The next connection.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                // Events of a stream are small and wait for nobody's acknowledgement.
+                drop(socket.set_nodelay(true));
+                return socket;
+            }
+            // The client's own doing.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                ) => {}
+            Err(e) => {
+                tracing::error!("no connection can be taken: {e}");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
     }
 }
 
