@@ -1,8 +1,10 @@
-//! Connections as bytes: what a stream leaves behind, and what many idle clients cost.
+//! Connections as bytes: what a stream leaves behind, what many idle clients cost, and what becomes
+//! of them when there are too many.
 
 use crate::faults::memory;
 use conformance::pleach::Folder;
 use conformance::served::Served;
+use futures_util::StreamExt;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -124,7 +126,7 @@ async fn a_body_nobody_read_is_no_request() {
     second.until("\r\n\r\n").await;
     first.until("0\r\n\r\n").await;
     // Whether the connection goes on or not, the body was no request.
-    first.say(&HEALTH.replace("healthz", "readyz")).await;
+    let _ = first.socket.write_all(HEALTH.replace("healthz", "readyz").as_bytes()).await;
     let rest = first.end_or("ready\n").await;
     assert!(!rest.contains("ok\n"), "{rest}");
 }
@@ -141,7 +143,9 @@ impl Raw {
 #[tokio::test]
 async fn idle_clients_cost_little() {
     const CLIENTS: usize = 400;
-    let served = Served::start(&Folder::new("version = 1\n"));
+    // The allocator gives back at once what it no longer needs: what counts is what is held.
+    let exact = [("MIMALLOC_PURGE_DELAY", "0"), ("MIMALLOC_ALLOW_THP", "0")];
+    let served = Served::start_with(&Folder::new("version = 1\n"), &exact);
     let pid = served.pid();
     let open = async |streams: bool| {
         let mut raw = Raw::to(&served).await;
@@ -154,23 +158,74 @@ async fn idle_clients_cost_little() {
         }
         raw
     };
+    let many = async |n: usize| {
+        let opened = futures_util::stream::iter((0..n).map(|n| open(n % 2 == 0)));
+        opened.buffered(16).collect::<Vec<Raw>>().await
+    };
     // What is there once is there before.
-    let mut kept = Vec::new();
-    for n in 0..100 {
-        kept.push(open(n % 2 == 0).await);
-    }
+    let mut kept = many(100).await;
     let before = memory(pid);
-    for n in 0..CLIENTS {
-        kept.push(open(n % 2 == 0).await);
-    }
+    kept.extend(many(CLIENTS).await);
     let began = Instant::now();
     while memory(pid) > before + CLIENTS as u64 * 16 {
         let now = (memory(pid) - before) / CLIENTS as u64;
         assert!(began.elapsed() < PATIENCE, "an idle client costs {now} KiB");
+        // What a thread freed of another's, the other gives back when it allocates again.
+        for answer in futures_util::future::join_all((0..8).map(|_| served.get("/healthz", &[]))).await {
+            assert_eq!(answer.body, "ok\n");
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for raw in kept.iter_mut().skip(1).step_by(2) {
         raw.say(HEALTH).await;
         raw.until("ok\n").await;
     }
+}
+
+/// Half of what a process may have open is for clients. Whoever took all of that by doing nothing
+/// kept everybody out for ever.
+#[tokio::test]
+async fn who_does_nothing_keeps_nobody_out() {
+    let served = Served::start_within(&Folder::new("version = 1\n"), 128);
+    let session = served.initialize("/mcp", &[]).await;
+    let mut listens = Raw::to(&served).await;
+    listens.say(&stream(&session, "HTTP/1.1", "")).await;
+    listens.until("\r\n\r\n").await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(Raw::to(&served).await);
+    }
+    let mut speaks = Raw::to(&served).await;
+    speaks.say(HEALTH).await;
+    speaks.until("ok\n").await;
+    // The first to sleep were the first to leave.
+    assert_eq!(silent.remove(0).end().await, "");
+    // Whoever says something stays: a stream that stands, and the last of those that were silent.
+    let mut last = silent.pop().unwrap();
+    last.say(HEALTH).await;
+    last.until("ok\n").await;
+    listens.say(HEALTH).await;
+    let mut other = Raw::to(&served).await;
+    other.say(&stream(&session, "HTTP/1.1", "")).await;
+    listens.until("ok\n").await;
+}
+
+/// An end waits for calls, not for clients that say nothing, half of something, or only listen.
+#[tokio::test]
+async fn who_does_nothing_does_not_hold_up_the_end() {
+    let served = Served::start(&Folder::new("version = 1\n"));
+    let session = served.initialize("/mcp", &[]).await;
+    let mut kept = Vec::new();
+    for text in ["", &HEALTH[..20], HEALTH, &stream(&session, "HTTP/1.1", "")] {
+        let mut raw = Raw::to(&served).await;
+        raw.say(text).await;
+        if text.ends_with("\r\n\r\n") {
+            raw.until("\r\n\r\n").await;
+        }
+        kept.push(raw);
+    }
+    let began = Instant::now();
+    served.end();
+    // So long it would wait for a call.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }

@@ -9,9 +9,13 @@
 //!     └──────────────────┘          └──────────────────────────────┘
 //!      nothing said for a while             the stream ended
 //! ```
+//!
+//! A client is waited for, but not for ever: what it began it finishes within the limits below.
+//! One that only sleeps is let be until its seat is wanted.
 
+use super::seats::Seats;
 use super::streaming;
-use super::wire::{Busy, Tally, Wire};
+use super::wire::{Busy, Owed, Tally, Wire};
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
@@ -36,23 +40,35 @@ use tokio_util::sync::CancellationToken;
 const LOOK: Duration = Duration::from_secs(2);
 /// A request's head arrives within this time.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// Its body within this, however it trickles in.
+const BODY_LIMIT: Duration = Duration::from_secs(120);
+/// A client that reads nothing for so long of what is said to it is not there any more.
+pub(super) const EAR_LIMIT: Duration = Duration::from_secs(60);
 /// It may have this many bytes.
 const MAX_HEAD: usize = 128 << 10;
 
-/// Keeps a connection until it ends, or until it is idle and `closing`.
-pub(super) async fn keep(socket: TcpStream, doors: TowerToHyperService<Router>, closing: CancellationToken) {
+/// What connections have in common.
+pub(super) struct House {
+    pub(super) doors: TowerToHyperService<Router>,
+    pub(super) seats: Seats,
+    pub(super) closing: CancellationToken,
+}
+
+/// Keeps a connection until it ends, or until it is idle and the house is closing or full.
+pub(super) async fn keep(socket: TcpStream, house: Arc<House>) {
     let mut wire = Wire::new(socket);
-    while !closing.is_cancelled() {
+    while !house.closing.is_cancelled() {
         if wire.ahead.is_empty() {
             // Looked at, not read: that a socket may be readable is no more than a guess.
             let mut byte = [0];
             tokio::select! {
                 seen = wire.socket.peek(&mut byte) => if !seen.is_ok_and(|n| n > 0) { return },
-                () = closing.cancelled() => return,
+                () = house.closing.cancelled() => return,
+                () = house.seats.wanted() => return,
             }
         }
         // In a box of its own, or it would cost its size while it sleeps.
-        wire = match Box::pin(spoken(wire, doors.clone(), &closing)).await {
+        wire = match Box::pin(spoken(wire, &house)).await {
             Then::Ended => return,
             Then::Rests(wire) => wire,
             Then::Streams(wire, stream) => {
@@ -72,14 +88,14 @@ enum Then {
     Streams(Wire, Response),
 }
 
-async fn spoken(wire: Wire, doors: TowerToHyperService<Router>, closing: &CancellationToken) -> Then {
+async fn spoken(wire: Wire, house: &House) -> Then {
     let tally = wire.tally.clone();
-    let answers = Answers { doors, tally: tally.clone() };
+    let answers = Answers { doors: house.doors.clone(), tally: tally.clone() };
     let mut http = http1::Builder::new().max_header_size(MAX_HEAD).serve_connection(TokioIo::new(wire), answers);
-    let mut closed = pin!(closing.cancelled());
+    let mut closed = pin!(house.closing.cancelled());
     let mut asked_to_close = false;
     let mut look = pin!(tokio::time::sleep(LOOK));
-    let (mut seen, mut amid_head) = (0, None);
+    let (mut seen, mut waits) = (0, Waits::default());
     loop {
         let turn = poll_fn(|cx| match Pin::new(&mut http).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
@@ -99,10 +115,9 @@ async fn spoken(wire: Wire, doors: TowerToHyperService<Router>, closing: &Cancel
             () = &mut look => {
                 look.as_mut().reset(Instant::now() + LOOK);
                 let before = std::mem::replace(&mut seen, tally.bytes());
-                match tally.is_amid_head().then(|| *amid_head.get_or_insert_with(Instant::now)) {
-                    Some(since) if since.elapsed() >= HEAD_LIMIT => return Then::Ended,
-                    Some(_) => {}
-                    None => amid_head = None,
+                if let Some(what) = waits.too_long_for(tally.owed()) {
+                    tracing::debug!("a client's connection is ended: {what}");
+                    return Then::Ended;
                 }
                 if !(tally.is_idle() && before == seen) {
                     continue;
@@ -111,6 +126,10 @@ async fn spoken(wire: Wire, doors: TowerToHyperService<Router>, closing: &Cancel
             }
             () = &mut closed, if !asked_to_close => {
                 asked_to_close = true;
+                // What is not asked yet is not waited for.
+                if tally.is_amid_head() {
+                    return Then::Ended;
+                }
                 Pin::new(&mut http).graceful_shutdown();
                 continue;
             }
@@ -121,6 +140,26 @@ async fn spoken(wire: Wire, doors: TowerToHyperService<Router>, closing: &Cancel
             Some(stream) => Then::Streams(wire, stream),
             None => Then::Rests(wire),
         };
+    }
+}
+
+/// What a client is waited for, and since when.
+#[derive(Default)]
+struct Waits(Option<(Owed, Instant)>);
+
+impl Waits {
+    /// What did not come in time.
+    fn too_long_for(&mut self, owed: Option<Owed>) -> Option<&'static str> {
+        let now = Instant::now();
+        let before = self.0.take_if(|(before, _)| owed == Some(*before));
+        self.0 = owed.map(|owed| (owed, before.map_or(now, |(_, since)| since)));
+        let (owed, since) = self.0?;
+        let (limit, what) = match owed {
+            Owed::Head(_) => (HEAD_LIMIT, "the head of its request does not end"),
+            Owed::Body(_) => (BODY_LIMIT, "the body of its request does not end"),
+            Owed::Ear(_) => (EAR_LIMIT, "it does not read what it is told"),
+        };
+        (now - since >= limit).then_some(what)
     }
 }
 
@@ -175,6 +214,12 @@ impl HttpBody for Asked {
     }
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.tally.let_go();
     }
 }
 

@@ -1,7 +1,10 @@
 //! The HTTP server: listens, checks where a request comes from, and hands it to its door.
 
 mod connection;
+mod seats;
 mod streaming;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use crate::auth;
@@ -14,12 +17,14 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use connection::House;
 use hyper_util::service::TowerToHyperService;
+use seats::Seats;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +49,7 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
         .layer(middleware::from_fn_with_state(app.live.clone(), check_source));
     let (doors, closing, connections) =
         (TowerToHyperService::new(router), CancellationToken::new(), TaskTracker::new());
+    let house = Arc::new(House { doors, seats: Seats::here(), closing: closing.clone() });
     let end = async {
         stop.cancelled().await;
         // First of all: a run goes on at the next start, and must not take the end of its server
@@ -55,12 +61,7 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
     let graceful = async {
         tokio::select! {
             () = end => {}
-            () = async {
-                loop {
-                    let socket = accept(&listener).await;
-                    connections.spawn(connection::keep(socket, doors.clone(), closing.clone()));
-                }
-            } => {}
+            () = receive(&listener, &house, &connections) => {}
         }
         drop(listener);
         closing.cancel();
@@ -74,8 +75,20 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
     Ok(())
 }
 
+/// Gives every client that comes a seat and a task.
+async fn receive(listener: &TcpListener, house: &Arc<House>, connections: &TaskTracker) {
+    loop {
+        let socket = accept(listener, &house.seats).await;
+        let (seat, house) = (house.seats.take().await, house.clone());
+        connections.spawn(async move {
+            connection::keep(socket, house).await;
+            drop(seat);
+        });
+    }
+}
+
 /// The next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, seats: &Seats) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
@@ -91,6 +104,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
                 ) => {}
             Err(e) => {
                 tracing::error!("no connection can be taken: {e}");
+                seats.give_way();
                 tokio::time::sleep(BREATH).await;
             }
         }
@@ -113,9 +127,20 @@ async fn check_source(State(live): State<Arc<Live>>, request: Request, next: Nex
 ///
 /// # Errors
 /// Why it cannot be listened on.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|e| match e.kind() {
-        std::io::ErrorKind::AddrInUse => format!("{address} is in use; end the other program, or use --listen"),
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    listen(address).map_err(|e| match e.kind() {
+        ErrorKind::AddrInUse => format!("{address} is in use; end the other program, or use --listen"),
         _ => format!("{address}: {e}"),
     })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As tokio does by itself: a port is free again as soon as nobody listens there.
+    socket.set_reuseaddr(true)?;
+    // Whoever is gone without a word (asleep, or behind a router that forgot it) is found out. The
+    // kernel gives this to every connection that is taken.
+    socket.set_keepalive(true)?;
+    socket.bind(address)?;
+    socket.listen(1_024)
 }

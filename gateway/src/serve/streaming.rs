@@ -2,6 +2,7 @@
 //! it stands for hours and says a line a minute, and needs no buffer for that. When it ended, the
 //! next request is read from where it left.
 
+use super::connection::EAR_LIMIT;
 use super::wire::Wire;
 use axum::body::Body;
 use axum::response::Response;
@@ -99,14 +100,19 @@ fn head(stream: &Response) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// # Errors
+/// When the client went, or reads nothing any more.
 async fn all(socket: &TcpStream, bytes: Vec<u8>) -> Result<()> {
     let mut rest = bytes.as_slice();
+    // Who reads as fast as is written leaves nothing to wait for, and others have their turn too.
+    tokio::task::consume_budget().await;
     while !rest.is_empty() {
-        socket.writable().await?;
         match socket.try_write(rest) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n) => rest = &rest[n..],
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                tokio::time::timeout(EAR_LIMIT, socket.writable()).await??;
+            }
             Err(e) => return Err(e),
         }
     }

@@ -17,10 +17,16 @@ use tokio::net::TcpStream;
 pub(super) struct Tally {
     /// A request is being answered.
     busy: AtomicBool,
-    /// Its body was not read to the end.
+    /// Requests so far.
+    asked: AtomicU64,
+    /// The last one's body was not read to the end.
     unread: AtomicBool,
+    /// Somebody is still to read it.
+    wanted: AtomicBool,
     /// Something was written and not yet flushed.
     unsaid: AtomicBool,
+    /// Bytes written.
+    written: AtomicU64,
     /// Bytes read.
     read: AtomicU64,
     /// The same when the last request was answered.
@@ -33,12 +39,18 @@ impl Tally {
     /// A request came; it is answered when what this gives is dropped.
     pub(super) fn begin(self: &Arc<Self>, unread: bool) -> Busy {
         self.busy.store(true, Relaxed);
+        self.asked.fetch_add(1, Relaxed);
         self.unread.store(unread, Relaxed);
+        self.wanted.store(unread, Relaxed);
         Busy(self.clone())
     }
     /// The request's body was read to the end.
     pub(super) fn was_read(&self) {
         self.unread.store(false, Relaxed);
+    }
+    /// Nobody reads of it any more.
+    pub(super) fn let_go(&self) {
+        self.wanted.store(false, Relaxed);
     }
     pub(super) fn is_read(&self) -> bool {
         !self.unread.load(Relaxed)
@@ -50,6 +62,15 @@ impl Tally {
     /// Nothing is being answered, said, or asked.
     pub(super) fn is_idle(&self) -> bool {
         !self.busy.load(Relaxed) && !self.unsaid.load(Relaxed) && !self.is_amid_head()
+    }
+    /// What the client is waited for.
+    pub(super) fn owed(&self) -> Option<Owed> {
+        let (unread, wanted) = (self.unread.load(Relaxed), self.wanted.load(Relaxed));
+        match (self.unsaid.load(Relaxed), self.is_amid_head()) {
+            (true, _) => Some(Owed::Ear(self.written.load(Relaxed))),
+            (false, true) => Some(Owed::Head(self.asked.load(Relaxed))),
+            (false, false) => (unread && wanted).then(|| Owed::Body(self.asked.load(Relaxed))),
+        }
     }
     /// Something was read since the last answer, and it is no request yet.
     pub(super) fn is_amid_head(&self) -> bool {
@@ -65,6 +86,17 @@ impl Tally {
         }
         self.stream.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// What a client owes that was begun: two that are equal are one, and nothing came of it between.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Owed {
+    /// The rest of a request's head.
+    Head(u64),
+    /// The rest of its body.
+    Body(u64),
+    /// To read what is said to it, of which so many bytes have left.
+    Ear(u64),
 }
 
 /// A request that is being answered.
@@ -126,7 +158,9 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         self.tally.unsaid.store(true, Relaxed);
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        let n = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
+        self.tally.written.fetch_add(n as u64, Relaxed);
+        Poll::Ready(Ok(n))
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
@@ -134,7 +168,9 @@ impl AsyncWrite for Wire {
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         self.tally.unsaid.store(true, Relaxed);
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        let n = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, bufs))?;
+        self.tally.written.fetch_add(n as u64, Relaxed);
+        Poll::Ready(Ok(n))
     }
     fn is_write_vectored(&self) -> bool {
         true
