@@ -66,7 +66,23 @@ impl Served {
     /// When it does not start.
     pub fn start_with(folder: &Folder, env: &[(&str, &str)]) -> Self {
         let mut command = folder.command(&["serve", "--listen", "127.0.0.1:0"]);
-        let mut child = command.envs(env.iter().copied()).stderr(Stdio::piped()).spawn().unwrap();
+        command.envs(env.iter().copied());
+        Self::by(command)
+    }
+    /// The same with so many descriptors.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_within(folder: &Folder, descriptors: u32) -> Self {
+        let plain = folder.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+        command.arg(plain.get_program()).args(plain.get_args()).current_dir(folder.path());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::by(command)
+    }
+    fn by(mut command: std::process::Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = String::new();
         let base = loop {

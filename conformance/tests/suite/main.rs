@@ -10,6 +10,7 @@ mod bad_servers;
 mod bridge;
 mod changed_input;
 mod check_command;
+mod connections;
 mod conversations;
 mod diff_command;
 mod durable;

@@ -54,7 +54,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         let view = View::new((app.guard.clone(), &app.shared), &identity, None).map_err(Failure::usage)?;
         mcp::stdio::serve(view, stop).await
     } else {
-        let listener = serve::bind(listen).await.map_err(Failure::usage)?;
+        let listener = serve::bind(listen).map_err(Failure::usage)?;
         let address = listener.local_addr()?;
         live::watch::start(&app, Some(address), stop.clone())?;
         eprintln!(

@@ -12,8 +12,9 @@ use super::{Sink, Speaker, View};
 use crate::guard::{Decided, Refused, error_result};
 use crate::servers::Level;
 pub(super) use adapters::mcp::TASKS;
-use adapters::mcp::{Exchange, Kind, McpError, Party, Reply, Rounds, RpcError, meta};
-use policies::json::{Json, Object};
+use adapters::mcp::{Exchange, Kind, McpError, Message, Party, Reply, Rounds, RpcError, meta};
+use bytes::Bytes;
+use policies::json::{Json, Limits, Object};
 use policies::names::Name;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
@@ -55,6 +56,8 @@ pub(super) struct Asking {
     pub(super) params: Object,
     pub(super) sink: Sink,
     pub(super) cancel: CancellationToken,
+    /// The message as it was read, where it is kept.
+    pub(super) raw: Option<Bytes>,
 }
 
 /// What of `_meta` stays here, and what goes on.
@@ -130,7 +133,7 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
     // Tasks of 2025-11-25 are not offered; a request for one is a plain request.
     asking.params.remove("task");
     // What it is bound to is worked out only where a state comes or goes.
-    let what = What { method: asking.method.clone(), params: asking.params.clone(), digest: OnceCell::new() };
+    let what = What::new(&mut asking);
     match asking.params.get("inputResponses") {
         None | Some(Json::Object(_)) => {}
         Some(_) => return Outcome::invalid("inputResponses is not an object"),
@@ -347,13 +350,39 @@ fn open_state(view: &View, sealed: &Json, digest: &str) -> Option<State> {
 /// A request as it came.
 struct What {
     method: String,
-    params: Object,
+    source: Source,
     digest: OnceCell<String>,
 }
 
+/// A small request is copied. A large one is read once more, if it ever comes to that.
+enum Source {
+    Params(Object),
+    Raw(Bytes),
+}
+
+/// From here on a copy of a request is dearer than keeping what was read of it.
+const LARGE: usize = 16 << 10;
+
 impl What {
+    fn new(asking: &mut Asking) -> Self {
+        let raw = asking.raw.take().filter(|raw| raw.len() >= LARGE);
+        let source = raw.map_or_else(|| Source::Params(asking.params.clone()), Source::Raw);
+        Self { method: asking.method.clone(), source, digest: OnceCell::new() }
+    }
     fn digest(&self) -> &str {
-        self.digest.get_or_init(|| digest(&self.method, &self.params))
+        self.digest.get_or_init(|| match &self.source {
+            Source::Params(params) => digest(&self.method, params),
+            Source::Raw(raw) => {
+                let limits = Limits { bytes: raw.len(), ..Limits::default() };
+                let mut params = match Message::read(raw, limits) {
+                    Ok(Message::Request { params, .. }) => params,
+                    // It was a request when it came.
+                    _ => Object::new(),
+                };
+                params.remove("task");
+                digest(&self.method, &params)
+            }
+        })
     }
 }
 

@@ -68,7 +68,7 @@ struct Feed {
     seen: Fingerprint,
     listener: Listener,
     /// What a legacy client is asked beyond its requests.
-    asked: Option<mpsc::Receiver<Message>>,
+    asked: Option<mpsc::Receiver<Box<Message>>>,
     ready: VecDeque<Message>,
 }
 
@@ -143,11 +143,11 @@ pub(super) async fn listen(view: View, id: Json, params: &Object) -> impl Stream
 }
 
 /// The next message of a stream, if there is one and it has one.
-async fn next(stream: &mut Option<mpsc::Receiver<Message>>) -> Message {
+async fn next(stream: &mut Option<mpsc::Receiver<Box<Message>>>) -> Message {
     if let Some(receiver) = stream
         && let Some(message) = receiver.recv().await
     {
-        return message;
+        return *message;
     }
     // A newer stream took its place.
     *stream = None;

@@ -20,6 +20,8 @@ const MAX_QUESTIONS: usize = 256;
 const MAX_WATCHES: usize = 1_000;
 
 type Answer = Result<Json, RpcError>;
+/// Boxed, because the channel keeps room for dozens, and most streams never say anything.
+type Standing = mpsc::Sender<Box<Message>>;
 
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
@@ -35,7 +37,7 @@ pub(super) struct Conversation {
     questions: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     watches: Mutex<BTreeMap<String, Watch>>,
     /// Its standing stream, while it stands: where it is asked what no request of it is about.
-    standing: Mutex<Option<mpsc::Sender<Message>>>,
+    standing: Mutex<Option<Standing>>,
     /// What the lists looked like when the client was last told of a change.
     pub(super) seen: Mutex<Option<super::changes::Fingerprint>>,
 }
@@ -99,12 +101,12 @@ impl Conversation {
     }
     /// A standing stream begins; gives what is to be said on it. It takes the place of the one
     /// before.
-    pub(super) fn stand(&self) -> mpsc::Receiver<Message> {
+    pub(super) fn stand(&self) -> mpsc::Receiver<Box<Message>> {
         let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
         *lock(&self.standing) = Some(sender);
         receiver
     }
-    fn stands(&self) -> Option<mpsc::Sender<Message>> {
+    fn stands(&self) -> Option<Standing> {
         lock(&self.standing).clone().filter(|stream| !stream.is_closed())
     }
 
@@ -212,7 +214,7 @@ impl Client for Known {
             return Err(RpcError::new(-32603, "the client left"));
         };
         let stream = standing.clone();
-        let sink: Sink = Arc::new(move |message| stream.try_send(message).is_ok());
+        let sink: Sink = Arc::new(move |message| stream.try_send(Box::new(message)).is_ok());
         // The question went with the stream, and is not held open by waiting for it.
         tokio::select! {
             answer = conversation.ask(&sink, "roots/list", params) => answer,

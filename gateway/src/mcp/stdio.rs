@@ -196,7 +196,7 @@ impl Door {
         let notify = out.clone();
         let sink: Sink = Arc::new(move |message| notify.try_send(message).is_ok());
         view.guard.servers.tasks.clone().spawn(async move {
-            let answer = dispatch(&view, &speaker, Asking { method, params, sink, cancel }).await;
+            let answer = dispatch(&view, &speaker, Asking { method, params, sink, cancel, raw: None }).await;
             lock(&calls).remove(&key);
             if let Some(outcome) = answer {
                 let _ = out.send(Message::Response { id, outcome }).await;

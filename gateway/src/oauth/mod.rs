@@ -28,6 +28,8 @@ use vault::{Entry, Stamp, Wanted};
 
 /// A token that ends within so many seconds is renewed before it is shown.
 const EARLY: u64 = 30;
+/// For this long nobody looks whether another process has logged in; a refusal looks at once.
+const LOOKED: Duration = Duration::from_secs(1);
 /// How long a renewal that failed is not tried again, where the old token may do.
 const PAUSE: Duration = Duration::from_secs(15);
 
@@ -42,7 +44,8 @@ pub(crate) struct Standing {
     url: Url,
     auth: AuthSpec,
     entry: Entry,
-    read: Mutex<Option<(Stamp, Arc<Record>)>>,
+    /// What was read, of which file, and when that was looked at.
+    read: Mutex<Option<(Instant, Stamp, Arc<Record>)>>,
     /// One renews at a time; how the last one failed, and for which token.
     turn: tokio::sync::Mutex<Option<(Instant, String, OAuthError)>>,
 }
@@ -69,15 +72,25 @@ impl Account {
 
     /// The record, read again when the file changed: another process may have logged in.
     fn record(&self) -> Result<Arc<Record>, String> {
-        let stamp = self.entry.stamp();
-        if let Some((of, record)) = &*lock(&self.read)
-            && *of == stamp
+        if let Some((at, _, record)) = &*lock(&self.read)
+            && at.elapsed() < LOOKED
         {
             return Ok(record.clone());
         }
+        let stamp = self.entry.stamp();
+        if let Some((at, of, record)) = &mut *lock(&self.read)
+            && *of == stamp
+        {
+            *at = Instant::now();
+            return Ok(record.clone());
+        }
         let record = Arc::new(self.entry.load().map_err(|e| e.to_string())?);
-        *lock(&self.read) = Some((stamp, record.clone()));
+        *lock(&self.read) = Some((Instant::now(), stamp, record.clone()));
         Ok(record)
+    }
+    /// The next look is at the file itself.
+    fn look_again(&self) {
+        *lock(&self.read) = None;
     }
 
     /// New tokens without a person, once for all who need them. `stale` is the token that was
@@ -200,7 +213,10 @@ impl Tokens for Account {
         };
         if let Some(stale) = renewable(&record) {
             match self.renew(&stale, None, &[]).await {
-                Ok(()) => record = self.record()?,
+                Ok(()) => {
+                    self.look_again();
+                    record = self.record()?;
+                }
                 // It may do for a moment yet; the server decides.
                 Err(e) => {
                     tracing::warn!(server = %self.server, principal = %self.principal, "the token was not renewed: {e}");
@@ -211,6 +227,7 @@ impl Tokens for Account {
     }
 
     async fn refused(&self, refusal: Refusal) -> Retry {
+        self.look_again();
         let shown = refusal.shown.as_ref().map_or("", Secret::expose);
         let record = match self.entry.load() {
             Ok(record) => record,
@@ -231,7 +248,10 @@ impl Tokens for Account {
         let own = self.auth.flow == Flow::ClientCredentials;
         if own || (!more && held.is_some_and(|c| c.refresh.is_some())) {
             match self.renew(shown, refusal.challenge.as_deref(), &scopes).await {
-                Ok(()) => return Retry::Again,
+                Ok(()) => {
+                    self.look_again();
+                    return Retry::Again;
+                }
                 Err(OAuthError::Expired) if !own => {}
                 Err(e) => return Retry::No(format!("server {server} asks for authorization: {e}")),
             }

@@ -54,7 +54,14 @@ fn entries<'a>(entries: impl Iterator<Item = (&'a str, &'a Json)>, out: &mut Str
     out.push('}');
 }
 
+/// What usually follows a long text.
+const ROOM: usize = 1 << 10;
+
 pub(super) fn string(text: &str, out: &mut String) {
+    // Grown just to hold a long text, it would be copied for the brace behind it.
+    if text.len() > out.capacity() - out.len() {
+        out.reserve(text.len() + ROOM);
+    }
     out.push('"');
     let mut rest = text;
     loop {

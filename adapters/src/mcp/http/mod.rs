@@ -237,7 +237,9 @@ impl Http {
 }
 
 async fn bounded(response: reqwest::Response) -> Result<Vec<u8>, McpError> {
-    let mut body = Vec::new();
+    // What it says of its length is believed as far as there is room.
+    let told = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let mut body = Vec::with_capacity(told.min(MAX_BODY));
     let mut bytes = response.bytes_stream();
     while let Some(chunk) = bytes.next().await {
         let chunk = chunk.map_err(|e| McpError::Gone(format!("; its answer broke: {}", reasons(&e.without_url()))))?;

@@ -55,13 +55,13 @@ pub(super) enum First {
 }
 
 impl Answering {
-    pub(super) fn new(view: View, id: Json, method: String, params: Object) -> Self {
+    pub(super) fn new(view: View, id: Json, (method, params): (String, Object), raw: Bytes) -> Self {
         let cancel = CancellationToken::new();
         let said = Arc::new(Said::default());
         let told = said.clone();
         let sink: Sink = Arc::new(move |message| told.push(&message));
         let tasks = view.guard.servers.tasks.clone();
-        let asking = Asking { method, params, sink, cancel: cancel.clone() };
+        let asking = Asking { method, params, sink, cancel: cancel.clone(), raw: Some(raw) };
         let work = Box::pin(async move {
             let outcome = dispatch(&view, &Speaker::Modern, asking).await?;
             Some(Message::Response { id, outcome })

@@ -68,7 +68,7 @@ fn spawn(view: View, session: &Arc<Session>, id: Json, method: String, params: O
     let tasks = view.guard.servers.tasks.clone();
     tasks.spawn(async move {
         let speaker = Speaker::Legacy(session.conversation.clone());
-        let asking = Asking { method, params, sink, cancel };
+        let asking = Asking { method, params, sink, cancel, raw: None };
         if let Some(outcome) = dispatch(&view, &speaker, asking).await {
             out.push(Message::Response { id, outcome });
         }

@@ -197,9 +197,9 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
     let bad = |e| Refused::of(StatusCode::BAD_REQUEST, &Json::Null, e);
     let limits = Limits { bytes: MAX_BODY, ..Limits::default() };
     let json = Json::parse(&body, limits).map_err(|e| bad(RpcError::new(-32700, format!("Parse error: {e}"))))?;
-    drop(body);
     let claimed = text(&headers, "mcp-protocol-version");
     if let Json::Array(items) = json {
+        drop(body);
         return legacy::batch(&door, view, agent, &headers, items).await;
     }
     match Message::from_json(json).map_err(bad)? {
@@ -210,8 +210,9 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
                 check_mirrored(&view, &headers, &method, &params)
                     .await
                     .map_err(|e| Refused::of(StatusCode::BAD_REQUEST, &id, e))?;
-                return Ok(modern_request(view, id, method, params).await);
+                return Ok(modern_request(view, id, (method, params), body).await);
             }
+            drop(body);
             legacy::request(&door, view, agent, &headers, id, method, params).await
         }
         other => legacy::other(&door, &view, agent, &headers, other),
@@ -293,7 +294,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Rpc
     Ok(Some(value.trim_matches([' ', '\t'])))
 }
 
-async fn modern_request(view: View, id: Json, method: String, params: Object) -> Response {
+async fn modern_request(view: View, id: Json, (method, params): (String, Object), raw: Bytes) -> Response {
     if method == "subscriptions/listen" {
         if let Err(error) = check_listen(&params) {
             return json(StatusCode::BAD_REQUEST, &Message::Response { id, outcome: Err(error) });
@@ -301,7 +302,7 @@ async fn modern_request(view: View, id: Json, method: String, params: Object) ->
         let messages = changes::listen(view, id, &params).await;
         return sse(messages.map(|m| event(&m)));
     }
-    let mut answering = Answering::new(view, id, method, params);
+    let mut answering = Answering::new(view, id, (method, params), raw);
     // What comes first decides: an answer is an answer, anything else begins a stream.
     match tokio::time::timeout(STREAM_AFTER, answering.first()).await {
         Ok(First::Nothing) => empty(StatusCode::ACCEPTED),

@@ -1,0 +1,149 @@
+//! The HTTP server: listens, checks where a request comes from, and hands it to its door.
+
+mod connection;
+mod seats;
+mod streaming;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use crate::auth;
+use crate::compose::App;
+use crate::live::Live;
+use crate::mcp::http::Door;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use connection::House;
+use hyper_util::service::TowerToHyperService;
+use seats::Seats;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long calls in flight may take once the end was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+/// So long is waited when no connection can be taken, for want of descriptors most likely.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// Serves the doors on `listener` until `stop`.
+///
+/// # Errors
+/// When the listener breaks.
+pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationToken) -> std::io::Result<()> {
+    let door = Door::new(app, listener.local_addr()?);
+    let rest = crate::rest::Door::new(app, door.doorman())?;
+    let a2a = crate::a2a::Door::new(app, door.doorman())?;
+    let router = Router::new()
+        // Alive, and ready once listening: neither waits for a server.
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(|| async { "ready\n" }))
+        .merge(door.router())
+        .merge(rest.router())
+        .merge(a2a.router())
+        .layer(middleware::from_fn_with_state(app.live.clone(), check_source));
+    let (doors, closing, connections) =
+        (TowerToHyperService::new(router), CancellationToken::new(), TaskTracker::new());
+    let house = Arc::new(House { doors, seats: Seats::here(), closing: closing.clone() });
+    let end = async {
+        stop.cancelled().await;
+        // First of all: a run goes on at the next start, and must not take the end of its server
+        // or of its client for an outcome.
+        app.host.suspend().await;
+        // Streams of changes end with the servers, or they would hold the door open for ever.
+        app.servers.stop.cancel();
+    };
+    let graceful = async {
+        tokio::select! {
+            () = end => {}
+            () = receive(&listener, &house, &connections) => {}
+        }
+        drop(listener);
+        closing.cancel();
+        connections.close();
+        connections.wait().await;
+    };
+    tokio::select! {
+        () = graceful => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {}
+    }
+    Ok(())
+}
+
+/// Gives every client that comes a seat and a task.
+async fn receive(listener: &TcpListener, house: &Arc<House>, connections: &TaskTracker) {
+    loop {
+        let socket = accept(listener, &house.seats).await;
+        let (seat, house) = (house.seats.take().await, house.clone());
+        connections.spawn(async move {
+            connection::keep(socket, house).await;
+            drop(seat);
+        });
+    }
+}
+
+/// The next connection.
+async fn accept(listener: &TcpListener, seats: &Seats) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                // Events of a stream are small and wait for nobody's acknowledgement.
+                drop(socket.set_nodelay(true));
+                return socket;
+            }
+            // The client's own doing.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                ) => {}
+            Err(e) => {
+                tracing::error!("no connection can be taken: {e}");
+                seats.give_way();
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+async fn check_source(State(live): State<Arc<Live>>, request: Request, next: Next) -> Response {
+    match auth::check_source(request.headers(), &live.now().policy.gateway) {
+        Ok(()) => next.run(request).await,
+        Err((_, why)) if crate::a2a::is_mine(request.uri().path()) => crate::a2a::foreign(why),
+        Err((_, why)) if crate::rest::is_mine(request.uri().path()) => crate::rest::foreign(why),
+        Err((status, why)) => {
+            let mut response = Response::new(Body::from(format!("{why}\n")));
+            *response.status_mut() = status;
+            response
+        }
+    }
+}
+
+/// Binds the address, with the cure when it is taken.
+///
+/// # Errors
+/// Why it cannot be listened on.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    listen(address).map_err(|e| match e.kind() {
+        ErrorKind::AddrInUse => format!("{address} is in use; end the other program, or use --listen"),
+        _ => format!("{address}: {e}"),
+    })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As tokio does by itself: a port is free again as soon as nobody listens there.
+    socket.set_reuseaddr(true)?;
+    // Whoever is gone without a word (asleep, or behind a router that forgot it) is found out. The
+    // kernel gives this to every connection that is taken.
+    socket.set_keepalive(true)?;
+    socket.bind(address)?;
+    socket.listen(1_024)
+}
