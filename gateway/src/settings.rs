@@ -29,7 +29,8 @@ impl Loaded {
     /// Pleach's own files, which no sandboxed process sees.
     pub(crate) fn own(&self) -> Vec<PathBuf> {
         let store = self.policy.store.display().to_string();
-        let mut own = vec![self.path.clone(), self.policy.store.clone(), state_root()];
+        let audit = self.policy.audit.folder.clone();
+        let mut own = vec![self.path.clone(), self.policy.store.clone(), audit, state_root()];
         own.extend(["-wal", "-shm", "-journal"].map(|suffix| PathBuf::from(format!("{store}{suffix}"))));
         own.extend(self.policy.import_sources.iter().cloned());
         own

@@ -116,6 +116,10 @@ pub struct Caller {
     pub authority: Authority,
     /// Identifies the sandbox its grant compiles to: equal texts, equal sandboxes.
     pub sandbox: Arc<str>,
+    /// The door it came through; of a run, its root's. For the record.
+    pub door: Arc<str>,
+    /// The run it is, if it is one. For the record.
+    pub run: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -127,6 +131,18 @@ impl Caller {
             "{:?} {:?} {:?} {:?} {:?}",
             grant.filesystem, grant.domains, grant.networks, grant.sandbox, grant.max_access
         );
-        Self { principal: principal.into(), who: who.into(), authority, sandbox: sandbox.into() }
+        Self {
+            principal: principal.into(),
+            who: who.into(),
+            authority,
+            sandbox: sandbox.into(),
+            door: "".into(),
+            run: None,
+        }
+    }
+    /// The same through a door.
+    pub fn through(mut self, door: &str) -> Self {
+        self.door = door.into();
+        self
     }
 }

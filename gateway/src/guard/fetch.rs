@@ -2,6 +2,7 @@
 //! the server's own names, answered in ours.
 
 use super::{Guard, touches};
+use crate::audit::Decision;
 use crate::servers::{Abilities, Watch};
 use adapters::mcp::{Exchange, McpError, Reply, RpcError, Watched};
 use policies::action::Fetch;
@@ -65,6 +66,7 @@ impl Guard {
     ) -> Result<(Watch, Json), Refused> {
         let permit = self.resource(caller, uri, "resources/subscribe").await?;
         let server = permit.what().server.clone();
+        self.asks(caller, &permit).await.map_err(Refused::Failed)?;
         let watched = Watched::new(permit).ok_or(Refused::Unknown)?;
         self.servers.watch(&server, caller, abilities, watched).await.map_err(|e| self.failed(caller, &server, e))
     }
@@ -206,7 +208,7 @@ impl Guard {
         let mut task = Json::Object(task);
         let offers = self.servers.offered.of(caller);
         super::outside::Outside { uris: &offers.uris, server }.result(&mut task);
-        super::inquiry::judge_all(caller, server, &task, self.approve).ok()?;
+        super::inquiry::judge_all(self, caller, server, &task).ok()?;
         match task {
             Json::Object(task) => Some(task),
             _ => None,
@@ -224,7 +226,7 @@ impl Guard {
         match decide::fetch(&caller.authority, fetch) {
             Verdict::Allow(permit, _) => Ok(permit),
             // Whoever was asked said yes when the call was made.
-            Verdict::Ask(question) => Ok(question.approve()),
+            Verdict::Ask(question) => Ok(question.approve("approved when the call was made")),
             Verdict::Deny(_) => Err(Refused::Unknown),
         }
     }
@@ -232,15 +234,20 @@ impl Guard {
     fn judge(&self, caller: &Caller, fetch: Fetch) -> Result<Permit<Fetch>, Refused> {
         // What its tools show, its other offers show: a hidden server looks like none.
         let hidden = caller.authority.grant().tools.mode(&fetch.rule) == Mode::Deny;
+        let entry = Self::request(caller, &fetch);
         match decide::fetch(&caller.authority, fetch) {
             Verdict::Allow(permit, rule) => {
                 tracing::debug!(caller = %caller.who, what = permit.what().rule, "allowed by {rule}");
                 Ok(permit)
             }
             Verdict::Ask(question) => {
-                Self::answer(self.approve, question).map(|(permit, _)| permit).map_err(Refused::Denied)
+                Self::answer(self.approve, question).map(|(permit, _)| permit).map_err(|denial| {
+                    self.servers.audit.note(entry.decided(Decision::Deny(&denial)));
+                    Refused::Denied(denial)
+                })
             }
             Verdict::Deny(denial) => {
+                self.servers.audit.note(entry.decided(Decision::Deny(&denial)));
                 tracing::warn!(caller = %caller.who, "{}", denial.for_person());
                 Err(if hidden { Refused::Unknown } else { Refused::Denied(denial) })
             }
@@ -255,9 +262,11 @@ impl Guard {
         exchange: Exchange,
     ) -> Result<Reply, Refused> {
         let server = permit.what().server.clone();
+        let left = self.asks(caller, &permit).await.map_err(Refused::Failed)?;
         let send =
             async |attachment: Arc<adapters::mcp::Attachment>, exchange| attachment.fetch(permit, rest, exchange).await;
         let reply = self.relay(caller, &server, exchange, send).await;
+        self.came(&left, &reply);
         reply.map_err(|e| self.failed(caller, &server, e))
     }
 
@@ -277,7 +286,7 @@ impl Guard {
 
 /// The questions of a reply, wherever it holds some, judged.
 pub(super) fn judged(guard: &Guard, caller: &Caller, server: &Name, reply: Reply) -> Result<Reply, McpError> {
-    match super::inquiry::judge_all(caller, server, &reply.result, guard.approve) {
+    match super::inquiry::judge_all(guard, caller, server, &reply.result) {
         Ok(()) => Ok(reply),
         Err(denial) => {
             tracing::warn!(caller = %caller.who, %server, "{}", denial.for_person());

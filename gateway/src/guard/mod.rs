@@ -7,16 +7,19 @@
 //!                                                          └ allow ─▶ Permit ─▶ instance ─▶ Attachment::call
 //! ```
 //!
+//! `ledger` is its side of the record: a call leaves when it is written there, or not at all.
 //! `ports` is the guard as the tree of runs sees it.
 
 mod fetch;
 mod inquiry;
+mod ledger;
 pub(crate) mod outside;
 mod ports;
 mod result;
 mod touches;
 mod verify;
 
+use crate::audit::{Before, Decision, Entry};
 use crate::servers::{Abilities, Servers};
 use adapters::mcp::{Attachment, Exchange, McpError, Reply};
 pub(crate) use fetch::Refused;
@@ -31,6 +34,9 @@ pub(crate) use ports::{CLI, LOCAL, MCP, REST};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use subagents::run::Caller;
+
+/// How `--yes` reads in the record.
+const YES: &str = "allowed once by --yes";
 
 /// Decides and performs.
 pub(crate) struct Guard {
@@ -60,9 +66,9 @@ pub(crate) enum Decided {
     Unknown,
 }
 
-/// The same before anybody was asked.
+/// The same before anybody was asked, with what the record says of the wish.
 enum Judged {
-    Verdict(Verdict<Call>),
+    Verdict(Verdict<Call>, Entry),
     Unknown,
 }
 
@@ -96,14 +102,40 @@ impl Guard {
 
     /// Judges a call that nobody can be asked about, unless `--yes` answers.
     pub(crate) async fn decide(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
+        let (decided, entry) = self.weigh(caller, name, arguments).await;
+        let nothing = Denial::plain("there is no such tool", "");
+        let denial = match &decided {
+            // Put on record when it leaves.
+            Decided::Allowed(..) => None,
+            Decided::Denied(denial) => Some(denial),
+            Decided::Unknown => Some(&nothing),
+        };
+        let Some(denial) = denial else { return decided };
+        let entry = entry.decided(Decision::Deny(denial));
+        // It does not happen either way.
+        let _ = self.servers.audit.record(entry, Before::Reading).await;
+        decided
+    }
+
+    /// What would be decided; nothing is about to happen, so nothing is put on record.
+    pub(crate) async fn would(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
+        self.weigh(caller, name, arguments).await.0
+    }
+
+    async fn weigh(&self, caller: &Caller, name: &str, arguments: Json) -> (Decided, Entry) {
         match self.judged(caller, name, arguments).await {
-            Judged::Verdict(Verdict::Allow(permit, rule)) => Decided::Allowed(permit, rule),
-            Judged::Verdict(Verdict::Ask(question)) => match Self::answer(self.approve, question) {
-                Ok((permit, rule)) => Decided::Allowed(permit, rule),
-                Err(denial) => Decided::Denied(denial),
-            },
-            Judged::Verdict(Verdict::Deny(denial)) => Decided::Denied(denial),
-            Judged::Unknown => Decided::Unknown,
+            Judged::Verdict(verdict, entry) => {
+                let decided = match verdict {
+                    Verdict::Allow(permit, rule) => Decided::Allowed(permit, rule),
+                    Verdict::Ask(question) => match Self::answer(self.approve, question) {
+                        Ok((permit, rule)) => Decided::Allowed(permit, rule),
+                        Err(denial) => Decided::Denied(denial),
+                    },
+                    Verdict::Deny(denial) => Decided::Denied(denial),
+                };
+                (decided, entry)
+            }
+            Judged::Unknown => (Decided::Unknown, Entry::new("call").by(caller).with("tool", name)),
         }
     }
 
@@ -117,25 +149,36 @@ impl Guard {
         let Some(tool) = map.tools.get(name).cloned() else {
             if let Some(why) = map.refused.get(name) {
                 let denial = Denial::plain(format!("the name {name} is not used: {why}"), "use another tool");
-                return Judged::Verdict(Verdict::Deny(denial));
+                let entry = Entry::new("call").by(caller).with("tool", name);
+                return Judged::Verdict(Verdict::Deny(denial), entry);
             }
             return Judged::Unknown;
         };
         let Some(spec) = self.servers.spec(&tool.server) else { return Judged::Unknown };
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
-        Judged::Verdict(decide::call(&caller.authority, Call { tool, arguments, touches }))
+        let entry = self.wish(caller, (&tool.name, &tool.server), &arguments, &touches);
+        Judged::Verdict(decide::call(&caller.authority, Call { tool, arguments, touches }), entry)
     }
 
     /// Judges a call of one of Pleach's own tools, which nobody is asked about.
     ///
     /// # Errors
     /// Why it may not be made.
-    pub(crate) fn own(&self, caller: &Caller, tool: &'static str) -> Result<Permit<RuntimeCall>, Denial> {
-        match decide::runtime(&caller.authority, tool) {
+    pub(crate) async fn own(&self, caller: &Caller, tool: &'static str) -> Result<Permit<RuntimeCall>, Denial> {
+        let judged = match decide::runtime(&caller.authority, tool) {
             Verdict::Allow(permit, _) => Ok(permit),
             Verdict::Ask(question) => Self::answer(self.approve, question).map(|(permit, _)| permit),
             Verdict::Deny(denial) => Err(denial),
-        }
+        };
+        let entry = Entry::new("own").by(caller).with("tool", tool);
+        let entry = match &judged {
+            Ok(permit) => entry.decided(Decision::Allow(permit.rule())),
+            Err(denial) => entry.decided(Decision::Deny(denial)),
+        };
+        let recorded = self.servers.audit.record(entry, Before::Reading).await;
+        let permit = judged?;
+        recorded.map_err(ledger::unrecorded)?;
+        Ok(permit)
     }
 
     fn answer<T>(approve: Approve, question: Question<T>) -> Result<(Permit<T>, Rule), Denial> {
@@ -143,7 +186,7 @@ impl Guard {
         match approve {
             Approve::Once => {
                 let rule = question.rule.clone();
-                Ok((question.approve(), rule))
+                Ok((question.approve(YES), rule))
             }
             Approve::Nobody => {
                 Err(question.refuse("it asks a person, and nobody can be reached from here").with_fix(fix))
@@ -164,8 +207,11 @@ impl Guard {
         exchange: Exchange,
     ) -> Result<Reply, McpError> {
         let server = permit.what().tool.server.clone();
+        let left = self.leaves(caller, &permit).await?;
         let send = async |attachment: Arc<Attachment>, exchange| attachment.call(permit, rest, exchange).await;
-        self.relay(caller, &server, exchange, send).await.map_err(|e| match self.failed(caller, &server, e) {
+        let reply = self.relay(caller, &server, exchange, send).await;
+        self.came(&left, &reply);
+        reply.map_err(|e| match self.failed(caller, &server, e) {
             Refused::Failed(e) => e,
             _ => McpError::Cancelled,
         })

@@ -96,11 +96,14 @@ impl View {
     ) -> Result<Self, String> {
         let (seal, parking) = (shared.seal.clone(), shared.parking.clone());
         let place = format!("{}\0{}", caller.principal, agent.unwrap_or_default()).into();
-        let Some(name) = agent else { return Ok(Self { guard, caller, framework, seal, parking, place }) };
+        let Some(name) = agent else {
+            let caller = caller.through(crate::guard::MCP);
+            return Ok(Self { guard, caller, framework, seal, parking, place });
+        };
         let spec = policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
         let who = format!("{} as agent {name}", caller.who);
-        let caller = Caller::new(&caller.principal, &who, run.use_);
+        let caller = Caller::new(&caller.principal, &who, run.use_).through(&format!("mcp/agents/{name}"));
         Ok(Self { guard, caller, framework: None, seal, parking, place })
     }
 }

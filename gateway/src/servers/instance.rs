@@ -3,6 +3,7 @@
 use super::Servers;
 use super::said::{What, Who};
 use super::slot::Slot;
+use crate::audit::{Audit, Before, Entry};
 use crate::egress::{self, Owner};
 use crate::oauth::Account;
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError, Tokens};
@@ -49,16 +50,25 @@ pub(super) async fn start(
             let account = |auth| Account::new(&servers.vault, &spec.name, url, auth, &caller.principal);
             let tokens = auth.as_ref().map(|auth| -> Arc<dyn Tokens> { Arc::new(account(auth)) });
             let target = target(url, headers, tokens).map_err(StartError::Failed)?;
+            let entry = Entry::new("connect").by(caller).with("server", spec.name.as_str());
+            let entry = entry.with("target", url.origin().ascii_serialization()).with("verdict", "allow");
+            on_record(servers, entry.with("rule", "registered").with("place", spec.place.to_string())).await?;
             Connection::http(target, known, capabilities, events).await
         }
         _ => {
             let sandbox = sandbox_spec(servers, spec, caller).map_err(StartError::Failed)?;
+            let profile = caller.authority.grant().sandbox;
+            let entry = Entry::new("process").by(caller).with("server", spec.name.as_str());
+            let entry =
+                entry.with("program", sandbox.program.display().to_string()).with("sandbox", format!("{profile:?}"));
+            on_record(servers, entry.with("verdict", "allow")).await?;
             let mut instance = launch(&sandbox, Pipes::piped()).await.map_err(|e| match e {
                 LaunchError::Refused { .. } => StartError::Failed(format!("{e}; `pleach doctor` tells more")),
                 other => StartError::Failed(other.to_string()),
             })?;
             if let Some(listener) = instance.proxy.take() {
-                let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone() });
+                let audit = servers.audit.clone();
+                let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone(), audit });
                 // Served as long as the instance lives: an open socket would keep its network
                 // namespace alive after it.
                 let stop = servers.stop.child_token();
@@ -122,6 +132,7 @@ fn sandbox_spec(servers: &Servers, spec: &ServerSpec, caller: &Caller) -> Result
 struct Instance {
     server: Name,
     caller: Caller,
+    audit: Audit,
 }
 
 impl Owner for Instance {
@@ -131,6 +142,18 @@ impl Owner for Instance {
     fn authority(&self) -> Option<Authority> {
         Some(self.caller.authority.clone())
     }
+    fn audit(&self) -> &Audit {
+        &self.audit
+    }
+    fn entry(&self, what: &str) -> Entry {
+        Entry::new(what).by(&self.caller).with("server", self.server.as_str())
+    }
+}
+
+/// Nothing is started or dialled that cannot be put on record.
+async fn on_record(servers: &Servers, entry: Entry) -> Result<(), StartError> {
+    let recorded = servers.audit.record(entry, Before::Acting).await;
+    recorded.map(drop).map_err(|failed| StartError::Failed(failed.to_string()))
 }
 
 /// What an instance says unasked.

@@ -18,6 +18,7 @@ mod offered;
 mod said;
 mod slot;
 
+use crate::audit::Audit;
 use crate::oauth::Vault;
 use crate::settings::Loaded;
 use adapters::mcp::{Attachment, Era, Topic};
@@ -56,6 +57,8 @@ pub(crate) struct Servers {
     said: said::Board,
     /// Tokens towards servers.
     vault: Arc<Vault>,
+    /// The record of decisions.
+    pub(crate) audit: Audit,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -87,6 +90,7 @@ impl Servers {
             manifests: Manifests::new(&loaded.policy.servers),
             offered: offered::Offered::new(&loaded.policy.servers),
             vault: Vault::new(loaded.state.clone()),
+            audit: Audit::open(&loaded),
             loaded,
             entries,
             said: said::Board::default(),
@@ -248,6 +252,7 @@ impl Servers {
         self.entries.values().for_each(|e| e.end_idle(Duration::ZERO));
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
+        self.audit.close().await;
     }
 }
 

@@ -24,9 +24,10 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(policy: Arc<Policy>, within: Within, principal: &str, id: &RunId) -> Self {
+    pub(super) fn new(policy: Arc<Policy>, within: Within, (principal, door): (&str, &str), id: &RunId) -> Self {
         let who = format!("run {id} ({})", within.agent.name);
-        let caller = Caller::new(principal, &who, within.authority.use_.clone());
+        let mut caller = Caller::new(principal, &who, within.authority.use_.clone()).through(door);
+        caller.run = Some(id.as_str().into());
         Self { policy, agent: within.agent, caller }
     }
     /// Agents its model may start.

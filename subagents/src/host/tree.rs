@@ -235,7 +235,7 @@ impl Tree {
             return Ok(known.clone());
         }
         let within = self.within(ports, &policy, &run.lineage)?;
-        let fresh = Arc::new(Standing::new(policy, within, &self.principal, &run.id));
+        let fresh = Arc::new(Standing::new(policy, within, (&self.principal, &self.place), &run.id));
         *standing = Some(fresh.clone());
         Ok(fresh)
     }

@@ -105,7 +105,7 @@ impl Framework {
         if !view.guard.servers.manifests.map(&view.caller).tools.contains_key(name) {
             return result(format!("deny: no tool is named {name}"), None);
         }
-        let decided = view.guard.decide(&view.caller, name, given).await;
+        let decided = view.guard.would(&view.caller, name, given).await;
         let (verdict, why) = match &decided {
             Decided::Allowed(_, rule) => ("allow", rule.text.clone()),
             // What is hidden looks like what is not there.
