@@ -211,6 +211,13 @@ impl Segment {
         Ok(())
     }
     fn tell_torn(&mut self, torn: &[u8], at: u64) -> io::Result<()> {
+        let last = torn.rsplit(|b| *b == b'\n').next().unwrap_or(torn);
+        // It got there but for its newline: then it is a record like any other.
+        if let Ok(record) = record::read(last)
+            && record.prev == self.head.hash
+        {
+            return self.put(b"\n", record.head());
+        }
         let (mut region, mut text) = (torn.to_vec(), String::new());
         if region.last() != Some(&b'\n') {
             region.push(b'\n');

@@ -101,12 +101,12 @@ fn inflict(folder: &Path, harm: &Harm) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Any one edit, deletion, swap, repetition, cut or lost file is found, against a head that
     /// was noted before. The untouched log is whole.
     #[test]
-    fn one_harm_is_found(n in 1u64..25, segment in 200u64..3_000, harm in harm()) {
+    fn one_harm_is_found(n in 1u64..25, segment in 500u64..4_000, harm in harm()) {
         let dir = tempfile::tempdir().unwrap();
         let head = chain(dir.path(), n, segment);
         let whole = verify(dir.path(), Some(&head)).unwrap();
@@ -136,9 +136,13 @@ proptest! {
         log.append(&[(9, "\"what\":\"call\"")], 9).unwrap();
         let report = verify(dir.path(), None).unwrap();
         prop_assert!(report.broken.is_none(), "{:?}", report.broken);
-        prop_assert!(report.torn.len() == 1 && report.torn[0].told);
-        // All finished ones (the file's own first record among them), torn, and the new one.
-        prop_assert_eq!(report.records, n + 1 - 1 + 2);
+        // Of the chain the file's own first record is one. What lacked its newline only is whole.
+        if keep == text.len() - 1 {
+            prop_assert_eq!((report.torn.len(), report.records), (0, n + 2));
+        } else {
+            prop_assert!(report.torn.len() == 1 && report.torn[0].told);
+            prop_assert_eq!(report.records, n + 2);
+        }
     }
 }
 

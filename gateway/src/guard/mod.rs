@@ -66,11 +66,9 @@ pub(crate) enum Decided {
     Unknown,
 }
 
-/// The same before anybody was asked, with what the record says of the wish.
-enum Judged {
-    Verdict(Verdict<Call>, Entry),
-    Unknown,
-}
+/// The same before anybody was asked, with what the record says of the wish; no verdict where
+/// there is no such tool.
+type Judged = (Option<Verdict<Call>>, Entry);
 
 impl Guard {
     pub(crate) fn new(servers: Arc<Servers>, approve: Approve) -> Self {
@@ -123,20 +121,17 @@ impl Guard {
     }
 
     async fn weigh(&self, caller: &Caller, name: &str, arguments: Json) -> (Decided, Entry) {
-        match self.judged(caller, name, arguments).await {
-            Judged::Verdict(verdict, entry) => {
-                let decided = match verdict {
-                    Verdict::Allow(permit, rule) => Decided::Allowed(permit, rule),
-                    Verdict::Ask(question) => match Self::answer(self.approve, question) {
-                        Ok((permit, rule)) => Decided::Allowed(permit, rule),
-                        Err(denial) => Decided::Denied(denial),
-                    },
-                    Verdict::Deny(denial) => Decided::Denied(denial),
-                };
-                (decided, entry)
-            }
-            Judged::Unknown => (Decided::Unknown, Entry::new("call").by(caller).with("tool", name)),
-        }
+        let (verdict, entry) = self.judged(caller, name, arguments).await;
+        let decided = match verdict {
+            Some(Verdict::Allow(permit, rule)) => Decided::Allowed(permit, rule),
+            Some(Verdict::Ask(question)) => match Self::answer(self.approve, question) {
+                Ok((permit, rule)) => Decided::Allowed(permit, rule),
+                Err(denial) => Decided::Denied(denial),
+            },
+            Some(Verdict::Deny(denial)) => Decided::Denied(denial),
+            None => Decided::Unknown,
+        };
+        (decided, entry)
     }
 
     /// Judges one call.
@@ -146,18 +141,18 @@ impl Guard {
             self.servers.ensure_listed_for(name, caller).await;
             map = self.servers.manifests.map(caller);
         }
+        let unknown = || Entry::new("call").by(caller).with("tool", name);
         let Some(tool) = map.tools.get(name).cloned() else {
             if let Some(why) = map.refused.get(name) {
                 let denial = Denial::plain(format!("the name {name} is not used: {why}"), "use another tool");
-                let entry = Entry::new("call").by(caller).with("tool", name);
-                return Judged::Verdict(Verdict::Deny(denial), entry);
+                return (Some(Verdict::Deny(denial)), unknown());
             }
-            return Judged::Unknown;
+            return (None, unknown());
         };
-        let Some(spec) = self.servers.spec(&tool.server) else { return Judged::Unknown };
+        let Some(spec) = self.servers.spec(&tool.server) else { return (None, unknown()) };
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
         let entry = self.wish(caller, (&tool.name, &tool.server), &arguments, &touches);
-        Judged::Verdict(decide::call(&caller.authority, Call { tool, arguments, touches }), entry)
+        (Some(decide::call(&caller.authority, Call { tool, arguments, touches })), entry)
     }
 
     /// Judges a call of one of Pleach's own tools, which nobody is asked about.

@@ -1,7 +1,7 @@
 //! The guard as the tree of runs sees it: what may happen ([`Gate`]) and making it happen
 //! ([`Toolbox`]).
 
-use super::{Approve, Guard, Judged, YES, result};
+use super::{Approve, Guard, YES, result};
 use crate::audit::{Before, Entry};
 use adapters::mcp::{Exchange, McpError, meta};
 use async_trait::async_trait;
@@ -80,18 +80,18 @@ impl Gate for Guard {
         self.visible(caller).iter().map(|tool| result::spec(tool)).collect()
     }
     async fn authorize(&self, caller: &Caller, tool: &str, arguments: Json) -> Authorized {
-        match self.judged(caller, tool, arguments).await {
-            Judged::Unknown => {
+        let (verdict, entry) = self.judged(caller, tool, arguments).await;
+        match verdict {
+            None => {
                 let denial = Denial::plain("there is no such tool", "");
-                let entry = Entry::new("call").by(caller).with("tool", tool).decided(Decision::Deny(&denial));
-                let _ = self.servers.audit.record(entry, Before::Reading).await;
+                let _ = self.servers.audit.record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
                 Authorized::Unknown
             }
-            Judged::Verdict(Verdict::Allow(permit, rule), _) => {
+            Some(Verdict::Allow(permit, rule)) => {
                 let facts = facts(&permit);
                 Authorized::Allowed(permit, rule, facts)
             }
-            Judged::Verdict(Verdict::Ask(question), entry) => {
+            Some(Verdict::Ask(question)) => {
                 let Call { tool, arguments, .. } = question.what();
                 let facts = Facts { effect: tool.effect };
                 if self.approve == Approve::Once {
@@ -104,7 +104,7 @@ impl Gate for Guard {
                 let asked = digest(&format!("{} {}", tool.hash, arguments.to_canonical()));
                 Authorized::Ask(question, asked, facts)
             }
-            Judged::Verdict(Verdict::Deny(denial), entry) => {
+            Some(Verdict::Deny(denial)) => {
                 let _ = self.servers.audit.record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
                 tracing::info!(caller = %caller.who, tool, "{}", denial.for_person());
                 Authorized::Denied(denial)
