@@ -36,6 +36,15 @@ pub(super) struct Message {
     pub(super) done: Option<oneshot::Sender<Result<u64, Failed>>>,
 }
 
+impl Message {
+    fn answer(self, answer: Result<u64, Failed>) {
+        // Whoever waited may have been taken back.
+        if let Some(done) = self.done {
+            let _ = done.send(answer);
+        }
+    }
+}
+
 /// What everyone may know.
 #[derive(Default)]
 pub(super) struct Shared {
@@ -144,7 +153,9 @@ impl Writer {
         let (durable, plain): (Vec<_>, Vec<_>) =
             numbered(batch, &seqs[before..]).into_iter().partition(|(message, _)| message.durable);
         let answer = |messages: Vec<(Message, u64)>| {
-            messages.into_iter().for_each(|(m, seq)| drop(m.done.map(|done| done.send(Ok(seq)))));
+            for (message, seq) in messages {
+                message.answer(Ok(seq));
+            }
         };
         answer(plain);
         self.dirty |= durable.is_empty();
@@ -167,7 +178,7 @@ impl Writer {
 
     fn refuse(&mut self, batch: Vec<Message>, why: &io::Error, records: u64) {
         self.broke(why, records);
-        batch.into_iter().for_each(|m| drop(m.done.map(|done| done.send(Err(Failed)))));
+        batch.into_iter().for_each(|message| message.answer(Err(Failed)));
     }
 
     fn broke(&mut self, why: &io::Error, records: u64) {
