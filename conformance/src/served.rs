@@ -66,7 +66,15 @@ impl Served {
     /// When it does not start.
     pub fn start_with(folder: &Folder, env: &[(&str, &str)]) -> Self {
         let mut command = folder.command(&["serve", "--listen", "127.0.0.1:0"]);
-        let mut child = command.envs(env.iter().copied()).stderr(Stdio::piped()).spawn().unwrap();
+        command.envs(env.iter().copied());
+        Self::of(command)
+    }
+    /// The same by a command of the test's own, which ends by becoming `pleach serve`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn of(mut command: std::process::Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = String::new();
         let base = loop {

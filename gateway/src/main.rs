@@ -1,6 +1,7 @@
 //! `pleach`: composes, guards, serves. `main` is synchronous, because the launcher of the
 //! sandbox must run before any thread or runtime exists.
 
+mod audit;
 mod auth;
 mod cli;
 mod compose;

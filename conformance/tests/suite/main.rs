@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod accounts;
+mod audit;
 mod bad_servers;
 mod bridge;
 mod changed_input;

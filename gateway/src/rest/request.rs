@@ -4,6 +4,7 @@ use super::problem::{Kind, Problem};
 use super::routes::Route;
 use super::{Door, object};
 use crate::auth::{self, Identity};
+use crate::guard::REST;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -131,7 +132,7 @@ async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
     };
     Ok(Who {
         identity: Some(identity.clone()),
-        caller: identity.caller(),
+        caller: identity.caller().through(REST),
         may_start: identity.policy.may_start(identity.client()),
         limits: identity.client().map_or(Limits::NONE, |c| c.limits),
         can_approve: identity.client().is_none_or(|c| c.can_approve),

@@ -144,7 +144,7 @@ impl At {
         let Some(through) = history::boundary(&messages, turns).filter(|through| *through > 2) else {
             return Ok(Shorter::No("there is nothing to make a summary of".into()));
         };
-        let asked = self.summariser(mind);
+        let asked = self.summariser(mind).await;
         let (asked, output) = (asked.as_ref().unwrap_or(mind), SUMMARY);
         let output = output.min(asked.facts.max_output);
         let mut fitting = None;
@@ -185,7 +185,7 @@ impl At {
         through: usize,
     ) -> Result<Shorter, HostError> {
         let end = |(state, why)| Ok(Shorter::Stop(Flow::End(state, why)));
-        let permit = match self.permit(&asked.name) {
+        let permit = match self.permit(&asked.name).await {
             Ok(permit) => permit,
             Err(not) => return end(not),
         };
@@ -217,9 +217,9 @@ impl At {
     }
 
     /// The model that is asked for summaries when it is not the run's own.
-    fn summariser(&self, own: &Mind) -> Option<Mind> {
+    async fn summariser(&self, own: &Mind) -> Option<Mind> {
         let name = own.compact_with.clone().filter(|name| *name != own.name)?;
-        self.permit(&name).map(drop).ok()?;
+        self.permit(&name).await.map(drop).ok()?;
         let model = self.host.ports.models.get(&name)?;
         Some(Mind {
             name,
