@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 version = 1
 [models.default]
 provider = "scripted"
@@ -23,28 +23,28 @@ tools = { allow = ["files__*"] }
 prompt = "Lead."
 "#;
 
-fn folder(more: &str) -> Folder {
+pub(crate) fn folder(more: &str) -> Folder {
     let folder = Folder::new(&format!("{POLICY}{more}"));
     folder.write("docs/a.md", "hello");
     folder
 }
 
-fn records(folder: &Folder, more: &[&str]) -> Vec<Value> {
+pub(crate) fn records(folder: &Folder, more: &[&str]) -> Vec<Value> {
     let ran = folder.run(&[&["audit", "show", "--json"], more].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     ran.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
-fn verify(folder: &Folder, more: &[&str]) -> Ran {
+pub(crate) fn verify(folder: &Folder, more: &[&str]) -> Ran {
     folder.run(&[&["audit", "verify"], more].concat())
 }
 
-async fn call(served: &Served, tool: &str, arguments: Value) -> Value {
+pub(crate) async fn call(served: &Served, tool: &str, arguments: Value) -> Value {
     let answer = served.modern("/mcp", "tools/call", json!({ "name": tool, "arguments": arguments }), &[]).await;
     answer.json()
 }
 
-fn denied(answer: &Value) -> bool {
+pub(crate) fn denied(answer: &Value) -> bool {
     answer["result"]["isError"] == true || answer.get("error").is_some()
 }
 
@@ -124,7 +124,7 @@ async fn harm_to_the_record_is_found() {
 }
 
 /// Served with the record on a small disk of its own; reached through the process's root.
-fn on_small_disk(folder: &Folder) -> (Served, std::path::PathBuf) {
+pub(crate) fn on_small_disk(folder: &Folder) -> (Served, std::path::PathBuf) {
     std::fs::create_dir_all(folder.join("disk")).unwrap();
     let inner = folder.command(&["serve", "--listen", "127.0.0.1:0"]);
     let mut command = Command::new("unshare");
@@ -140,7 +140,7 @@ fn on_small_disk(folder: &Folder) -> (Served, std::path::PathBuf) {
     (served, root.into())
 }
 
-fn fill(disk: &Path) {
+pub(crate) fn fill(disk: &Path) {
     let mut ballast = std::fs::File::create(disk.join("ballast")).unwrap();
     let block = [0u8; 4096];
     while std::io::Write::write_all(&mut ballast, &block).is_ok() {}
@@ -163,7 +163,9 @@ async fn a_full_disk_lets_nothing_through_until_there_is_room() {
         if !denied(&answer) {
             passed.push(n);
         } else {
-            assert!(answer.to_string().contains("cannot be put on record"), "{answer}");
+            let said = answer.to_string();
+            assert!(said.contains("cannot be put on record (No space left on device"), "{answer}");
+            assert!(said.contains("Fix: make room") && !said.contains("/disk"), "{answer}");
         }
     }
     let there = |n: u32| folder.join(&format!("out/{n}")).exists();
@@ -171,7 +173,7 @@ async fn a_full_disk_lets_nothing_through_until_there_is_room() {
     assert!(passed.len() < 20, "{passed:?}");
     assert!(denied(&call(&served, "files__Read", json!({ "file_path": "docs/a.md" })).await));
     assert!(served.get("/metrics", &[]).await.body.contains("pleach_audit_broken 1"));
-    assert!(served.log.lock().unwrap().contains("set [audit] keep"), "{:?}", served.log);
+    assert!(served.log.lock().unwrap().contains("make room; [audit] keep"), "{:?}", served.log);
     // By itself, as soon as there is room.
     std::fs::remove_file(disk.join("ballast")).unwrap();
     assert!(!denied(&call(&served, "files__Write", write(99)).await));

@@ -4,6 +4,9 @@
 mod abandoned;
 mod accounts;
 mod audit;
+mod audit_files;
+mod audit_kills;
+mod audit_live;
 mod bad_servers;
 mod bridge;
 mod changed_input;

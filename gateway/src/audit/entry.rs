@@ -10,12 +10,16 @@ use std::path::Path;
 pub(crate) use subagents::ports::Decision;
 use subagents::run::Caller;
 
-/// How deep the form of arguments is shown, and how many entries of each object.
+/// How deep the form of arguments is shown, how many entries of each object, and of all together:
+/// a record is far shorter than [`super::log::MAX_LINE`], whatever somebody asks for.
 const DEPTH: usize = 4;
 const WIDTH: usize = 40;
+const ENTRIES: usize = 200;
 /// A name or a rule has at most so many characters.
 const MAX_TEXT: usize = 2_000;
 const MAX_TOUCHES: usize = 100;
+/// Bytes of all that is touched together.
+const MAX_TOUCHED: usize = 64 << 10;
 
 /// The inside of a record.
 pub(crate) struct Entry(Object);
@@ -83,8 +87,11 @@ impl Entry {
     }
     /// The arguments as a digest and their form.
     pub(crate) fn arguments(self, audit: &Audit, arguments: &Json) -> Self {
-        let (digest, form) = (audit.digest(arguments), form(arguments, DEPTH));
-        self.with("arguments", digest).with("form", form)
+        self.shaped(&audit.digest(arguments), arguments)
+    }
+    pub(super) fn shaped(self, digest: &str, arguments: &Json) -> Self {
+        let mut left = ENTRIES;
+        self.with("arguments", digest).with("form", form(arguments, DEPTH, &mut left))
     }
     /// The paths and hosts that are touched; of an address its host and port only.
     pub(crate) fn touching(mut self, touches: &[Touch]) -> Self {
@@ -94,7 +101,15 @@ impl Entry {
             Touched::Host(host, port) => format!("connect {host}:{port}"),
             Touched::Unclear(_) => format!("unclear {}", touch.pointer),
         });
-        let shown: Vec<Json> = shown.map(|text| Json::String(cut(text))).collect();
+        let mut room = MAX_TOUCHED;
+        let fits = |text: &String| {
+            room = room.saturating_sub(text.len());
+            room > 0
+        };
+        let mut shown: Vec<Json> = shown.map(cut).take_while(fits).map(Json::String).collect();
+        if shown.len() < touches.len() {
+            shown.push(format!("and {} more", touches.len() - shown.len()).into());
+        }
         if !shown.is_empty() {
             self.0.set("touches", shown);
         }
@@ -125,19 +140,25 @@ fn before_quote(rule: &str) -> &str {
 }
 
 /// The names and kinds of values, and no value.
-fn form(value: &Json, depth: usize) -> Json {
+fn form(value: &Json, depth: usize, left: &mut usize) -> Json {
     match value {
         Json::Null => "null".into(),
         Json::Bool(_) => "boolean".into(),
         Json::Number(_) => "number".into(),
         Json::String(_) => "string".into(),
         Json::Array(items) if depth == 0 || items.is_empty() => format!("array of {}", items.len()).into(),
-        Json::Array(items) => vec![form(&items[0], depth - 1), format!("{} in all", items.len()).into()].into(),
+        Json::Array(items) => vec![form(&items[0], depth - 1, left), format!("{} in all", items.len()).into()].into(),
         Json::Object(entries) if depth == 0 || entries.is_empty() => format!("object of {}", entries.len()).into(),
         Json::Object(entries) => {
             let mut out = Object::new();
             for (key, value) in entries.iter().take(WIDTH) {
-                out.set(cut_key(key), form(value, depth - 1));
+                let Some(fewer) = left.checked_sub(1) else { break };
+                *left = fewer;
+                out.set(cut_key(key), form(value, depth - 1, left));
+            }
+            let rest = entries.len() - out.len();
+            if rest > 0 {
+                out.set("…", format!("{rest} more"));
             }
             out.into()
         }

@@ -230,7 +230,7 @@ impl Segment {
 }
 
 /// Makes the folder, for nobody else to read.
-pub(super) fn make(folder: &Path) -> io::Result<()> {
+pub(crate) fn make(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 

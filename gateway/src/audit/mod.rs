@@ -30,8 +30,9 @@ mod verify;
 mod writer;
 
 pub(crate) use entry::{Decision, Entry};
+pub(crate) use log::make;
 pub(crate) use record::{Head, Record};
-pub(crate) use verify::{Report, verify, walk};
+pub(crate) use verify::{Noted, Report, verify, walk};
 
 use crate::settings::Loaded;
 use policies::json::Json;
@@ -48,8 +49,18 @@ use writer::{Item, Message, Shared};
 
 /// A decision could not be put on record, so it does not count.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("denied: this cannot be put on record, and nothing happens that is not; try again later")]
-pub(crate) struct Failed;
+#[error("denied: this cannot be put on record ({why}), and nothing happens that is not. Fix: {fix}")]
+pub(crate) struct Failed {
+    /// What hinders it; no path of this machine.
+    why: String,
+    fix: &'static str,
+}
+
+impl Failed {
+    fn ended() -> Self {
+        Self { why: "the audit has ended with its process".into(), fix: "start pleach again" }
+    }
+}
 
 /// When a record must be where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +132,7 @@ impl Audit {
     pub(crate) async fn record(&self, entry: Entry, before: Before) -> Result<u64, Failed> {
         let (done, wait) = oneshot::channel();
         self.send(Some(entry), before, Some(done))?;
-        wait.await.unwrap_or(Err(Failed))
+        wait.await.unwrap_or_else(|_| Err(Failed::ended()))
     }
 
     /// Puts something on record that happens in any case. Where it cannot be, it is owed: it comes
@@ -146,7 +157,7 @@ impl Audit {
     /// When it does not.
     pub(crate) fn noted(&self, entry: Entry) -> Result<(), Failed> {
         self.note(entry);
-        if self.0.shared.is_broken() { Err(Failed) } else { Ok(()) }
+        self.0.shared.failed().map_or(Ok(()), Err)
     }
 
     fn send(
@@ -157,7 +168,7 @@ impl Audit {
     ) -> Result<(), Failed> {
         let body = entry.map(Entry::into_body);
         let message = Message { at: now(), body, durable: before == Before::Acting, owed: false, done };
-        lock(&self.0.queue).send(Item::Message(message)).map_err(|_| Failed)
+        lock(&self.0.queue).send(Item::Message(message)).map_err(|_| Failed::ended())
     }
 
     /// The last record that is known to be written.

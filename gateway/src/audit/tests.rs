@@ -1,7 +1,9 @@
 //! Laws of the chain: whatever one thing is done to a log, verify says so.
 
 use super::log::{Log, name, numbers};
-use super::verify::verify;
+use super::verify::{Noted, verify};
+use policies::action::{Touch, Touched};
+use policies::fs::FileOp;
 use policies::resolve::AuditSpec;
 use proptest::prelude::*;
 use std::path::Path;
@@ -10,15 +12,15 @@ fn spec(folder: &Path, segment: u64, keep: Option<u32>) -> AuditSpec {
     AuditSpec { folder: folder.to_owned(), segment, keep }
 }
 
-/// A log of `n` records; their bodies differ in length.
-fn chain(folder: &Path, n: u64, segment: u64) -> String {
+/// A log of `n` records; their bodies differ in length. Gives its head.
+fn chain(folder: &Path, n: u64, segment: u64) -> Noted {
     let mut log = Log::open(&spec(folder, segment, None)).unwrap();
     let mut head = None;
     for i in 0..n {
         let body = format!("\"what\":\"call\",\"n\":{i},\"pad\":\"{}\"", "x".repeat((i as usize * 37) % 90));
         head = Some(log.append(&[(i, body.as_str())], i).unwrap().0);
     }
-    head.unwrap().hash
+    Noted { seq: None, hash: head.unwrap().hash }
 }
 
 fn lines(folder: &Path) -> Vec<(u32, Vec<Vec<u8>>)> {
@@ -161,6 +163,55 @@ fn retirement_is_on_record_and_deletion_is_not() {
     std::fs::remove_file(dir.path().join(name(left[0]))).unwrap();
     let report = verify(dir.path(), None).unwrap();
     assert!(report.broken.unwrap().what.contains("missing"));
+}
+
+/// A noted head in a file that is kept no more is told from one that was never written: by its
+/// number. One that was written anew has another hash under its number.
+#[test]
+fn a_head_that_was_retired_is_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(&spec(dir.path(), 400, Some(2))).unwrap();
+    let mut noted = Vec::new();
+    for i in 0..60 {
+        let (head, _) = log.append(&[(i, "\"what\":\"call\"")], i).unwrap();
+        noted.push(Noted { seq: Some(head.seq), hash: head.hash });
+    }
+    let first = verify(dir.path(), Some(&noted[3])).unwrap();
+    assert!(first.broken.is_none() && first.retired && first.found.is_none(), "{first:?}");
+    let hash_alone = verify(dir.path(), Some(&Noted { seq: None, ..noted[3].clone() })).unwrap();
+    assert!(hash_alone.broken.unwrap().what.contains("give its number too"));
+    let last = noted.last().unwrap();
+    let found = verify(dir.path(), Some(last)).unwrap();
+    assert!(found.broken.is_none() && !found.retired && found.found == last.seq, "{found:?}");
+    let anew = Noted { hash: "0".repeat(64), ..last.clone() };
+    assert!(verify(dir.path(), Some(&anew)).unwrap().broken.unwrap().what.contains("written anew"));
+    let beyond = Noted { seq: last.seq.map(|seq| seq + 1), hash: "0".repeat(64) };
+    assert!(verify(dir.path(), Some(&beyond)).unwrap().broken.unwrap().what.contains("the chain was cut"));
+}
+
+/// Whatever is asked for, its record can be read again.
+#[test]
+fn no_wish_makes_a_record_too_long() {
+    use super::Entry;
+    use policies::json::{Json, Limits};
+    let wide = |inner: &str| {
+        let entries: Vec<String> = (0..60).map(|i| format!("\"{}{i}\":{inner}", "\\u0001".repeat(70))).collect();
+        format!("{{{}}}", entries.join(","))
+    };
+    let text = wide(&wide("1"));
+    let arguments = Json::parse(text.as_bytes(), Limits::default()).unwrap();
+    let touch = |i: usize| Touch {
+        pointer: format!("/{i}"),
+        written: String::new(),
+        what: Touched::Path(FileOp::Read, format!("/{i}{}", "\u{1}".repeat(4_000)).into()),
+    };
+    let touches: Vec<Touch> = (0..300).map(touch).collect();
+    let body = Entry::new("call").shaped("digest", &arguments).touching(&touches).into_body();
+    assert!(body.len() < super::log::MAX_LINE / 2, "{}", body.len());
+    assert!(body.contains("more"), "what is left out is told");
+    let dir = tempfile::tempdir().unwrap();
+    Log::open(&spec(dir.path(), 1 << 20, None)).unwrap().append(&[(1, body.as_str())], 1).unwrap();
+    assert!(verify(dir.path(), None).unwrap().broken.is_none());
 }
 
 /// Several processes (each with a log of its own) write one chain.

@@ -20,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) torn: Vec<Torn>,
     /// The record that was asked for, by its hash.
     pub(crate) found: Option<u64>,
+    /// It was in a file that is kept no more, as its number says: nothing can be compared.
+    pub(crate) retired: bool,
     /// The first thing that does not fit.
     pub(crate) broken: Option<Broken>,
 }
@@ -47,12 +49,32 @@ pub(crate) struct Broken {
     pub(crate) what: String,
 }
 
-/// Reads everything in `folder`. With `head`, a hash that was noted earlier, that record must be
-/// there: only so is a cut at the end found.
+/// A head that was noted earlier.
+#[derive(Debug, Clone)]
+pub(crate) struct Noted {
+    /// Its number, if that was noted too.
+    pub(crate) seq: Option<u64>,
+    pub(crate) hash: String,
+}
+
+impl Noted {
+    /// Reads what `pleach audit head` prints, or its hash alone.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (seq, hash) = match text.trim().split_once(char::is_whitespace) {
+            Some((seq, hash)) => (Some(seq.parse().ok()?), hash.trim()),
+            None => (None, text.trim()),
+        };
+        let hex = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        hex.then(|| Self { seq, hash: hash.to_ascii_lowercase() })
+    }
+}
+
+/// Reads everything in `folder`. With `head`, which was noted earlier, that record must be there:
+/// only so is a cut at the end found.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub(crate) fn verify(folder: &Path, head: Option<&str>) -> io::Result<Report> {
+pub(crate) fn verify(folder: &Path, head: Option<&Noted>) -> io::Result<Report> {
     walk(folder, head, |_| {})
 }
 
@@ -60,8 +82,8 @@ pub(crate) fn verify(folder: &Path, head: Option<&str>) -> io::Result<Report> {
 ///
 /// # Errors
 /// When a file cannot be read.
-pub(crate) fn walk(folder: &Path, head: Option<&str>, mut see: impl FnMut(&Record)) -> io::Result<Report> {
-    let mut walk = Walk { wanted: head.map(str::to_owned), ..Walk::default() };
+pub(crate) fn walk(folder: &Path, head: Option<&Noted>, mut see: impl FnMut(&Record)) -> io::Result<Report> {
+    let mut walk = Walk { wanted: head.cloned(), ..Walk::default() };
     for (number, len) in lengths(folder)? {
         let name = log::name(number);
         if walk.number.is_some_and(|before| before + 1 != number) {
@@ -101,7 +123,7 @@ fn lengths(folder: &Path) -> io::Result<Vec<(u32, u64)>> {
 #[derive(Default)]
 struct Walk {
     report: Report,
-    wanted: Option<String>,
+    wanted: Option<Noted>,
     number: Option<u32>,
     at: At,
     /// Lines that are no records, not yet told of, and where they begin.
@@ -176,13 +198,18 @@ impl Walk {
         }
         self.report.head = Some(record.head());
         self.report.records += 1;
-        if self.wanted.as_deref() == Some(&*record.hash) {
-            self.report.found = Some(record.seq);
+        match &self.wanted {
+            Some(noted) if noted.hash == record.hash => self.report.found = Some(record.seq),
+            Some(noted) if noted.seq == Some(record.seq) => {
+                let why = "its hash is not the one that was noted: the chain was written anew";
+                return self.breaks(Some(record.seq), why);
+            }
+            _ => {}
         }
         match what.as_str() {
             "retired" => {
                 let last = record.number("last_seq").unwrap_or(0);
-                if self.wanted.as_deref() == Some(record.text("last_hash")) {
+                if self.wanted.as_ref().is_some_and(|noted| noted.hash == record.text("last_hash")) {
                     self.report.found = Some(last);
                 }
                 self.retired.insert((last, record.text("last_hash").to_owned()));
@@ -217,6 +244,7 @@ impl Walk {
             }
             self.report.torn.push(Torn { at, bytes: region.len() as u64, told: false });
         }
+        let kept_after = self.before.as_ref().map_or(0, |(_, before)| before.seq);
         if let Some((at, before)) = self.before.take()
             && !self.retired.contains(&(before.seq, before.hash.clone()))
         {
@@ -225,10 +253,17 @@ impl Walk {
             self.breaks(Some(before.seq + 1), why);
             return self.report;
         }
-        if let Some(wanted) = &self.wanted
+        if let Some(Noted { seq, hash }) = &self.wanted
             && self.report.found.is_none()
         {
-            let why = format!("no record has the hash {wanted}: the chain was cut before it, or written anew");
+            if seq.is_some_and(|seq| seq <= kept_after) {
+                self.report.retired = true;
+                return self.report;
+            }
+            let mut why = format!("no record has the hash {hash}: the chain was cut before it, or written anew");
+            if seq.is_none() && kept_after > 0 {
+                why.push_str(", or it was in a file that is kept no more (give its number too)");
+            }
             self.breaks(self.report.head.as_ref().map(|h| h.seq), why);
         }
         self.report

@@ -39,6 +39,9 @@ pub(super) struct Message {
 }
 
 impl Message {
+    fn is_call(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.starts_with("\"what\":\"call\""))
+    }
     fn answer(self, answer: Result<u64, Failed>) {
         // Whoever waited may have been taken back.
         if let Some(done) = self.done {
@@ -52,18 +55,22 @@ impl Message {
 pub(super) struct Shared {
     head: Mutex<Option<Head>>,
     broken: AtomicBool,
-    why: Mutex<Option<String>>,
+    why: Mutex<Option<(String, Failed)>>,
 }
 
 impl Shared {
     pub(super) fn head(&self) -> Option<Head> {
         lock(&self.head).clone()
     }
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+    /// Why nothing can be put on record now.
+    pub(super) fn failed(&self) -> Option<Failed> {
+        // Asked at every question of a server: no lock while all is well.
+        let broken = self.broken.load(Ordering::Acquire);
+        broken.then(|| lock(&self.why).as_ref().map(|(_, failed)| failed.clone())).flatten()
     }
+    /// The same for the operator, with the folder.
     pub(super) fn trouble(&self) -> Option<String> {
-        lock(&self.why).clone()
+        lock(&self.why).as_ref().map(|(text, _)| text.clone())
     }
 }
 
@@ -124,7 +131,7 @@ impl Writer {
             && let Some(log) = &self.log
             && let Err(e) = log.sync()
         {
-            self.broke(&e, 0);
+            let _ = self.broke(&e, 0);
         }
     }
 
@@ -144,6 +151,8 @@ impl Writer {
             Ok(log) => log,
             Err(e) => return self.refuse(batch, &e, records),
         };
+        let calls = batch.iter().filter(|m| m.is_call()).count();
+        passed(calls, "audit.call.before");
         let (head, seqs) = match log.append(&bodies, now) {
             Ok(appended) => appended,
             Err(e) => {
@@ -151,6 +160,7 @@ impl Writer {
                 return self.refuse(batch, &e, records);
             }
         };
+        passed(calls, "audit.call.written");
         *lock(&self.shared.head) = Some(head);
         let (durable, plain): (Vec<_>, Vec<_>) =
             numbered(batch, &seqs[before..]).into_iter().partition(|(message, _)| message.durable);
@@ -167,6 +177,7 @@ impl Writer {
                 return self.refuse(durable.into_iter().map(|(m, _)| m).collect(), &e, refused);
             }
             self.dirty = false;
+            passed(durable.iter().filter(|(m, _)| m.is_call()).count(), "audit.call.synced");
         }
         self.log = Some(log);
         self.owed.clear();
@@ -179,16 +190,16 @@ impl Writer {
     }
 
     fn refuse(&mut self, batch: Vec<Message>, why: &io::Error, records: u64) {
-        self.broke(why, records);
+        let failed = self.broke(why, records);
         for mut message in batch {
             if message.owed {
                 self.owed.extend(message.body.take().map(|body| (message.at, body)));
             }
-            message.answer(Err(Failed));
+            message.answer(Err(failed.clone()));
         }
     }
 
-    fn broke(&mut self, why: &io::Error, records: u64) {
+    fn broke(&mut self, why: &io::Error, records: u64) -> Failed {
         let cure = match why.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "make room; [audit] keep bounds what it takes from the next start on"
@@ -208,8 +219,10 @@ impl Writer {
             Gap { refused: 0, since: now(), why: why.to_string() }
         });
         gap.refused += records;
-        *lock(&self.shared.why) = Some(text);
+        let failed = Failed { why: why.to_string(), fix: cure };
+        *lock(&self.shared.why) = Some((text, failed.clone()));
         self.shared.broken.store(true, Ordering::Release);
+        failed
     }
 }
 
@@ -219,6 +232,11 @@ impl Gap {
         quote(&self.why, &mut why);
         format!("\"what\":\"gap\",\"refused\":{},\"since\":{},\"why\":{why}", self.refused, self.since)
     }
+}
+
+/// Tests let the process die here, once for each call.
+fn passed(calls: usize, point: &str) {
+    (0..calls).for_each(|_| adapters::crash::point(point));
 }
 
 /// The messages with the numbers of their records.

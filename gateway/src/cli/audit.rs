@@ -1,6 +1,6 @@
 use super::Context;
 use super::words::say;
-use crate::audit::{self, Record, Report};
+use crate::audit::{self, Noted, Record, Report};
 use crate::error::{Exit, Failure, Outcome};
 use crate::settings;
 use policies::json::Json;
@@ -13,6 +13,8 @@ use std::path::PathBuf;
 /// Every decision is on record before what was decided happens; each record holds the hash of
 /// the one before it. Note `pleach audit head` elsewhere from time to time: with it, verify finds
 /// even a log that was cut off or written anew.
+///
+/// Example: pleach audit verify
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -28,11 +30,11 @@ enum Command {
     ///
     /// Exits 0 when the chain is whole, 1 with the record that does not fit when it is not.
     Verify {
-        /// A hash that `pleach audit head` printed earlier.
-        #[arg(long, value_name = "HASH")]
+        /// What `pleach audit head` printed earlier, or the hash of it alone.
+        #[arg(long, value_name = "HEAD")]
         head: Option<String>,
         /// Print one JSON object: `ok`, `records`, `files`, `seq`, `head`, `found` (the record of
-        /// --head), `torn` (what crashes left), `broken` (`file`, `line`, `seq`, `what`).
+        /// --head), `retired` (that one is in no file that is kept), `torn` (what crashes left), `broken` (`file`, `line`, `seq`, `what`).
         #[arg(long)]
         json: bool,
     },
@@ -64,11 +66,9 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     let unreadable = |e: std::io::Error| Failure::new(Exit::Failed, format!("{}: {e}", folder.display()));
     match args.command {
         Command::Verify { head, json } => {
-            let head = head.map(|h| h.trim().to_ascii_lowercase());
-            if head.as_ref().is_some_and(|h| h.len() != 64 || !h.bytes().all(|b| b.is_ascii_hexdigit())) {
-                return Err(Failure::usage("--head is the 64 hex digits that `pleach audit head` prints"));
-            }
-            verdict(&audit::verify(&folder, head.as_deref()).map_err(unreadable)?, json)
+            let wrong = || Failure::usage("--head is what `pleach audit head` prints, or the 64 hex digits of it");
+            let head = head.map(|text| Noted::parse(&text).ok_or_else(wrong)).transpose()?;
+            verdict(&audit::verify(&folder, head.as_ref()).map_err(unreadable)?, json)
         }
         Command::Head { json } => {
             let report = audit::verify(&folder, None).map_err(unreadable)?;
@@ -111,7 +111,7 @@ fn verdict(report: &Report, json: bool) -> Outcome {
             json!({
                 "ok": report.broken.is_none(), "records": report.records, "files": report.segments,
                 "seq": head.map(|h| h.seq), "head": head.map(|h| &h.hash), "found": report.found,
-                "torn": torn, "broken": broken,
+                "retired": report.retired, "torn": torn, "broken": broken,
             })
         );
         return Ok(if report.broken.is_some() { Exit::Failed as u8 } else { 0 });
@@ -133,6 +133,9 @@ fn verdict(report: &Report, json: bool) -> Outcome {
         Some(head) => {
             say!("whole: {} records in {} files; head {} {}", report.records, report.segments, head.seq, head.hash)
         }
+    }
+    if report.retired {
+        say!("the head that was noted was in a file that is kept no more: it cannot be compared.");
     }
     if let (Some(found), Some(head)) = (report.found, head) {
         say!("the head that was noted is record {found}; {} followed it.", head.seq.saturating_sub(found));

@@ -67,7 +67,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let entry = Entry::new("process").by(&caller).with("program", spec.program.display().to_string());
     let entry = entry.with("sandbox", profile).with("verdict", "allow");
     if let Err(refused) = audit.record(entry, Before::Acting).await {
-        let trouble = audit.trouble().map(|t| format!(" ({t})")).unwrap_or_default();
+        let trouble = audit.trouble().map(|t| format!("\n{t}")).unwrap_or_default();
         return Err(Failure::new(Exit::ExecFailed, format!("{refused}{trouble}")));
     }
     let ended = execute(spec, Arc::new(Fixed { caller, audit: audit.clone() })).await;

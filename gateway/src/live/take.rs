@@ -2,7 +2,7 @@
 
 use super::Live;
 use super::look::links;
-use crate::audit::{Decision, Entry};
+use crate::audit::{self, Decision, Entry};
 use crate::compose::{App, ByName};
 use crate::servers::Servers;
 use crate::settings::{self, Digests, Loaded};
@@ -70,6 +70,8 @@ impl Reach {
         }
         if policy.audit != before.policy.audit {
             waits.push("[audit]");
+            // It is in no grant already, and only what is there can be masked.
+            audit::make(&policy.audit.folder).map_err(|e| format!("{}: {e}", policy.audit.folder.display()))?;
             policy.audit = before.policy.audit.clone();
             kept_out.push(policy.audit.folder.clone());
         }
