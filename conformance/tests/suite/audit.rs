@@ -309,6 +309,29 @@ fn what_runs_do_is_on_record() {
     assert_eq!(verify(&folder, &[]).code, 0);
 }
 
+/// A provider is told a conversation when it only counts its tokens, so that is on record too.
+#[test]
+fn what_a_provider_is_told_is_on_record() {
+    let ledger = Ledger::start();
+    let folder = folder("");
+    let policy = folder.read("pleach.toml").unwrap();
+    let provider = format!(
+        "provider = \"anthropic\"\nmodel = \"m\"\napi_key = \"CANARY-API-KEY\"\nbase_url = \"http://{}\"\n",
+        ledger.address
+    );
+    let scripted = "provider = \"scripted\"\nscript = \"replies.toml\"\n";
+    folder.write("pleach.toml", &policy.replace(scripted, &provider));
+    let ran = folder.run(&["run", "CANARY-PROMPT"]);
+    // It answers `pong`, which is no answer.
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let told = |path: &str| ledger.seen().iter().filter(|seen| seen.starts_with(&format!("POST {path} "))).count();
+    assert!(told("/v1/messages/count_tokens") == 1 && told("/v1/messages") >= 1, "{:#?}", ledger.seen());
+    let all = records(&folder, &[]);
+    let asked: Vec<&Value> = all.iter().filter(|r| r["what"] == "model" && r["verdict"] == "allow").collect();
+    assert!(asked.len() == 2 && asked[0]["for"] == "count" && asked[1]["for"].is_null(), "{asked:#?}");
+    assert!(all.iter().all(|r| !r.to_string().contains("CANARY")), "{all:#?}");
+}
+
 /// Many processes of one policy file write one chain.
 #[test]
 fn many_processes_make_one_chain() {

@@ -135,14 +135,19 @@ impl At {
             Verdict::Ask(question) => Err(failed(question.refuse("a model call cannot wait").for_model())),
             Verdict::Deny(denial) => {
                 // It is not asked either way.
-                let _ = self.asked_on_record(name, Decision::Deny(&denial)).await;
+                let _ = self.asked_on_record(name, Decision::Deny(&denial), &[]).await;
                 Err(failed(denial.for_model()))
             }
         }
     }
-    async fn asked_on_record(&self, model: &Name, decision: Decision<'_>) -> Result<(), Denial> {
+    pub(super) async fn asked_on_record(
+        &self,
+        model: &Name,
+        decision: Decision<'_>,
+        more: &[(&'static str, &str)],
+    ) -> Result<(), Denial> {
         let standing = self.tree.standing(&self.host.ports, &self.run)?;
-        let deed = Deed { kind: DeedKind::Model, subject: model.as_str(), decision, more: &[] };
+        let deed = Deed { kind: DeedKind::Model, subject: model.as_str(), decision, more };
         self.host.ports.gate.record(&standing.caller, deed).await
     }
     /// The tools the model is shown, sorted; the same ones until [`At::forget_shown`].
@@ -201,7 +206,7 @@ impl At {
         held: Reservation,
         reserved: Amount,
     ) -> Option<(Result<Reply, ModelError>, Option<u64>)> {
-        if let Err(denial) = self.asked_on_record(&mind.name, Decision::Allow(permit.rule())).await {
+        if let Err(denial) = self.asked_on_record(&mind.name, Decision::Allow(permit.rule()), &[]).await {
             self.tree.ledger.settle(held, Amount { tokens: 0, usd: Some(0) });
             return Some((Err(ModelError::new(ModelFailure::Unavailable, denial.for_model())), Some(0)));
         }
