@@ -1,6 +1,7 @@
 //! `pleach`: composes, guards, serves. `main` is synchronous, because the launcher of the
 //! sandbox must run before any thread or runtime exists.
 
+mod a2a;
 mod audit;
 mod auth;
 mod cli;
@@ -8,6 +9,7 @@ mod compose;
 mod egress;
 mod error;
 mod guard;
+mod hosted;
 mod live;
 mod mcp;
 mod oauth;

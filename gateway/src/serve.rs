@@ -27,12 +27,14 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
     let (app_end, listens) = (app.servers.stop.clone(), listener.local_addr()?);
     let door = Door::new(app, listens);
     let rest = crate::rest::Door::new(app, door.doorman())?;
+    let a2a = crate::a2a::Door::new(app, door.doorman())?;
     let router = Router::new()
         // Alive, and ready once listening: neither waits for a server.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
         .merge(door.router())
         .merge(rest.router())
+        .merge(a2a.router())
         .layer(middleware::from_fn_with_state(app.live.clone(), check_source));
     let (end, stopped, host) = (app_end, stop.clone(), app.host.clone());
     // Streams of changes end with the servers, or they would hold the door open for ever.
@@ -54,6 +56,7 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
 async fn check_source(State(live): State<Arc<Live>>, request: Request, next: Next) -> Response {
     match auth::check_source(request.headers(), &live.now().policy.gateway) {
         Ok(()) => next.run(request).await,
+        Err((_, why)) if crate::a2a::is_mine(request.uri().path()) => crate::a2a::foreign(why),
         Err((_, why)) if crate::rest::is_mine(request.uri().path()) => crate::rest::foreign(why),
         Err((status, why)) => {
             let mut response = Response::new(Body::from(format!("{why}\n")));

@@ -131,12 +131,11 @@ impl Scripted {
         Ok(Self { facts, ..Self::load(path)? })
     }
 
-    fn choose(&self, agent: &str, first: &str, turn: u32) -> Option<&Entered> {
+    fn choose(&self, agent: &str, message: &str, (turn, first): (u32, &str)) -> Option<&Entered> {
         let fits = |e: &&Entered| {
             e.agent.is_match(agent)
                 && e.when.as_ref().is_none_or(|w| w.is_match(first))
-                // No A2A message is behind a run of this version, so only "any" matches.
-                && e.message_id.as_ref().is_none_or(|m| m.is_match(""))
+                && e.message_id.as_ref().is_none_or(|m| m.is_match(message))
         };
         let exact = self.entries.iter().filter(fits).find(|e| e.entry.turn == Some(turn));
         exact.or_else(|| self.entries.iter().filter(fits).filter(|e| e.entry.turn.is_none()).nth(turn as usize))
@@ -172,8 +171,7 @@ impl Scripted {
     }
     /// What the reply it would give says it read.
     pub(super) fn counted(&self, request: &Request<'_>) -> u64 {
-        let (turn, first) = place(request);
-        let chosen = self.choose(request.agent, first, turn);
+        let chosen = self.choose(request.agent, request.message.unwrap_or(""), place(request));
         chosen.and_then(|c| c.entry.usage.as_ref()).map_or(0, |u| u.input)
     }
     /// The reply of the file.
@@ -184,7 +182,7 @@ impl Scripted {
         delta: Delta<'_>,
     ) -> Result<Reply, ModelError> {
         let (turn, first) = place(request);
-        let Some(chosen) = self.choose(request.agent, first, turn) else {
+        let Some(chosen) = self.choose(request.agent, request.message.unwrap_or(""), (turn, first)) else {
             let why = format!("{} has no reply for agent {} at turn {turn} (model {model})", self.file, request.agent);
             return Err(ModelError::new(ModelFailure::Refused, why));
         };
@@ -293,7 +291,7 @@ mod tests {
              [[reply]]\nagent = \"b\"\nwhen = \"^x\"\ntext = \"bx\"\n[[reply]]\nagent = \"b\"\nturn = 5\ntext = \"b5\"\n",
         )
         .unwrap();
-        let choose = |agent, first, turn| script.choose(agent, first, turn).map(|e| e.entry.text.as_str());
+        let choose = |agent, first, turn| script.choose(agent, "", (turn, first)).map(|e| e.entry.text.as_str());
         assert_eq!(choose("a1", "", 0), Some("0"));
         assert_eq!(choose("a1", "", 1), Some("1"));
         assert_eq!(choose("a1", "", 2), None);

@@ -21,6 +21,7 @@ mod owner;
 mod questions;
 mod read;
 mod rest;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -29,6 +30,7 @@ mod writer;
 pub use error::StoreError;
 pub use outbox::{Due, Full, Tally, Told};
 pub use rest::{Parent, Reservation, Reserved, RunsFilter, Webhook, clock};
+pub use tasks::{TasksFilter, TasksPage};
 
 use crate::crash::{self, Kinds};
 use async_trait::async_trait;

@@ -81,7 +81,7 @@ impl Doorman {
         Self { issuers: Mutex::new((Arc::downgrade(&policy), issuers)), live, listens }
     }
     /// `https://host[:port]`, as clients write it.
-    fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         match &self.policy().gateway.public_url {
             Some(url) => url.origin().ascii_serialization(),
             None => format!("http://{}", self.listens),

@@ -78,8 +78,9 @@ pub(super) fn event(event: &Event) -> Option<String> {
     Some(match event {
         Event::Answered { by, answer: said, .. } => format!("answered by {by}: {}", answer(said)),
         Event::TimedOut { .. } => "nobody answered in time".to_owned(),
-        Event::MessageReceived { from, text } => format!("told by {from}: {}", first_line(text, 120)),
+        Event::MessageReceived { from, text, .. } => format!("told by {from}: {}", first_line(text, 120)),
         Event::ChildFinished { agent, state, .. } => format!("{agent}, in the background, is {state}"),
+        Event::Concluded { state, text, .. } => format!("is to be {state}: {}", first_line(text, 120)),
         Event::ArtifactEmitted { name, media_type, .. } => format!("made {name} ({media_type})"),
         Event::Resumed { .. } => "resumed".to_owned(),
         Event::Paused { by } => format!("paused by {by}"),

@@ -31,7 +31,7 @@ use policies::manifest::{NameMap, Tool, visible};
 use policies::names::Name;
 use policies::permit::{Denial, Permit, Question, Rule, Verdict};
 use policies::tools::Mode;
-pub(crate) use ports::{CLI, LOCAL, MCP, MCP_AGENT, REST};
+pub(crate) use ports::{A2A, CLI, LOCAL, MCP, MCP_AGENT, REST};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use subagents::run::Caller;

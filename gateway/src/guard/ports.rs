@@ -35,6 +35,8 @@ pub(crate) const CLI: &str = "cli";
 pub(crate) const MCP: &str = "mcp";
 /// The REST door; it allows what the main MCP door does.
 pub(crate) const REST: &str = "rest";
+/// The A2A door; it allows what the main MCP door does.
+pub(crate) const A2A: &str = "a2a";
 /// The MCP door of one agent: this and the agent's name.
 pub(crate) const MCP_AGENT: &str = "mcp/agents/";
 /// Whoever is at the command line, and the anonymous caller where no clients are named.
@@ -58,7 +60,7 @@ impl Gate for Guard {
             None if principal == LOCAL => (policy.door(None), Limits::NONE),
             None => return None,
         };
-        if place == MCP || place == REST {
+        if [MCP, REST, A2A].contains(&place) {
             return Some((authority, limits));
         }
         let agent = policy.agents.get(place.strip_prefix(MCP_AGENT)?)?;

@@ -21,7 +21,7 @@ const SETTLED: Duration = Duration::from_millis(150);
 /// The same before what widens is in force.
 const SETTLED_WIDER: Duration = Duration::from_secs(1);
 
-/// Watches until `stop`. `listens` is where the doors are open, if they are: without open doors
+/// Watches until `stop`, or until the servers end. `listens` is where the doors are open, if they are: without open doors
 /// `SIGHUP` means what it means to every program, the end.
 ///
 /// # Errors
@@ -37,8 +37,10 @@ pub(crate) fn start(app: &App, listens: Option<SocketAddr>, stop: CancellationTo
         refused: None,
         watched,
     };
+    // A command that has done its work ends the servers, and nobody told it to stop.
+    let end = app.servers.stop.clone();
     app.servers.tasks.spawn(async move {
-        let _ = stop.run_until_cancelled(watcher.watch(hangup)).await;
+        let _ = end.run_until_cancelled(stop.run_until_cancelled(watcher.watch(hangup))).await;
     });
     Ok(())
 }

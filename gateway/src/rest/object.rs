@@ -3,7 +3,7 @@
 
 use super::Door;
 use super::problem::Problem;
-use super::request::Who;
+use crate::hosted::Who;
 use policies::price::Usd;
 use serde_json::{Value, json};
 use subagents::event::Record;

@@ -3,45 +3,22 @@
 use super::problem::{Kind, Problem};
 use super::routes::Route;
 use super::{Door, object};
-use crate::auth::{self, Identity};
+use crate::auth;
 use crate::guard::REST;
+use crate::hosted::Who;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use policies::names::Name;
-use policies::resolve::Limits;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-use subagents::run::Caller;
+use std::collections::BTreeMap;
 
 /// A body may have this many bytes.
 pub(super) const MAX_BODY: usize = 1 << 20;
-/// What a client may have of one thing at a time.
-const CROWD: usize = 64;
-
 /// What a handler gives.
 pub(super) type Answered = Result<Response, Problem>;
-
-/// Who asks.
-pub(super) struct Who {
-    /// Who it is; nobody in particular where anybody may ask.
-    pub(super) identity: Option<Identity>,
-    pub(super) caller: Caller,
-    pub(super) may_start: BTreeSet<Name>,
-    pub(super) limits: Limits,
-    /// May answer for people: named so in the policy, or the anonymous one at the machine.
-    pub(super) can_approve: bool,
-}
-
-impl Who {
-    pub(super) fn principal(&self) -> &str {
-        &self.caller.principal
-    }
-}
 
 /// A request, read.
 pub(super) struct Call {
@@ -130,19 +107,12 @@ async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
             });
         }
     };
-    Ok(Who {
-        identity: Some(identity.clone()),
-        caller: identity.caller().through(REST),
-        may_start: identity.policy.may_start(identity.client()),
-        limits: identity.client().map_or(Limits::NONE, |c| c.limits),
-        can_approve: identity.client().is_none_or(|c| c.can_approve),
-    })
+    Ok(Who::of(identity, REST))
 }
 
 /// Who reads what everybody may.
 fn nobody(door: &Door) -> Who {
-    let caller = Caller::new("", "nobody", door.0.live.now().policy.door(None));
-    Who { identity: None, caller, may_start: BTreeSet::new(), limits: Limits::NONE, can_approve: false }
+    Who::nobody(&door.0.live.now().policy)
 }
 
 fn query(route: &Route, text: &str) -> Result<BTreeMap<String, String>, Problem> {
@@ -202,40 +172,4 @@ pub(super) fn located(status: StatusCode, run: &Value) -> Response {
         response.headers_mut().insert("location", path);
     }
     response
-}
-
-/// How many of one thing each client has.
-#[derive(Default)]
-pub(super) struct Crowd(Mutex<HashMap<Arc<str>, usize>>);
-
-/// One of them, until dropped.
-pub(super) struct Place(Arc<Crowd>, Arc<str>);
-
-impl Crowd {
-    /// One more, unless there are too many.
-    pub(super) fn enter(self: &Arc<Self>, who: &Arc<str>) -> Option<Place> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(who.clone()).or_default();
-        if *count >= CROWD {
-            return None;
-        }
-        *count += 1;
-        Some(Place(self.clone(), who.clone()))
-    }
-    /// All of everybody's.
-    pub(super) fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.1);
-            }
-        }
-    }
 }

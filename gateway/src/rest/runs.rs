@@ -1,17 +1,17 @@
 //! Runs as they are, and what can be told to them.
 
 use super::problem::{Kind, Problem};
-use super::request::{Answered, Call, Place, json, located};
+use super::request::{Answered, Call, json, located};
 use super::{Door, object};
+use crate::hosted::{self, Place};
 use crate::mcp::framework::SEND;
 use adapters::store::{Parent, RunsFilter};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json as value};
-use subagents::host::{Done, HostError, Then};
+use subagents::host::{Done, Then};
 use subagents::ports::{Journal, RunRow};
 use subagents::run::{RunId, State};
-use tokio_util::sync::CancellationToken;
 
 /// `GET /v1/runs`
 pub(super) async fn list(call: Call) -> Answered {
@@ -139,17 +139,8 @@ pub(super) fn room(call: &Call) -> Result<Place, Problem> {
 }
 
 impl Door {
-    /// Goes on with a tree that nobody works on. Its own token: the end of this process puts it
-    /// down, and does not cancel it.
+    /// Goes on with a tree that nobody works on.
     pub(super) fn go_on(&self, root: &RunId, place: Option<Place>) {
-        let (host, root) = (self.0.host.clone(), root.clone());
-        self.0.tasks.spawn(async move {
-            match host.resume(&root, CancellationToken::new()).await {
-                // Somebody else was faster.
-                Ok(_) | Err(HostError::Held { .. } | HostError::Suspended | HostError::Fenced) => {}
-                Err(why) => tracing::warn!(run = %root, "cannot be gone on with: {why}"),
-            }
-            drop(place);
-        });
+        hosted::go_on((&self.0.host, &self.0.tasks), root, place);
     }
 }

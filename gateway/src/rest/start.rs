@@ -10,6 +10,7 @@ use super::problem::{Kind, Problem};
 use super::request::{Answered, Call, located};
 use super::{Door, LANES, object, runs, webhook};
 use crate::guard::REST;
+use crate::hosted;
 use crate::mcp::framework::approvals;
 use adapters::store::{Reservation, Reserved};
 use http::StatusCode;
@@ -19,11 +20,9 @@ use policies::resolve::{Limits, budget_request};
 use serde::Deserialize;
 use serde_json::Value;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use subagents::host::{HostError, Start};
+use subagents::host::Start;
 use subagents::ports::Journal;
 use subagents::run::RunId;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Deserialize)]
@@ -78,6 +77,7 @@ pub(super) async fn start(call: Call) -> Answered {
             door: call.who.caller.authority.clone(),
             place: REST.into(),
             limits,
+            inbound: None,
             approvals: approvals(&call.door.0.live.now().policy),
             cancel: CancellationToken::new(),
         };
@@ -124,38 +124,10 @@ fn lane(call: &Call, key: &str) -> usize {
     usize::try_from(hash % LANES as u64).unwrap_or(0)
 }
 
-/// Starts it, and returns when its first event is journalled. Whoever asked may be gone by then:
-/// the run goes on.
+/// Starts it, and returns when its first event is journalled.
 async fn begin(call: &Call, start: Start) -> Result<(), Problem> {
     let place = runs::room(call)?;
     let Door(door) = &call.door;
-    let (id, host) = (start.id.clone(), door.host.clone());
-    let mut seen = door.host.watch();
-    let (tell, mut told) = oneshot::channel();
-    door.tasks.spawn(async move {
-        let ended = host.start(start).await;
-        drop(place);
-        if let Err(why) = &ended
-            && *why != HostError::Suspended
-        {
-            tracing::warn!("a run over REST broke off: {why}");
-        }
-        let _ = tell.send(ended.map(drop));
-    });
-    loop {
-        tokio::select! {
-            ended = &mut told => return match ended {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(why)) => Err(Problem::of_host(why, Kind::Conflict)),
-                Err(_) => Err(Problem::of_host(HostError::Suspended, Kind::Conflict)),
-            },
-            seen = seen.recv() => match seen {
-                Ok(seen) if *seen.run() == id => return Ok(()),
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) if door.store.row(&id).await?.is_some() => return Ok(()),
-                // Its own end still tells.
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
-            },
-        }
-    }
+    let begun = hosted::begin((&door.host, &door.tasks), &door.store, start, place).await;
+    begun.map_err(|why| Problem::of_host(why, Kind::Conflict))
 }

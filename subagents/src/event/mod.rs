@@ -3,7 +3,7 @@
 
 mod parts;
 
-pub use parts::{Amount, Budget, Outcome, Replaced, Started, Step, ToolCall, Usage, Waiting, WaitingFor};
+pub use parts::{Amount, Budget, Inbound, Outcome, Replaced, Started, Step, ToolCall, Usage, Waiting, WaitingFor};
 
 use crate::ports::Answer;
 use crate::run::{RunId, State};
@@ -193,6 +193,9 @@ pub enum Event {
         by: String,
         /// What.
         answer: Answer,
+        /// The client's name for the message it said it with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// Nobody answered in time.
     #[serde(rename = "run.timed_out")]
@@ -207,6 +210,9 @@ pub enum Event {
         from: String,
         /// What.
         text: String,
+        /// The client's name for the message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// The run made something.
     #[serde(rename = "artifact.emitted")]
@@ -221,6 +227,26 @@ pub enum Event {
         /// Where it is kept, when it is not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         blob: Option<String>,
+        /// Where it is, when it is elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+        /// `base64`: the text is written in it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        encoding: Option<String>,
+        /// More of it follows, under the same name.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
+    },
+    /// The run said by a tool how it ends, once nothing it started works any more.
+    #[serde(rename = "run.concluded")]
+    Concluded {
+        /// How: `completed` or `rejected`.
+        state: String,
+        /// Its answer, or why there is none.
+        text: String,
+        /// It is a word of the conversation, and no result of work.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reply: bool,
     },
     /// Somebody works on the run again.
     #[serde(rename = "run.resumed")]
@@ -299,6 +325,7 @@ impl Event {
             Event::TimedOut { .. } => "run.timed_out",
             Event::MessageReceived { .. } => "message.received",
             Event::ArtifactEmitted { .. } => "artifact.emitted",
+            Event::Concluded { .. } => "run.concluded",
             Event::Resumed { .. } => "run.resumed",
             Event::Paused { .. } => "run.paused",
             Event::Unpaused { .. } => "run.unpaused",

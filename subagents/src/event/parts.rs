@@ -43,6 +43,9 @@ pub struct Started {
     /// The door it came through, in the door's own words; a root's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub door: Option<String>,
+    /// The message it began with, where a protocol has messages with names of their own. A root's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<Inbound>,
     /// Why no person can be asked; absent: one can. A root's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nobody: Option<String>,
@@ -56,6 +59,17 @@ pub struct Started {
     /// the run it was forked from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lineage: Vec<Step>,
+}
+
+/// A client's message that a run begins with (A2A `Message`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inbound {
+    /// The client's name for it.
+    pub message: String,
+    /// The conversation it belongs to; absent: one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
 }
 
 /// A result that made room.

@@ -133,7 +133,7 @@ impl Tree {
                 asked: at,
                 expires: w.expires,
             })),
-            Event::Answered { id, by, answer } => {
+            Event::Answered { id, by, answer, .. } => {
                 let (id, by) = (id.clone(), by.clone());
                 Some(QuestionChange::Close { id, by, answer: Some(answer.clone()), at })
             }

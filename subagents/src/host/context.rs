@@ -238,6 +238,7 @@ impl At {
             facts: model.facts(),
             model,
             agent: own.agent.clone(),
+            inbound: own.inbound.clone(),
             system: own.system.clone(),
             tools: own.tools.clone(),
             schema: None,

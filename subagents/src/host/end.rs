@@ -103,6 +103,7 @@ impl Tree {
                 id: q.id.clone(),
                 by: "the end of the run".into(),
                 answer: Answer::Deny { note: None },
+                message: None,
             });
             open.collect()
         };

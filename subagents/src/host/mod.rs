@@ -31,7 +31,7 @@ mod think;
 mod tree;
 mod verbs;
 
-use crate::event::Seen;
+use crate::event::{Inbound, Seen};
 use crate::ports::{Answer, Bus, Command, Gate, Journal, JournalError, Lease, Models, Toolbox};
 use crate::run::{RunId, State};
 use policies::authority::Authority;
@@ -112,6 +112,8 @@ pub struct Start {
     pub place: Arc<str>,
     /// The client's counted limits.
     pub limits: Limits,
+    /// The client's message it begins with, where it has a name.
+    pub inbound: Option<Inbound>,
     /// Whether a person can be asked.
     pub approvals: Approvals,
     /// Ends the run and all it started.
@@ -252,6 +254,19 @@ impl Host {
         by: &str,
         then: Then,
     ) -> Result<Done, HostError> {
+        self.answer_with(question, answer, (by, None), then).await
+    }
+    /// The same with a message that has a name.
+    ///
+    /// # Errors
+    /// As [`Host::answer`].
+    pub async fn answer_with(
+        self: &Arc<Self>,
+        question: &str,
+        answer: Answer,
+        (by, message): (&str, Option<String>),
+        then: Then,
+    ) -> Result<Done, HostError> {
         let refused = |why: String| HostError::Refused(why);
         let row = self.ports.journal.question(question).await?;
         let row = row.ok_or_else(|| refused(format!("there is no question {question}")))?;
@@ -259,7 +274,7 @@ impl Host {
             return Err(refused(format!("question {question} was answered by {who} already")));
         }
         let root = RunId::known(&row.question.root);
-        let command = Command::Answer { question: question.to_owned(), answer, by: by.to_owned() };
+        let command = Command::Answer { question: question.to_owned(), answer, by: by.to_owned(), message };
         self.command(&root, command, then).await
     }
     /// Says something to a run: one that works hears it before its next request, one that ended
@@ -269,8 +284,21 @@ impl Host {
     /// # Errors
     /// When there is no such run, or a person cancelled it.
     pub async fn send(self: &Arc<Self>, run: &RunId, from: &str, text: String, then: Then) -> Result<Done, HostError> {
+        self.send_with(run, (from, None), text, then).await
+    }
+    /// The same with a message that has a name.
+    ///
+    /// # Errors
+    /// As [`Host::send`].
+    pub async fn send_with(
+        self: &Arc<Self>,
+        run: &RunId,
+        (from, message): (&str, Option<String>),
+        text: String,
+        then: Then,
+    ) -> Result<Done, HostError> {
         let root = self.root_of(run).await?;
-        let command = Command::Message { run: run.to_string(), from: from.to_owned(), text };
+        let command = Command::Message { run: run.to_string(), from: from.to_owned(), text, message };
         self.command(&root, command, then).await
     }
     /// Ends a run and all it started.

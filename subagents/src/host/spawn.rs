@@ -98,6 +98,7 @@ impl At {
             request,
             budget: budget(all, Some(wish.limits)),
             door: None,
+            inbound: None,
             nobody: None,
             schema: within.agent.output_schema.as_ref().map(|s| s.value().clone()),
             forked_from: None,

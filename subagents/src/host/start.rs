@@ -19,12 +19,13 @@ impl Host {
             return Err(HostError::Suspended);
         }
         let lease = self.claim_new(&start.id).await?;
-        let Start { id, agent, prompt, principal, door, place, limits, approvals, cancel } = start;
-        let tree = Tree::new(lease, principal, place, approvals, cancel.child_token());
+        let Start { id, agent, prompt, principal, door, place, limits, inbound, approvals, cancel } = start;
+        let mut tree = Tree::new(lease, principal, place, approvals, cancel.child_token());
         let policy = self.ports.gate.policy();
         // What the door says of itself holds, whatever whoever starts a run through it says.
         let own = self.ports.gate.door(&tree.principal, &tree.place).map_or(limits, |(_, own)| own.meet(limits));
         tree.set_door(policy.clone(), (door, own));
+        tree.inbound = inbound.is_some();
         let lineage = vec![Step { agent: agent.to_string(), request: None }];
         let within = tree.within(&self.ports, &policy, &lineage);
         let run = Run::new(id.clone(), None, lineage, now());
@@ -68,6 +69,7 @@ impl Host {
             request: None,
             budget: budget(limits, None),
             door: Some(tree.place.to_string()),
+            inbound,
             nobody: nobody(&tree.approvals),
             schema: within.agent.output_schema.as_ref().map(|s| s.value().clone()),
             forked_from: None,
@@ -120,6 +122,7 @@ impl Host {
         started.background = false;
         started.door = Some(old.place.to_string());
         started.nobody = nobody(&old.approvals);
+        started.inbound = None;
         started.forked_from = Some(run.to_string());
         started.lineage = origin.lineage[..origin.lineage.len() - 1].to_vec();
         settled(&mut events);

@@ -31,6 +31,8 @@ pub(super) struct Mind {
     pub(super) model: Arc<dyn Model>,
     pub(super) facts: ModelFacts,
     pub(super) agent: String,
+    /// The client's name for the message the run began with.
+    pub(super) inbound: Option<String>,
     pub(super) system: String,
     pub(super) tools: Arc<Vec<ToolSpec>>,
     pub(super) schema: Option<Arc<serde_json::Value>>,
@@ -49,6 +51,7 @@ impl Mind {
     pub(super) fn request<'a>(&'a self, at: &'a At, messages: &'a [Message], max_output: u64) -> Request<'a> {
         Request {
             agent: &self.agent,
+            message: self.inbound.as_deref(),
             system: &self.system,
             messages,
             tools: &self.tools,
@@ -111,9 +114,15 @@ impl At {
         }
     }
     async fn prepare(&self) -> Result<Mind, NotAsked> {
-        let (agent, system, name, schema) = {
+        let (agent, system, name, schema, inbound) = {
             let state = &self.run.log.lock().await.state;
-            (state.agent.clone(), state.system.clone(), state.model.clone(), state.schema.clone())
+            (
+                state.agent.clone(),
+                state.system.clone(),
+                state.model.clone(),
+                state.schema.clone(),
+                state.inbound.clone(),
+            )
         };
         let name = Name::try_from(name.as_str()).map_err(|e| failed(format!("model {name:?}: {e}")))?;
         // Refused before anything is looked up for it; the request itself is permitted below.
@@ -125,7 +134,7 @@ impl At {
         let effort = standing.agent.effort.clone().filter(|_| standing.agent.model == name);
         let by_model = standing.policy.models.get(&name).and_then(|spec| spec.compact_with.clone());
         let compact_with = standing.agent.compact_with.clone().or(by_model);
-        Ok(Mind { facts: model.facts(), name, model, agent, system, tools, schema, effort, compact_with })
+        Ok(Mind { facts: model.facts(), name, model, agent, inbound, system, tools, schema, effort, compact_with })
     }
     /// The permission to ask a model once.
     pub(super) async fn permit(&self, name: &Name) -> Result<Permit<Complete>, NotAsked> {

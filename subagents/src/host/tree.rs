@@ -27,6 +27,8 @@ pub(crate) struct Tree {
     /// The door in its own words.
     pub(super) place: Arc<str>,
     pub(super) approvals: Approvals,
+    /// It began with a client's message.
+    pub(crate) inbound: bool,
     /// Its journal does not say how its door is opened again.
     old: bool,
     /// The door's authority and counted limits, and the policy they are of.
@@ -77,6 +79,7 @@ impl Tree {
             principal,
             place,
             approvals,
+            inbound: false,
             old: false,
             door: Mutex::new(None),
             runs: Mutex::default(),
@@ -104,6 +107,7 @@ impl Tree {
         let approvals = first.nobody.as_deref().map_or(Approvals::Park, |why| Approvals::Nobody(why.into()));
         let mut tree = Self::new(lease, first.principal.as_str().into(), place.into(), approvals, cancel);
         tree.old = first.door.is_none();
+        tree.inbound = first.inbound.is_some();
         for Loaded { row, records } in loaded {
             let Some(Event::Started(started)) = records.first().map(|r| &r.event) else { continue };
             let parent = started.parent.as_deref().map(RunId::known);

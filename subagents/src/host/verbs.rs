@@ -117,8 +117,12 @@ impl Host {
         let find = |run: &str| tree.run(&RunId::known(run)).ok_or_else(|| refused(format!("there is no run {run}")));
         match command {
             Command::Cancel { run, by } => self.do_cancel(tree, &find(run)?, by, hands).await,
-            Command::Answer { question, answer, by } => self.do_answer(tree, question, answer, by).await,
-            Command::Message { run, from, text } => self.do_message(tree, &find(run)?, from, text).await,
+            Command::Answer { question, answer, by, message } => {
+                self.do_answer(tree, question, answer, (by, message.as_deref())).await
+            }
+            Command::Message { run, from, text, message } => {
+                self.do_message(tree, &find(run)?, (from, message.as_deref()), text).await
+            }
             Command::Pause { by } => self.do_pause(tree, by, true).await,
             Command::Unpause { by } => self.do_pause(tree, by, false).await,
         }
@@ -144,7 +148,13 @@ impl Host {
         Ok(())
     }
 
-    async fn do_answer(&self, tree: &Tree, id: &str, answer: &Answer, by: &str) -> Result<(), HostError> {
+    async fn do_answer(
+        &self,
+        tree: &Tree,
+        id: &str,
+        answer: &Answer,
+        (by, message): (&str, Option<&str>),
+    ) -> Result<(), HostError> {
         for run in tree.all() {
             let question = run.log.lock().await.state.questions().find(|q| q.id == id).cloned();
             let Some(question) = question else { continue };
@@ -175,7 +185,8 @@ impl Host {
                 let recorded = self.ports.gate.record(&standing.caller, deed).await;
                 recorded.map_err(|denial| refused(denial.for_model()))?;
             }
-            let event = Event::Answered { id: id.to_owned(), by: by.to_owned(), answer: answer.clone() };
+            let message = message.map(str::to_owned);
+            let event = Event::Answered { id: id.to_owned(), by: by.to_owned(), answer: answer.clone(), message };
             tree.append(self, &run, vec![event]).await?;
             tree.wake(&run);
             return Ok(());
@@ -183,14 +194,21 @@ impl Host {
         Err(refused(format!("question {id} is not open any more")))
     }
 
-    async fn do_message(&self, tree: &Tree, run: &Arc<Run>, from: &str, text: &str) -> Result<(), HostError> {
+    async fn do_message(
+        &self,
+        tree: &Tree,
+        run: &Arc<Run>,
+        (from, message): (&str, Option<&str>),
+        text: &str,
+    ) -> Result<(), HostError> {
         let (phase, by) = run.end().await;
         tools::may_go_on(phase, by.as_deref()).map_err(|why| refused(format!("run {} {why}", run.id)))?;
         if run.log.lock().await.state.unheard().saturating_add(text.len()) > MAX_UNHEARD {
             let why = format!("run {} has not heard {MAX_UNHEARD} bytes of messages yet; wait until it has", run.id);
             return Err(refused(why));
         }
-        let told = Event::MessageReceived { from: from.to_owned(), text: text.to_owned() };
+        let message = message.map(str::to_owned);
+        let told = Event::MessageReceived { from: from.to_owned(), text: text.to_owned(), message };
         // The nearest above that still works will want to know what comes of it: the commit, which
         // knows how they stand by then, sees to it.
         let above = tree.above(run).into_iter().map(|above| (above, Vec::new()));

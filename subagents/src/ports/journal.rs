@@ -203,6 +203,9 @@ pub enum Command {
         answer: Answer,
         /// Who says it.
         by: String,
+        /// The client's name for the message it is said with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// Say something to a run.
     Message {
@@ -212,6 +215,9 @@ pub enum Command {
         from: String,
         /// What.
         text: String,
+        /// The client's name for the message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// Do nothing new.
     Pause {

@@ -25,6 +25,8 @@ pub struct ToolSpec {
 pub struct Request<'a> {
     /// Who asks, for models that answer by agent.
     pub agent: &'a str,
+    /// The client's name for the message the run began with, for models that answer by it.
+    pub message: Option<&'a str>,
     /// The system prompt.
     pub system: &'a str,
     /// The conversation.

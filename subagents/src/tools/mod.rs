@@ -7,9 +7,11 @@
 //! | `send_message` · `stop_agent` · `list_agents` | who may start somebody | for the run's own descendants |
 //! | `ask_user` | all, where a person can be asked | a question; the run waits |
 //! | `emit_artifact` · `read_result` | all | makes a file of a text; reads a long result by range |
+//! | `reject_task` · `reply_message` | a root run that began with a client's message (A2A) | says how it ends |
 
 pub mod agent;
 mod ask_user;
+mod conclude;
 mod emit_artifact;
 mod list_agents;
 mod read_result;
@@ -41,10 +43,12 @@ pub(crate) enum Tool {
     AskUser,
     EmitArtifact,
     ReadResult,
+    RejectTask,
+    ReplyMessage,
 }
 
 impl Tool {
-    const ALL: [Tool; 7] = [
+    const ALL: [Tool; 9] = [
         Tool::Agent,
         Tool::SendMessage,
         Tool::StopAgent,
@@ -52,6 +56,8 @@ impl Tool {
         Tool::AskUser,
         Tool::EmitArtifact,
         Tool::ReadResult,
+        Tool::RejectTask,
+        Tool::ReplyMessage,
     ];
     /// Its names: denied under one it is denied under all.
     fn names(self) -> &'static [&'static str] {
@@ -63,6 +69,8 @@ impl Tool {
             Tool::AskUser => &["ask_user"],
             Tool::EmitArtifact => &["emit_artifact"],
             Tool::ReadResult => &["read_result"],
+            Tool::RejectTask => &["reject_task"],
+            Tool::ReplyMessage => &["reply_message"],
         }
     }
     fn spec(self, standing: &Standing) -> ToolSpec {
@@ -74,6 +82,8 @@ impl Tool {
             Tool::AskUser => ask_user::spec(),
             Tool::EmitArtifact => emit_artifact::spec(),
             Tool::ReadResult => read_result::spec(),
+            Tool::RejectTask => conclude::reject_spec(),
+            Tool::ReplyMessage => conclude::reply_spec(),
         };
         ToolSpec {
             name: self.names()[0].to_owned(),
@@ -89,6 +99,7 @@ impl Tool {
             Tool::Agent | Tool::SendMessage | Tool::StopAgent | Tool::ListAgents => !standing.may_start().is_empty(),
             Tool::AskUser => *at.approvals() == Approvals::Park,
             Tool::EmitArtifact | Tool::ReadResult => true,
+            Tool::RejectTask | Tool::ReplyMessage => at.run.parent.is_none() && at.tree.inbound,
         }
     }
 }
@@ -169,6 +180,7 @@ pub(crate) async fn perform(at: &At, tool: Tool, call: &ToolCall, asked: Option<
         Tool::AskUser => ask_user::call(at, call, asked, rule).await,
         Tool::EmitArtifact => emit_artifact::call(at, call, asked, rule).await,
         Tool::ReadResult => read_result::call(at, call, asked, rule).await,
+        Tool::RejectTask | Tool::ReplyMessage => conclude::call(at, tool, call, asked, rule).await,
     }
 }
 

@@ -42,6 +42,10 @@ pub fn on(state: &mut State, event: &Event) {
         }
         Event::ModelFailed { usage, cost, .. } => state.billed(usage, *cost),
         Event::ArtifactEmitted { blob, .. } => state.kept.extend(blob.clone()),
+        Event::Concluded { state: word, text, .. } => {
+            let end = run::State::from_word(word).unwrap_or(run::State::Completed);
+            state.word = Some((end, text.clone()));
+        }
         Event::ToolRequested { .. } | Event::ToolDecided { .. } => {}
         Event::ToolDispatched { id, effect, key, attempt } => {
             let sent = Stage::Sent { effect: effect.clone(), key: key.clone(), attempt: *attempt };
@@ -65,9 +69,9 @@ pub fn on(state: &mut State, event: &Event) {
             state.parked = false;
         }
         Event::Waiting(waiting) => state.wait(waiting),
-        Event::Answered { id, by, answer } => state.answered(id, by, Some(answer.clone())),
+        Event::Answered { id, by, answer, .. } => state.answered(id, by, Some(answer.clone())),
         Event::TimedOut { id } => state.answered(id, "nobody", None),
-        Event::MessageReceived { from, text } => state.told(from, text),
+        Event::MessageReceived { from, text, .. } => state.told(from, text),
         Event::Resumed { .. } => state.parked = false,
         Event::Paused { .. } => state.paused = true,
         Event::Unpaused { .. } => state.paused = false,
@@ -93,6 +97,7 @@ impl State {
         self.max_turns = started.max_turns;
         self.max_tool_calls = started.max_tool_calls;
         self.schema = started.schema.clone().map(Arc::new);
+        self.inbound = started.inbound.as_ref().map(|inbound| inbound.message.clone());
         self.cost = Some(0);
         self.messages().push(Message::User(started.prompt.clone()));
     }

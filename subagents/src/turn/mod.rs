@@ -162,6 +162,8 @@ pub struct State {
     pub paused: bool,
     /// The JSON Schema its answer must fit.
     pub schema: Option<Arc<serde_json::Value>>,
+    /// The client's name for the message it began with.
+    pub inbound: Option<String>,
     /// The handles of long texts it was given.
     pub kept: BTreeSet<String>,
     started: bool,

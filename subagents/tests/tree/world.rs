@@ -228,6 +228,7 @@ impl World {
             door: self.policy.lock().unwrap().door(None),
             place: "here".into(),
             limits: Limits::NONE,
+            inbound: None,
             approvals: Approvals::Park,
             cancel: CancellationToken::new(),
         }

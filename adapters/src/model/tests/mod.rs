@@ -108,6 +108,7 @@ fn entry(name: &str, provider: &str, model: &str, at: &Double, more: &str) -> St
 fn request<'a>(messages: &'a [Message], tools: &'a [ToolSpec], run: &'a RunId) -> Request<'a> {
     Request {
         agent: "a",
+        message: None,
         system: "Be brief.",
         messages,
         tools,

@@ -3,7 +3,7 @@ use std::time::Instant;
 use subagents::ports::{Answer, Bus, Command};
 
 fn message(n: u32) -> Command {
-    Command::Message { run: "r-a".into(), from: "me".into(), text: n.to_string() }
+    Command::Message { run: "r-a".into(), from: "me".into(), text: n.to_string(), message: None }
 }
 
 #[tokio::test]
@@ -21,6 +21,7 @@ async fn an_owner_learns_of_commands_another_handle_left() {
         question: "q-1".into(),
         answer: Answer::Input { value: json!({"a": [1]}), note: Some("n".into()) },
         by: "me".into(),
+        message: None,
     };
     let start = Instant::now();
     for command in [message(1), answer.clone(), message(2)] {

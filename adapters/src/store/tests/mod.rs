@@ -89,7 +89,7 @@ fn first(root: &str, run: &str) -> Write {
 }
 
 fn said(root: &str, run: &str, seq: u64) -> Write {
-    write(root, run, seq, Event::MessageReceived { from: "somebody".into(), text: "…".into() })
+    write(root, run, seq, Event::MessageReceived { from: "somebody".into(), text: "…".into(), message: None })
 }
 
 /// A word of the store's errors, which must name the file.

@@ -46,6 +46,7 @@ impl Framework {
             door: view.caller.authority.clone(),
             place: MCP.into(),
             limits: self.limits,
+            inbound: None,
             approvals: self.approvals.clone(),
             cancel: end.clone(),
         };

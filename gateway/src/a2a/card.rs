@@ -1,0 +1,157 @@
+//! Agent cards (A2A 1.0, section 4.4), made of the policy: one document for both generations, with
+//! addresses of one origin, which is `public_url` or where we listen and never what a request says.
+
+use super::codec::Version;
+use super::fault::{Fault, Kind};
+use super::ops::Asked;
+use super::{Door, parts};
+use policies::resolve::{AgentSpec, Policy, Proof};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// A card may be kept for so long without asking again, seconds.
+const MAX_AGE: u32 = 300;
+
+/// A card as it is served.
+pub(super) struct Card {
+    pub(super) text: String,
+    /// Its digest, quoted as HTTP wants it.
+    pub(super) etag: String,
+}
+
+/// `Cache-Control` of cards.
+pub(super) fn lasts() -> String {
+    format!("public, max-age={MAX_AGE}")
+}
+
+/// The public card of an agent; `None` where clients do not see it.
+pub(super) fn of(door: &Door, agent: &str, version: Option<Version>) -> Option<Card> {
+    let policy = door.0.live.now().policy.clone();
+    let agent = policy.agents.values().find(|a| a.name.as_str() == agent && a.expose)?;
+    Some(served(&document(door, &policy, agent, version)))
+}
+
+/// The card of the whole: the default agent's, else the first that clients see.
+pub(super) fn root(door: &Door, version: Option<Version>) -> Option<Card> {
+    let policy = door.0.live.now().policy.clone();
+    let default = policy.default_agent().filter(|agent| agent.expose);
+    let agent = default.or_else(|| policy.agents.values().find(|agent| agent.expose))?;
+    Some(served(&document(door, &policy, agent, version)))
+}
+
+/// The card of an agent for whoever asks: with the other agents it may start, as skills.
+pub(super) fn extended(asked: &Asked) -> Result<Value, Fault> {
+    let policy = asked.door.0.live.now().policy.clone();
+    let agent = policy.agents.get(&asked.agent);
+    let agent = agent.ok_or_else(|| Fault::new(Kind::NoMethod, "there is no such agent"))?;
+    let mut card = document(&asked.door, &policy, agent, Some(asked.version));
+    if !agent.subagents.is_empty() {
+        let known = agent.subagents.iter().filter_map(|name| policy.agents.get(name));
+        let below: Vec<Value> = known.map(|agent| skill(agent, &["subagent"])).collect();
+        if let Some(skills) = card["skills"].as_array_mut() {
+            skills.extend(below);
+        }
+    }
+    Ok(card)
+}
+
+fn served(card: &Value) -> Card {
+    let text = card.to_string();
+    let etag = format!("\"{}\"", policies::json::digest(&text));
+    Card { text, etag }
+}
+
+fn skill(agent: &AgentSpec, tags: &[&str]) -> Value {
+    json!({
+        "id": agent.name.as_str(), "name": agent.name.as_str(), "description": described(agent), "tags": tags,
+        "inputModes": parts::INPUT, "outputModes": outputs(agent),
+    })
+}
+
+fn described(agent: &AgentSpec) -> String {
+    match agent.description.trim() {
+        "" => format!("The agent {}.", agent.name),
+        description => description.to_owned(),
+    }
+}
+
+fn outputs(agent: &AgentSpec) -> Vec<&'static str> {
+    match agent.output_schema.is_some() {
+        true => vec!["application/json"],
+        false => parts::OUTPUT.to_vec(),
+    }
+}
+
+/// A card: of one generation for whoever names one, and of both for everybody else.
+fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Version>) -> Value {
+    let base = format!("{}/a2a/{}", door.0.doorman.base(), agent.name);
+    let rest = format!("{base}/rest");
+    let interface = |url: &str, binding: &str, version: &str| json!({ "url": url, "protocolBinding": binding, "protocolVersion": version });
+    let mut card = json!({
+        "name": agent.name.as_str(), "description": described(agent), "version": env!("CARGO_PKG_VERSION"),
+        "supportedInterfaces": [
+            interface(&base, "JSONRPC", "1.0"), interface(&rest, "HTTP+JSON", "1.0"),
+            interface(&base, "JSONRPC", "0.3"),
+        ],
+        "capabilities": { "streaming": true, "pushNotifications": false, "extendedAgentCard": true },
+        "defaultInputModes": parts::INPUT, "defaultOutputModes": outputs(agent),
+        "skills": [skill(agent, &["agent"])],
+    });
+    // The same in the words of 0.3.
+    let old = json!({
+        "url": base, "preferredTransport": "JSONRPC", "protocolVersion": "0.3.0",
+        "additionalInterfaces": [{ "url": base, "transport": "JSONRPC" }],
+        "supportsAuthenticatedExtendedCard": true,
+    });
+    if version != Some(Version::V1)
+        && let (Value::Object(card), Value::Object(old)) = (&mut card, old)
+    {
+        card.extend(old);
+    }
+    let (schemes, wanted) = security(policy, version);
+    if !schemes.is_empty() {
+        card["securitySchemes"] = schemes.into();
+        let one = |name: &String| json!({ "schemes": { name: { "list": [] } } });
+        card["securityRequirements"] = wanted.iter().map(one).collect();
+        if version != Some(Version::V1) {
+            card["security"] = wanted.iter().map(|name| json!({ name: [] })).collect();
+        }
+    }
+    card
+}
+
+/// How whoever calls says who it is: a token of the policy file, or one of an issuer. Each scheme
+/// is written in the words of both generations.
+fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
+    let (mut schemes, mut wanted) = (Map::new(), Vec::new());
+    let Some(clients) = &policy.clients else { return (schemes, wanted) };
+    if clients.values().any(|client| matches!(client.proof, Proof::Token(_))) {
+        let scheme = json!({ "scheme": "Bearer", "description": "A token the operator gave you." });
+        schemes.insert("bearer".into(), scheme_of(version, ("http", "httpAuthSecurityScheme"), scheme));
+        wanted.push("bearer".to_owned());
+    }
+    let issuers: BTreeMap<String, String> = policies::callers::issuers(policy)
+        .into_iter()
+        .enumerate()
+        .map(|(i, issuer)| (format!("issuer{}", i + 1), issuer.to_owned()))
+        .collect();
+    for (name, issuer) in issuers {
+        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let scheme = json!({ "openIdConnectUrl": url });
+        let scheme = scheme_of(version, ("openIdConnect", "openIdConnectSecurityScheme"), scheme);
+        schemes.insert(name.clone(), scheme);
+        wanted.push(name);
+    }
+    (schemes, wanted)
+}
+
+/// A scheme under its name of 0.3, of 1.0, or of both.
+fn scheme_of(version: Option<Version>, (old, new): (&str, &str), scheme: Value) -> Value {
+    if version == Some(Version::V1) {
+        return json!({ new: scheme });
+    }
+    let mut both = scheme.clone();
+    both["type"] = old.into();
+    both[new] = scheme;
+    both
+}

@@ -1,0 +1,223 @@
+//! A2A 0.3: pure translations of JSON, both ways. What is not known is left as it is.
+
+use super::super::ops::Op;
+use serde_json::{Map, Value, json};
+
+/// Parameters, from 0.3 to 1.0.
+pub(crate) fn params(op: Op, mut params: Value) -> Value {
+    if !matches!(op, Op::Send | Op::Stream) {
+        return params;
+    }
+    if let Some(message) = params.get_mut("message").filter(|m| m.is_object()) {
+        incoming_message(message);
+    }
+    if let Some(configuration) = params.get_mut("configuration").and_then(Value::as_object_mut)
+        && let Some(blocking) = configuration.remove("blocking")
+    {
+        configuration.insert("returnImmediately".into(), Value::Bool(blocking == Value::Bool(false)));
+    }
+    params
+}
+
+fn incoming_message(message: &mut Value) {
+    match message.get("role").and_then(Value::as_str) {
+        Some("user") => message["role"] = "ROLE_USER".into(),
+        Some("agent") => message["role"] = "ROLE_AGENT".into(),
+        // A name of 1.0 is none here.
+        Some(_) => message["role"] = "unknown".into(),
+        None => {}
+    }
+    for part in message.get_mut("parts").and_then(Value::as_array_mut).into_iter().flatten() {
+        *part = incoming_part(part);
+    }
+}
+
+fn incoming_part(part: &Value) -> Value {
+    match part.get("kind").and_then(Value::as_str) {
+        Some("text") => json!({ "text": part.get("text").cloned().unwrap_or_default() }),
+        Some("data") => json!({ "data": part.get("data").cloned().unwrap_or_default() }),
+        Some("file") => {
+            let file = part.get("file").unwrap_or(&Value::Null);
+            let mut out = Map::new();
+            for (from, to) in [("bytes", "raw"), ("uri", "url"), ("mimeType", "mediaType"), ("name", "filename")] {
+                if let Some(value) = file.get(from) {
+                    out.insert(to.to_owned(), value.clone());
+                }
+            }
+            Value::Object(out)
+        }
+        // No kind it knows: a part of nothing, which is refused.
+        _ => json!({}),
+    }
+}
+
+/// An answer, from 1.0 to 0.3.
+pub(crate) fn answer(op: Op, answer: Value) -> Value {
+    match op {
+        Op::Send => update(answer),
+        Op::Get | Op::Cancel => task(answer),
+        _ => answer,
+    }
+}
+
+/// A `StreamResponse`, from 1.0 to 0.3.
+pub(crate) fn update(mut update: Value) -> Value {
+    for (key, to) in [("task", task as fn(Value) -> Value), ("message", message)] {
+        if let Some(inner) = update.get_mut(key) {
+            return to(inner.take());
+        }
+    }
+    if let Some(inner) = update.get_mut("statusUpdate") {
+        let mut event = inner.take();
+        let last = event.pointer("/status/state").and_then(Value::as_str).is_some_and(ends_the_turn);
+        if let Some(of) = event.get_mut("status") {
+            *of = status(of.take());
+        }
+        event["kind"] = "status-update".into();
+        event["final"] = last.into();
+        return event;
+    }
+    if let Some(inner) = update.get_mut("artifactUpdate") {
+        let mut event = inner.take();
+        if let Some(of) = event.get_mut("artifact") {
+            *of = artifact(of.take());
+        }
+        event["kind"] = "artifact-update".into();
+        return event;
+    }
+    update
+}
+
+fn ends_the_turn(state: &str) -> bool {
+    !matches!(state, "TASK_STATE_SUBMITTED" | "TASK_STATE_WORKING")
+}
+
+fn state(state: &str) -> &'static str {
+    match state {
+        "TASK_STATE_SUBMITTED" => "submitted",
+        "TASK_STATE_WORKING" => "working",
+        "TASK_STATE_INPUT_REQUIRED" => "input-required",
+        "TASK_STATE_AUTH_REQUIRED" => "auth-required",
+        "TASK_STATE_COMPLETED" => "completed",
+        "TASK_STATE_FAILED" => "failed",
+        "TASK_STATE_CANCELED" => "canceled",
+        "TASK_STATE_REJECTED" => "rejected",
+        _ => "unknown",
+    }
+}
+
+fn task(mut task: Value) -> Value {
+    if let Some(of) = task.get_mut("status") {
+        *of = status(of.take());
+    }
+    for said in task.get_mut("history").and_then(Value::as_array_mut).into_iter().flatten() {
+        *said = message(said.take());
+    }
+    for made in task.get_mut("artifacts").and_then(Value::as_array_mut).into_iter().flatten() {
+        *made = artifact(made.take());
+    }
+    task["kind"] = "task".into();
+    task
+}
+
+fn status(mut status: Value) -> Value {
+    if let Some(word) = status.get("state").and_then(Value::as_str) {
+        status["state"] = state(word).into();
+    }
+    if let Some(of) = status.get_mut("message") {
+        *of = message(of.take());
+    }
+    status
+}
+
+fn message(mut message: Value) -> Value {
+    let role = if message.get("role").and_then(Value::as_str) == Some("ROLE_USER") { "user" } else { "agent" };
+    message["role"] = role.into();
+    message["kind"] = "message".into();
+    parts(&mut message);
+    message
+}
+
+fn artifact(mut artifact: Value) -> Value {
+    parts(&mut artifact);
+    artifact
+}
+
+fn parts(of: &mut Value) {
+    for part in of.get_mut("parts").and_then(Value::as_array_mut).into_iter().flatten() {
+        let mut out = Map::new();
+        if let Some(text) = part.get("text") {
+            out.insert("kind".into(), "text".into());
+            out.insert("text".into(), text.clone());
+        } else if let Some(data) = part.get("data") {
+            out.insert("kind".into(), "data".into());
+            // 0.3 has objects only.
+            let data = if data.is_object() { data.clone() } else { json!({ "value": data }) };
+            out.insert("data".into(), data);
+        } else {
+            let mut file = Map::new();
+            for (from, to) in [("raw", "bytes"), ("url", "uri"), ("mediaType", "mimeType"), ("filename", "name")] {
+                if let Some(value) = part.get(from) {
+                    file.insert(to.into(), value.clone());
+                }
+            }
+            out.insert("kind".into(), "file".into());
+            out.insert("file".into(), file.into());
+        }
+        if let Some(metadata) = part.get("metadata") {
+            out.insert("metadata".into(), metadata.clone());
+        }
+        *part = Value::Object(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_in_is_said_in_the_words_of_1_0() {
+        let given = json!({
+            "message": { "kind": "message", "messageId": "m", "role": "user", "parts": [
+                { "kind": "text", "text": "a" }, { "kind": "data", "data": { "n": 1 } },
+                { "kind": "file", "file": { "bytes": "Yg==", "mimeType": "text/plain", "name": "f" } },
+                { "kind": "file", "file": { "uri": "https://x.example" } }, { "text": "of 1.0" },
+            ] },
+            "configuration": { "blocking": false, "historyLength": 2 },
+        });
+        let wanted = json!({
+            "message": { "kind": "message", "messageId": "m", "role": "ROLE_USER", "parts": [
+                { "text": "a" }, { "data": { "n": 1 } },
+                { "raw": "Yg==", "mediaType": "text/plain", "filename": "f" }, { "url": "https://x.example" }, {},
+            ] },
+            "configuration": { "returnImmediately": true, "historyLength": 2 },
+        });
+        assert_eq!(params(Op::Send, given), wanted);
+        assert_eq!(params(Op::Get, json!({ "id": "t" })), json!({ "id": "t" }));
+    }
+
+    #[test]
+    fn what_goes_out_is_said_in_the_words_of_0_3() {
+        let message = json!({ "messageId": "m", "role": "ROLE_AGENT", "parts": [{ "text": "a" }, { "data": [1] }] });
+        let task = json!({
+            "id": "t", "status": { "state": "TASK_STATE_INPUT_REQUIRED", "message": message },
+            "artifacts": [{ "artifactId": "a", "parts": [{ "url": "u", "mediaType": "x/y" }] }],
+        });
+        let said = answer(Op::Send, json!({ "task": task }));
+        assert_eq!(said["kind"], "task");
+        assert_eq!(said["status"]["state"], "input-required");
+        let parts = json!([{ "kind": "text", "text": "a" }, { "kind": "data", "data": { "value": [1] } }]);
+        assert_eq!(said["status"]["message"]["parts"], parts);
+        assert_eq!(
+            (&said["status"]["message"]["role"], &said["status"]["message"]["kind"]),
+            (&json!("agent"), &json!("message"))
+        );
+        let file = json!([{ "kind": "file", "file": { "uri": "u", "mimeType": "x/y" } }]);
+        assert_eq!(said["artifacts"][0]["parts"], file);
+        for (state, last) in [("WORKING", false), ("COMPLETED", true), ("AUTH_REQUIRED", true)] {
+            let state = format!("TASK_STATE_{state}");
+            let event = update(json!({ "statusUpdate": { "taskId": "t", "status": { "state": state } } }));
+            assert_eq!((&event["kind"], &event["final"]), (&json!("status-update"), &json!(last)), "{state}");
+        }
+    }
+}

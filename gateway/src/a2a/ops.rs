@@ -1,0 +1,126 @@
+//! The operations, whatever the binding and the generation (A2A 1.0, section 3.1). Who asks is
+//! known and may ask; whose a task is, is asked on every path before anything else is.
+
+use super::codec::Version;
+use super::fault::{Fault, Kind};
+use super::updates::{self, Until, Updates};
+use super::{Door, card, list, send};
+use crate::hosted::Who;
+use policies::names::Name;
+use serde_json::Value;
+use subagents::host::Done;
+use subagents::ports::RunRow;
+use subagents::run::RunId;
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Op {
+    Send,
+    Stream,
+    Get,
+    List,
+    Cancel,
+    Subscribe,
+    /// Configurations of push notifications.
+    Push,
+    /// The extended card.
+    Card,
+}
+
+/// A request: who asks what of which agent, in the words of 1.0.
+pub(super) struct Asked {
+    pub(super) door: Door,
+    pub(super) who: Who,
+    pub(super) agent: Name,
+    pub(super) version: Version,
+    pub(super) params: Value,
+    /// `Idempotency-Key`.
+    pub(super) key: Option<String>,
+}
+
+/// What it comes to, in the words of 1.0.
+pub(super) enum Answer {
+    One(Value),
+    Many(Box<Updates>),
+}
+
+impl Asked {
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.params.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+    /// How much of the history is wanted: `historyLength`, of the parameters or of their configuration.
+    ///
+    /// # Errors
+    /// When it is no number from 0.
+    pub(super) fn history(&self) -> Result<Option<usize>, Fault> {
+        let given = self.params.get("historyLength").or_else(|| self.params.pointer("/configuration/historyLength"));
+        match given {
+            None | Some(Value::Null) => Ok(None),
+            Some(given) => {
+                let length = given.as_u64().and_then(|n| usize::try_from(n).ok());
+                length.map(Some).ok_or_else(|| Fault::field("historyLength", "it is a number from 0"))
+            }
+        }
+    }
+    /// A task of whoever asks, with this agent.
+    ///
+    /// # Errors
+    /// The same for one that is absent and one of somebody else.
+    pub(super) async fn own(&self, id: &str) -> Result<RunRow, Fault> {
+        let found = self.door.0.store.run_of(self.who.principal(), id).await?;
+        let row = found.map(|listed| listed.row);
+        row.filter(|row| row.parent.is_none() && row.agent == self.agent.as_str()).ok_or_else(|| Fault::no_task(id))
+    }
+    async fn named(&self) -> Result<RunRow, Fault> {
+        let id = self.text("id").ok_or_else(|| Fault::field("id", "it is missing"))?;
+        self.own(id).await
+    }
+}
+
+/// Does it.
+pub(super) async fn perform(op: Op, asked: Asked) -> Result<Answer, Fault> {
+    match op {
+        Op::Send => send::send(&asked).await.map(Answer::One),
+        Op::Stream => send::stream(&asked).await.map(|updates| Answer::Many(Box::new(updates))),
+        Op::Get => get(&asked).await.map(Answer::One),
+        Op::List => list::list(&asked).await.map(Answer::One),
+        Op::Cancel => cancel(&asked).await.map(Answer::One),
+        Op::Subscribe => subscribe(&asked).await.map(|updates| Answer::Many(Box::new(updates))),
+        Op::Push => Err(Fault::new(
+            Kind::PushNotificationNotSupported,
+            "push notifications are not served; subscribe to the task, or register a webhook over /v1/runs",
+        )),
+        Op::Card => card::extended(&asked).map(Answer::One),
+    }
+}
+
+async fn get(asked: &Asked) -> Result<Value, Fault> {
+    let history = asked.history()?;
+    let row = asked.named().await?;
+    let tale = updates::read(&asked.door.0.store, &row).await?;
+    updates::shown(&asked.door.0.store, &tale, history, true).await
+}
+
+async fn cancel(asked: &Asked) -> Result<Value, Fault> {
+    let row = asked.named().await?;
+    let host = &asked.door.0.host;
+    let ended = |state: &str| Fault::new(Kind::TaskNotCancelable, format!("it is {state} already"));
+    if row.ended.is_some() {
+        return Err(ended(&row.state));
+    }
+    let mut watched = Updates::new(&asked.door, &row, (Until::End, None), None).await?;
+    let done = host.cancel(&RunId::known(row.run.as_str()), asked.who.principal()).await;
+    done.map(|_: Done| ()).map_err(|e| Fault::of_host(e, Kind::TaskNotCancelable))?;
+    // What is under way is cut off, so this is short.
+    watched.settled(None).await
+}
+
+async fn subscribe(asked: &Asked) -> Result<Updates, Fault> {
+    let row = asked.named().await?;
+    let place = asked.door.watching(&asked.who)?;
+    let updates = Updates::new(&asked.door, &row, (Until::End, None), Some(place)).await?;
+    if updates.tale.state.is_terminal() {
+        return Err(Fault::new(Kind::UnsupportedOperation, "the task has ended; get it to see how"));
+    }
+    updates.with_snapshot(asked.history()?).await
+}

@@ -1,0 +1,102 @@
+//! The JSON-RPC binding (A2A 1.0, section 9; 0.3, section 3.2.1). What goes wrong with a request is
+//! an error of its answer; what goes wrong with who asks is HTTP's, too.
+
+use super::answer::{self, JSON};
+use super::codec::Version;
+use super::fault::{Fault, Kind};
+use super::ops::{Answer, Asked, Op, perform};
+use super::{Door, MAX_BODY};
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use policies::json::{Json, Limits};
+use serde_json::{Value, json};
+
+pub(super) async fn serve(State(door): State<Door>, Path(agent): Path<String>, request: Request) -> Response {
+    let mut id = Value::Null;
+    match call(&door, &agent, request, &mut id).await {
+        Ok(response) => response,
+        Err(fault) => {
+            let status = if fault.kind.is_of_the_transport() { fault.status() } else { StatusCode::OK };
+            let mut response = answer::json(status, JSON, failed(&id, &fault).to_string());
+            if let Some((name, value)) = &fault.header {
+                answer::set(&mut response, name, value);
+            }
+            response
+        }
+    }
+}
+
+fn failed(id: &Value, fault: &Fault) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "error": fault.rpc() })
+}
+
+async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Result<Response, Fault> {
+    let (parts, body) = request.into_parts();
+    let who = door.identify(&parts.headers).await?;
+    let kind = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
+    if !kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(JSON) {
+        let why = format!("Content-Type is {kind:?}; send {JSON}");
+        return Err(Fault::new(Kind::ContentTypeNotSupported, why));
+    }
+    let body = axum::body::to_bytes(body, MAX_BODY).await;
+    let body = body.map_err(|_| {
+        Fault::new(Kind::InvalidRequest, format!("the body is larger than {MAX_BODY} bytes, or its transfer broke"))
+    })?;
+    let message = Json::parse(&body, Limits::default());
+    let message = message.map_err(|e| Fault::new(Kind::Parse, format!("body: {e}")))?.to_serde();
+    let invalid = |why: &str| Err(Fault::new(Kind::InvalidRequest, why));
+    if !message.is_object() {
+        return invalid("one request is one object; several in one are not taken");
+    }
+    match message.get("id") {
+        Some(given @ (Value::String(_) | Value::Number(_))) => *id = given.clone(),
+        _ => return invalid("id is missing, or neither a string nor a number"),
+    }
+    if message.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+        return invalid("jsonrpc is \"2.0\"");
+    }
+    let Some(method) = message.get("method").and_then(Value::as_str) else { return invalid("method is missing") };
+    let query: Vec<(String, String)> = url::form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes())
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    let version = Version::of(&parts.headers, &query)?;
+    let agent = door.agent(&who, agent)?;
+    let op = version.op(method).ok_or_else(|| unknown(version, method))?;
+    let params = match message.get("params") {
+        None | Some(Value::Null) => json!({}),
+        Some(params @ Value::Object(_)) => params.clone(),
+        Some(_) => return Err(Fault::field("params", "it is an object")),
+    };
+    let key = parts.headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let params = version.params(op, params);
+    let asked = Asked { door: door.clone(), who, agent, version, params, key };
+    answered(version, op, id.clone(), asked).await
+}
+
+/// A method of the other generation is known, and what to send instead.
+fn unknown(version: Version, method: &str) -> Fault {
+    let (other, of) = match version {
+        Version::V1 => (Version::V0_3, "0.3, which is spoken without A2A-Version"),
+        Version::V0_3 => (Version::V1, "1.0; send A2A-Version: 1.0"),
+    };
+    let why = match other.op(method) {
+        Some(_) => format!("method {method:?} is one of {of}"),
+        None => format!("there is no method {method:?}"),
+    };
+    Fault::new(Kind::NoMethod, why)
+}
+
+async fn answered(version: Version, op: Op, id: Value, asked: Asked) -> Result<Response, Fault> {
+    let (door, identity) = (asked.door.clone(), asked.who.identity.clone());
+    match perform(op, asked).await? {
+        Answer::One(value) => {
+            let reply = json!({ "jsonrpc": "2.0", "id": id, "result": version.answer(op, value) });
+            Ok(answer::json(StatusCode::OK, JSON, reply.to_string()))
+        }
+        Answer::Many(updates) => Ok(answer::stream(&door, identity, *updates, move |update| match update {
+            Ok(update) => json!({ "jsonrpc": "2.0", "id": id, "result": version.update(update) }),
+            Err(fault) => failed(&id, &fault),
+        })),
+    }
+}

@@ -1,0 +1,223 @@
+//! `SendMessage`: a new task, or something said to one.
+//!
+//! ```text
+//!  no taskId ─▶ Idempotency-Key or messageId: noted ─▶ Host::start ─▶ its first event is journalled
+//!                 └ known: that task, nothing is begun
+//!  taskId ─▶ known by its messageId: that task, nothing is said
+//!         ├▶ it asks (INPUT_REQUIRED) ─▶ Host::answer
+//!         ├▶ it asks for leave (AUTH_REQUIRED) ─▶ Host::answer, by whoever may approve
+//!         ├▶ it works ─▶ Host::send: heard before its next request
+//!         └▶ it has ended ─▶ UnsupportedOperation
+//! ```
+
+use super::fault::{Fault, Kind};
+use super::ops::Asked;
+use super::parts::Message;
+use super::tale::Open;
+use super::updates::{self, Until, Updates};
+use crate::guard::A2A;
+use crate::hosted;
+use crate::mcp::framework::{SEND, approvals};
+use adapters::store::{Reservation, Reserved, clock};
+use policies::json::Json;
+use serde_json::{Value, json};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use subagents::event::{Inbound, WaitingFor};
+use subagents::host::{Done, Start, Then};
+use subagents::ports::{Answer, Journal, RunRow};
+use subagents::run::RunId;
+use tokio_util::sync::CancellationToken;
+
+/// Within this time the same message of the same name is the same, milliseconds.
+const REPEATED: u64 = 10 * 60 * 1_000;
+
+/// `SendMessage`, until it is the client's turn unless it wants to be told at once.
+pub(super) async fn send(asked: &Asked) -> Result<Value, Fault> {
+    let history = asked.history()?;
+    let at_once = asked.params.pointer("/configuration/returnImmediately") == Some(&Value::Bool(true));
+    no_push(asked)?;
+    let said = say(asked).await?;
+    let task = match at_once {
+        true => {
+            let tale = updates::read(&asked.door.0.store, &said.row).await?;
+            updates::shown(&asked.door.0.store, &tale, history, true).await?
+        }
+        false => {
+            let until = (Until::Turn, said.answered);
+            let mut updates = Updates::new(&asked.door, &said.row, until, None).await?;
+            let task = updates.settled(history).await?;
+            if let Some(message) = updates.tale.reply() {
+                return Ok(json!({ "message": message }));
+            }
+            task
+        }
+    };
+    Ok(json!({ "task": task }))
+}
+
+/// `SendStreamingMessage`
+pub(super) async fn stream(asked: &Asked) -> Result<Updates, Fault> {
+    let history = asked.history()?;
+    no_push(asked)?;
+    let place = asked.door.watching(&asked.who)?;
+    let said = say(asked).await?;
+    let updates = Updates::new(&asked.door, &said.row, (Until::Turn, said.answered), Some(place)).await?;
+    updates.with_snapshot(history).await
+}
+
+/// Nobody is to wait for notifications that never come.
+fn no_push(asked: &Asked) -> Result<(), Fault> {
+    let wanted = ["taskPushNotificationConfig", "pushNotificationConfig"]
+        .iter()
+        .any(|key| asked.params.pointer(&format!("/configuration/{key}")).is_some_and(|config| !config.is_null()));
+    let why = "push notifications are not served; send without a configuration of them";
+    if wanted { Err(Fault::new(Kind::PushNotificationNotSupported, why)) } else { Ok(()) }
+}
+
+/// What was said, and to which task.
+struct Said {
+    row: RunRow,
+    /// The question it answered.
+    answered: Option<String>,
+}
+
+async fn say(asked: &Asked) -> Result<Said, Fault> {
+    let message = Message::read(&asked.params)?;
+    // One after another of one name: the second finds what the first did.
+    let lanes = &asked.door.0.lanes;
+    let lane = BuildHasherDefault::<DefaultHasher>::default().hash_one((asked.who.principal(), &message.id));
+    let _lane = lanes[usize::try_from(lane % lanes.len() as u64).unwrap_or(0)].lock().await;
+    match message.task.clone() {
+        None => begin(asked, message).await.map(|row| Said { row, answered: None }),
+        Some(task) => go_on(asked, &task, message).await,
+    }
+}
+
+/// A new task.
+async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
+    let door = &asked.door.0;
+    if let Err(denial) = door.guard.own(&asked.who.caller, subagents::tools::agent::NAME).await {
+        return Err(Fault::new(Kind::Forbidden, denial.for_model()));
+    }
+    let run = RunId::fresh().map_err(Fault::failed)?;
+    let digest = policies::json::digest(&Json::from(&asked.params["message"]).to_canonical());
+    // Without a key of its own a message is known by its name and by what it says: some clients
+    // use a name twice.
+    let known = match &asked.key {
+        Some(key) => format!("a2a {} key {key}", asked.agent),
+        None => format!("a2a {} {} {digest}", asked.agent, message.id),
+    };
+    let reservation = Reservation {
+        principal: asked.who.principal().to_owned(),
+        key: Some((known, digest)),
+        run: run.clone(),
+        webhook: None,
+    };
+    let run = match door.store.reserve(reservation).await? {
+        Reserved::Fresh => run,
+        Reserved::Before(before) => match door.store.row(&before).await? {
+            // So long ago it is no repetition, but a client that counts its messages from 1.
+            Some(row) if asked.key.is_none() && row.started.saturating_add(REPEATED) < clock() => run,
+            Some(row) => return Ok(row),
+            None => before,
+        },
+        Reserved::Other => {
+            let why = "another message came with this Idempotency-Key before; each has one of its own";
+            return Err(Fault::new(Kind::InvalidParams, why));
+        }
+    };
+    let place = asked.door.working(&asked.who)?;
+    let start = Start {
+        id: run.clone(),
+        agent: asked.agent.clone(),
+        prompt: message.text,
+        principal: asked.who.caller.principal.clone(),
+        door: asked.who.caller.authority.clone(),
+        place: A2A.into(),
+        limits: asked.who.limits,
+        inbound: Some(Inbound { message: message.id, context: message.context }),
+        approvals: approvals(&door.live.now().policy),
+        cancel: CancellationToken::new(),
+    };
+    let begun = hosted::begin((&door.host, &door.tasks), &door.store, start, place).await;
+    begun.map_err(|e| Fault::of_host(e, Kind::Internal))?;
+    door.store.row(&run).await?.ok_or_else(|| Fault::no_task(run.as_str()))
+}
+
+/// Something said to a task.
+async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Fault> {
+    let row = asked.own(task).await?;
+    let door = &asked.door.0;
+    let tale = updates::read(&door.store, &row).await?;
+    if message.context.as_ref().is_some_and(|context| *context != tale.context) {
+        return Err(Fault::field("message.contextId", "it is not that of the task"));
+    }
+    if tale.has_heard(&message.id) {
+        return Ok(Said { row, answered: None });
+    }
+    if tale.state.is_terminal() {
+        let why = "the task has ended; say it without taskId to begin another";
+        return Err(Fault::new(Kind::UnsupportedOperation, why));
+    }
+    let (done, answered) = match tale.question() {
+        Some(open) => (answer(asked, open, &message).await?, Some(open.id.clone())),
+        None => (tell(asked, &row, &message).await?, None),
+    };
+    if done == Done::Stored {
+        hosted::go_on((&door.host, &door.tasks), &row.root, asked.door.working(&asked.who).ok());
+    }
+    Ok(Said { row, answered })
+}
+
+async fn tell(asked: &Asked, row: &RunRow, message: &Message) -> Result<Done, Fault> {
+    // The same rule as for saying it through the other doors.
+    if let Err(denial) = asked.door.0.guard.own(&asked.who.caller, SEND).await {
+        return Err(Fault::new(Kind::Forbidden, denial.for_model()));
+    }
+    let from = (asked.who.principal(), Some(message.id.clone()));
+    let done = asked.door.0.host.send_with(&row.run, from, message.text.clone(), Then::Leave).await;
+    done.map_err(|e| Fault::of_host(e, Kind::UnsupportedOperation))
+}
+
+async fn answer(asked: &Asked, open: &Open, message: &Message) -> Result<Done, Fault> {
+    let said = match open.kind {
+        WaitingFor::Approval => {
+            if !asked.who.can_approve {
+                let why = "the task waits for somebody who may approve it; you may not";
+                return Err(Fault::new(Kind::UnsupportedOperation, why));
+            }
+            verdict(message)?
+        }
+        _ => Answer::Input { value: input(open, message), note: None },
+    };
+    let by = (asked.who.principal(), Some(message.id.clone()));
+    let done = asked.door.0.host.answer_with(&open.id, said, by, Then::Leave).await;
+    done.map_err(|e| Fault::of_host(e, Kind::InvalidParams))
+}
+
+/// `allow` or `deny`, as a text or as `{"decision": …}`, with a note if there is one.
+fn verdict(message: &Message) -> Result<Answer, Fault> {
+    let data = message.data.as_ref();
+    let note = data.and_then(|d| d.get("note")).and_then(Value::as_str).map(str::to_owned);
+    let word = data.and_then(|d| d.get("decision")).and_then(Value::as_str).unwrap_or(&message.text);
+    match word.trim().to_ascii_lowercase().as_str() {
+        "allow" => Ok(Answer::Allow { note }),
+        "deny" => Ok(Answer::Deny { note }),
+        _ => {
+            let why = "the task asks for leave: say allow or deny, or {\"decision\": \"allow\", \"note\": …} as data";
+            Err(Fault::field("message.parts", why))
+        }
+    }
+}
+
+/// What a question is answered with: data as it is, a text as the JSON it is where a form is wanted.
+fn input(open: &Open, message: &Message) -> Value {
+    if let Some(data) = &message.data {
+        return data.clone();
+    }
+    let formed = open.detail.get("schema").is_some_and(|schema| !schema.is_null());
+    match serde_json::from_str::<Value>(&message.text) {
+        Ok(value) if formed => value,
+        _ => message.text.clone().into(),
+    }
+}

@@ -1,0 +1,214 @@
+//! Tasks as they stand, and as they change.
+
+use super::Door;
+use super::fault::Fault;
+use super::parts;
+use super::tale::{Artifact, Change, Piece, Tale};
+use crate::hosted::{Follow, Place, Told};
+use adapters::store::{Store, StoreError};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use subagents::ports::{Journal, RunRow};
+
+/// Events read at a time.
+const BATCH: u32 = 512;
+/// Of an artifact in one update, bytes.
+const CHUNK: usize = 64 << 10;
+/// Of an artifact in a task that is got, bytes: what is larger is streamed only.
+const WHOLE: u64 = 4 << 20;
+
+/// Reads a task up to where it stands.
+pub(super) async fn read(store: &Store, row: &RunRow) -> Result<Tale, StoreError> {
+    let mut tale = Tale::new(row);
+    loop {
+        let batch = store.since(&row.run, tale.n, BATCH).await?;
+        let more = batch.len() == BATCH as usize;
+        for (n, record) in batch {
+            tale.take(n, &record);
+        }
+        if !more {
+            return Ok(tale);
+        }
+    }
+}
+
+/// A task as it is shown.
+pub(super) async fn shown(store: &Store, tale: &Tale, history: Option<usize>, artifacts: bool) -> Result<Value, Fault> {
+    let mut task = tale.task(history);
+    if artifacts && !tale.artifacts.is_empty() {
+        let mut all = Vec::new();
+        for artifact in &tale.artifacts {
+            let mut parts = Vec::new();
+            for piece in &artifact.pieces {
+                parts.extend(pieces(store, artifact, piece, WHOLE).await?);
+            }
+            all.push(named(artifact, parts));
+        }
+        task["artifacts"] = all.into();
+    }
+    Ok(task)
+}
+
+fn named(artifact: &Artifact, parts: Vec<Value>) -> Value {
+    json!({ "artifactId": artifact.id, "name": artifact.name, "parts": parts })
+}
+
+/// When a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// When it is the client's turn: the task has ended, or asks.
+    Turn,
+    /// When the task has ended.
+    End,
+}
+
+/// A task that is watched.
+pub(super) struct Updates {
+    store: Store,
+    pub(super) tale: Tale,
+    follow: Follow,
+    until: Until,
+    /// A question that is answered already, though its process has not heard of it yet.
+    answered: Option<String>,
+    ready: VecDeque<Value>,
+    over: bool,
+}
+
+/// What a stream tells.
+pub(super) enum Next {
+    /// A `StreamResponse`, and the generation it is of.
+    Update(u64, Value),
+    /// Nothing for a while.
+    Beat,
+    /// It cannot go on; the last.
+    Broken(Fault),
+}
+
+impl Updates {
+    /// From how the task stands now; `answered` is a question that does not count any more.
+    pub(super) async fn new(
+        door: &Door,
+        row: &RunRow,
+        (until, answered): (Until, Option<String>),
+        place: Option<Place>,
+    ) -> Result<Self, StoreError> {
+        let Door(door) = door;
+        let tale = read(&door.store, row).await?;
+        let follow = Follow::new((&door.host, &door.store), row, tale.n, door.stop.clone(), place).await?;
+        let store = door.store.clone();
+        Ok(Self { store, tale, follow, until, answered, ready: VecDeque::new(), over: false })
+    }
+    /// The task itself comes first.
+    pub(super) async fn with_snapshot(mut self, history: Option<usize>) -> Result<Self, Fault> {
+        let task = shown(&self.store, &self.tale, history, true).await?;
+        self.ready.push_back(json!({ "task": task }));
+        Ok(self)
+    }
+    /// Whether nothing more is to be waited for.
+    fn is_settled(&self) -> bool {
+        let asks = || self.tale.open.iter().any(|open| self.answered.as_ref() != Some(&open.id));
+        self.tale.state.is_terminal() || self.until == Until::Turn && self.tale.state.is_interrupted() && asks()
+    }
+    /// What comes next; nothing after the end.
+    pub(super) async fn next(&mut self) -> Option<Next> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Some(Next::Update(self.tale.n, ready));
+            }
+            if self.over || self.is_settled() {
+                return None;
+            }
+            match self.follow.next().await? {
+                Told::Record(n, record) => {
+                    for change in self.tale.take(n, &record) {
+                        if let Err(fault) = self.ready(change).await {
+                            self.over = true;
+                            return Some(Next::Broken(fault));
+                        }
+                    }
+                }
+                Told::Piece(_) => {}
+                Told::Beat => return Some(Next::Beat),
+                Told::Broken(why) => {
+                    self.over = true;
+                    return Some(Next::Broken(why.into()));
+                }
+            }
+        }
+    }
+    /// Waits until it is the client's turn, or the end, and gives the task as it is then.
+    pub(super) async fn settled(&mut self, history: Option<usize>) -> Result<Value, Fault> {
+        while let Some(next) = self.next().await {
+            if let Next::Broken(fault) = next {
+                return Err(fault);
+            }
+        }
+        shown(&self.store, &self.tale, history, true).await
+    }
+
+    async fn ready(&mut self, change: Change) -> Result<(), Fault> {
+        let (task, context) = (self.tale.id.clone(), self.tale.context.clone());
+        match change {
+            Change::Status => {
+                let metadata = self.tale.metadata();
+                let update = json!({
+                    "taskId": task, "contextId": context, "status": self.tale.status(), "metadata": metadata,
+                });
+                self.ready.push_back(json!({ "statusUpdate": update }));
+            }
+            Change::Artifact(artifact, append) => {
+                let mut chunks = Vec::new();
+                for piece in &artifact.pieces {
+                    chunks.extend(pieces(&self.store, &artifact, piece, u64::MAX).await?);
+                }
+                let last = chunks.len().saturating_sub(1);
+                for (i, part) in chunks.into_iter().enumerate() {
+                    let update = json!({
+                        "taskId": task, "contextId": context, "artifact": named(&artifact, vec![part]),
+                        "append": append || i > 0, "lastChunk": i == last && !artifact.more,
+                    });
+                    self.ready.push_back(json!({ "artifactUpdate": update }));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A piece of an artifact as parts, none larger than [`CHUNK`] unless it is one value; of what is
+/// kept at most `most` bytes.
+async fn pieces(store: &Store, artifact: &Artifact, piece: &Piece, most: u64) -> Result<Vec<Value>, Fault> {
+    let (name, kind) = (&artifact.name, &artifact.media_type);
+    let text = match piece {
+        Piece::Url(url) => return Ok(vec![parts::link(url, name, kind)]),
+        Piece::Base64(text) => return Ok(vec![parts::raw(text, name, kind)]),
+        Piece::Base64Blob(blob) => {
+            let (text, _) = kept(store, blob, u64::MAX).await?;
+            return Ok(vec![parts::raw(&text, name, kind)]);
+        }
+        Piece::Text(text) => text.clone(),
+        Piece::Blob(blob) => {
+            let (mut text, size) = kept(store, blob, most).await?;
+            if size > most {
+                text.push_str(&format!("\n[{size} bytes in all; stream the task to have them]"));
+            }
+            text
+        }
+    };
+    if text.len() <= CHUNK || kind == "application/json" {
+        return Ok(vec![parts::content(&text, kind)]);
+    }
+    let mut rest = text.as_str();
+    let mut chunks = Vec::new();
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at(rest.floor_char_boundary(CHUNK));
+        chunks.push(parts::content(chunk, kind));
+        rest = after;
+    }
+    Ok(chunks)
+}
+
+async fn kept(store: &Store, blob: &str, most: u64) -> Result<(String, u64), Fault> {
+    let (bytes, size) = store.get_blob(blob, 0, most).await?.unwrap_or_default();
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), size))
+}
