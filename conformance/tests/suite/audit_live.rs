@@ -72,6 +72,10 @@ async fn a_changed_policy_is_on_record_and_what_every_door_decides_by_it() {
     while served.get(&path, &[]).await.json()["state"] != "completed" {
         tokio::task::yield_now().await;
     }
+    let message = json!({ "messageId": "m1", "role": "ROLE_USER", "parts": [{ "text": "go" }] });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": { "message": message } });
+    let task = served.post("/a2a/lead", &[("a2a-version", "1.0")], body.to_string()).await.json();
+    assert_eq!(task["result"]["task"]["status"]["state"], "TASK_STATE_COMPLETED", "{task}");
     served.end();
     assert!(!folder.join("out/after").exists() && !folder.join("out/rest").exists());
     let all = records(&folder, &[]);
@@ -93,8 +97,8 @@ async fn a_changed_policy_is_on_record_and_what_every_door_decides_by_it() {
         doors
     };
     assert_eq!(sorted(with(&before, "files__Write", "allow")), ["mcp", "mcp", "mcp/agents/lead"]);
-    assert_eq!(sorted(with(&after, "files__Write", "deny")), ["mcp", "mcp", "mcp/agents/lead", "rest"]);
-    assert_eq!(sorted(with(&after, "files__Read", "allow")), ["mcp", "mcp/agents/lead", "rest"]);
+    assert_eq!(sorted(with(&after, "files__Write", "deny")), ["a2a", "mcp", "mcp", "mcp/agents/lead", "rest"]);
+    assert_eq!(sorted(with(&after, "files__Read", "allow")), ["a2a", "mcp", "mcp/agents/lead", "rest"]);
     assert!(with(&after, "files__Write", "allow").is_empty());
     let refused = after.iter().find(|r| r["door"] == "rest" && r["verdict"] == "deny").unwrap();
     assert_eq!((&refused["run"], &refused["place"]), (&json!(run), &json!("pleach.toml:12")), "{refused}");

@@ -11,7 +11,7 @@ use policies::fs::{FileOp, FsGrant};
 use policies::json::Json;
 use policies::names::Name;
 use policies::permit::{Denial, Rule};
-use policies::resolve::{GatewaySpec, ModelSpec, Policy, Provider, check_listen, check_public};
+use policies::resolve::{AuditSpec, GatewaySpec, ModelSpec, Policy, Provider, check_listen, check_public};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
@@ -62,6 +62,9 @@ impl Reach {
             waits.push("[gateway] listen");
             policy.gateway = GatewaySpec { listen: before.policy.gateway.listen, ..policy.gateway };
         }
+        // Where no folder is named it lies beside the store, and moves when that does.
+        let beside = |policy: &Policy| policy.audit.folder == AuditSpec::beside(&policy.store);
+        let follows = policy.store != before.policy.store && beside(&policy) && beside(&before.policy);
         if policy.store != before.policy.store {
             waits.push("[store] url");
             policy.store = before.policy.store.clone();
@@ -69,7 +72,10 @@ impl Reach {
             kept_out.extend(["", "-wal", "-shm", "-journal"].map(|end| PathBuf::from(format!("{store}{end}"))));
         }
         if policy.audit != before.policy.audit {
-            waits.push("[audit]");
+            let AuditSpec { segment, keep, .. } = before.policy.audit;
+            if !follows || (policy.audit.segment, policy.audit.keep) != (segment, keep) {
+                waits.push("[audit]");
+            }
             // It is in no grant already, and only what is there can be masked.
             audit::make(&policy.audit.folder).map_err(|e| format!("{}: {e}", policy.audit.folder.display()))?;
             policy.audit = before.policy.audit.clone();

@@ -15,6 +15,13 @@ pub struct AuditSpec {
     pub keep: Option<u32>,
 }
 
+impl AuditSpec {
+    /// Where it is kept if the file names no folder.
+    pub fn beside(store: &Path) -> PathBuf {
+        store.with_extension("audit.d")
+    }
+}
+
 /// Megabytes of a file where nothing is said.
 const SEGMENT_MB: i64 = 64;
 
@@ -23,7 +30,7 @@ impl Resolver<'_> {
         let table = file.get("audit");
         let at = |key: &str| table.and_then(|t| t.get(key));
         let folder = match at("folder") {
-            None => store.with_extension("audit.d"),
+            None => AuditSpec::beside(store),
             Some(node) => match self.around.canonical(&self.absolute(node.text()?)) {
                 Ok(folder) => folder,
                 Err(why) => {
