@@ -10,7 +10,8 @@
 //! whoever asked not told yet), `tree.claim`, `tree.release`, `inbox.post`, `inbox.take` and `blob`
 //! likewise; `commit.within` (all statements done, nothing committed) and `commit.after`;
 //! `tool.call.before`, `.sent` (the bytes are with the server's process) and `.after` (answered,
-//! not written down), `model.ask.before` and `.after`.
+//! not written down), `model.ask.before` and `.after`; `audit.call.before`, `.written` and, where
+//! it waits for the disk, `.synced`: the record of a call, before it leaves or is refused.
 //!
 //! A release binary has none of this: without debug assertions nothing is ever watched.
 
@@ -21,7 +22,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use subagents::ports::Write as Written;
 
 /// Passes a point.
-pub(crate) fn point(name: &str) {
+pub fn point(name: &str) {
     if let Some(plan) = plan() {
         plan.pass(name);
     }

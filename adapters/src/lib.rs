@@ -10,7 +10,7 @@
 //! | [`paths`] | the filesystem to `policies` |
 
 pub mod builtin;
-mod crash;
+pub mod crash;
 pub mod jwt;
 pub mod mcp;
 pub mod model;

@@ -67,7 +67,7 @@ impl Served {
     pub fn start_with(folder: &Folder, env: &[(&str, &str)]) -> Self {
         let mut command = folder.command(&["serve", "--listen", "127.0.0.1:0"]);
         command.envs(env.iter().copied());
-        Self::by(command)
+        Self::of(command)
     }
     /// The same with so many descriptors.
     ///
@@ -79,9 +79,13 @@ impl Served {
         command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
         command.arg(plain.get_program()).args(plain.get_args()).current_dir(folder.path());
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Self::by(command)
+        Self::of(command)
     }
-    fn by(mut command: std::process::Command) -> Self {
+    /// The same by a command of the test's own, which ends by becoming `pleach serve`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn of(mut command: std::process::Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = String::new();

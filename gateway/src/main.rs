@@ -2,6 +2,7 @@
 //! sandbox must run before any thread or runtime exists.
 
 mod a2a;
+mod audit;
 mod auth;
 mod cli;
 mod compose;

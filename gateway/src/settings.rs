@@ -4,11 +4,11 @@ use crate::error::Failure;
 use policies::file::FileErrors;
 use policies::grant::Narrowing;
 use policies::import::Import;
-use policies::json::Json;
+use policies::json::{Json, digest};
 use policies::place::Place;
 use policies::resolve::{Limits, Policy, Provider, Surroundings, lock_of, resolve};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,14 +29,19 @@ pub(crate) struct Loaded {
     pub(crate) packages: PathBuf,
     /// Everything it was read from, and what was looked for in vain.
     pub(crate) sources: BTreeSet<PathBuf>,
+    /// The SHA-256 of every text it was read from, for the record.
+    pub(crate) digests: Digests,
 }
+
+/// Texts by their file, as SHA-256.
+pub(crate) type Digests = BTreeMap<PathBuf, String>;
 
 impl Loaded {
     /// Pleach's own files, which no sandboxed process sees.
     pub(crate) fn own(&self) -> Vec<PathBuf> {
         let store = self.policy.store.display().to_string();
         let mut own = self.sources();
-        own.extend([self.policy.store.clone(), state_root()]);
+        own.extend([self.policy.store.clone(), self.policy.audit.folder.clone(), state_root()]);
         own.extend(["-wal", "-shm", "-journal"].map(|suffix| PathBuf::from(format!("{store}{suffix}"))));
         own
     }
@@ -95,17 +100,29 @@ pub(crate) fn create(policy: &Policy) -> Result<(), String> {
     })
 }
 
+/// A policy file that was read again.
+pub(crate) struct Again {
+    /// What was read, and what was looked for in vain.
+    pub(crate) sources: BTreeSet<PathBuf>,
+    /// The texts.
+    pub(crate) digests: Digests,
+    /// The policy, or why it is none.
+    pub(crate) understood: Result<Loaded, String>,
+}
+
 /// Reads the file again that `before` was read from, and says what it was read from now, whether
 /// it holds or not. What belongs to the process and not to the policy stays as it was.
-pub(crate) fn again(before: &Loaded) -> (BTreeSet<PathBuf>, Result<Loaded, String>) {
+pub(crate) fn again(before: &Loaded) -> Again {
     let (named, shown) = (&before.named, &*before.policy.file);
-    let mut sources = BTreeSet::from([named.clone()]);
+    let (mut sources, mut digests) = (BTreeSet::from([named.clone()]), Digests::new());
     let failed = |e: std::io::Error| format!("{shown}: {e}");
     let read = std::fs::read_to_string(named).and_then(|source| Ok((source, named.canonicalize()?)));
     let understood = read.map_err(failed).and_then(|(source, file)| {
-        let machine = Machine::new(file.parent().unwrap_or(Path::new("/")).to_owned(), file);
+        let machine = Machine::new(file.parent().unwrap_or(Path::new("/")).to_owned(), file.clone());
+        digests.insert(file, digest(&source));
         let understood = understand_on(shown, &source, &machine).map_err(|errors| errors.to_string());
         sources.extend(machine.read.into_inner());
+        digests.extend(machine.texts.into_inner());
         understood
     });
     let understood = understood.map(|loaded| Loaded {
@@ -115,7 +132,7 @@ pub(crate) fn again(before: &Loaded) -> (BTreeSet<PathBuf>, Result<Loaded, Strin
         sources: &loaded.sources | &sources,
         ..loaded
     });
-    (sources, understood)
+    Again { sources, digests, understood }
 }
 
 /// The same without changing anything in the filesystem: for `check` and `diff`.
@@ -135,7 +152,9 @@ fn understand_on(shown: &str, source: &str, machine: &Machine) -> Result<Loaded,
         _ => None,
     }));
     let (path, folder) = (machine.file.clone(), machine.folder.clone());
-    Ok(Loaded { policy, named: path.clone(), path, folder, state, packages, sources })
+    let mut digests = machine.texts.borrow().clone();
+    digests.insert(path.clone(), digest(source));
+    Ok(Loaded { policy, named: path.clone(), path, folder, state, packages, sources, digests })
 }
 
 /// What files of other tools mean beside a policy file, whose text this is. A path is written as
@@ -184,11 +203,19 @@ struct Machine {
     file: PathBuf,
     /// What was read.
     read: RefCell<BTreeSet<PathBuf>>,
+    /// What stood there.
+    texts: RefCell<Digests>,
 }
 
 impl Machine {
     fn new(folder: PathBuf, file: PathBuf) -> Self {
-        Self { folder, file, read: RefCell::default() }
+        Self { folder, file, read: RefCell::default(), texts: RefCell::default() }
+    }
+    fn text(&self, path: &Path) -> std::io::Result<String> {
+        self.read.borrow_mut().insert(path.to_owned());
+        let text = std::fs::read_to_string(path)?;
+        self.texts.borrow_mut().insert(path.to_owned(), digest(&text));
+        Ok(text)
     }
 }
 
@@ -212,12 +239,10 @@ impl Surroundings for Machine {
         path.exists()
     }
     fn read_text(&self, path: &Path) -> Result<String, String> {
-        self.read.borrow_mut().insert(path.to_owned());
-        std::fs::read_to_string(path).map_err(|e| e.to_string())
+        self.text(path).map_err(|e| e.to_string())
     }
     fn lock(&self) -> Result<Option<String>, String> {
-        self.read.borrow_mut().insert(lock_of(&self.file));
-        match std::fs::read_to_string(lock_of(&self.file)) {
+        match self.text(&lock_of(&self.file)) {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e.to_string()),

@@ -38,8 +38,8 @@ pub fn call(authority: &Authority, call: Call) -> Verdict<Call> {
     }
     let rule = tool_rule(authority, &call.tool.name, mode, Grant::tool_mode);
     match mode {
-        Mode::Ask => Verdict::Ask(Question::new(Permit::new(call), rule)),
-        _ => Verdict::Allow(Permit::new(call), rule),
+        Mode::Ask => Verdict::Ask(Question::new(call, rule)),
+        _ => Verdict::Allow(Permit::new(call, &rule), rule),
     }
 }
 
@@ -82,10 +82,10 @@ pub fn runtime(authority: &Authority, tool: &'static str) -> Verdict<RuntimeCall
         return Verdict::Deny(tool_denied(authority, tool, Grant::runtime_mode));
     }
     let rule = tool_rule(authority, tool, mode, Grant::runtime_mode);
-    let permit = Permit::new(RuntimeCall { tool });
+    let what = RuntimeCall { tool };
     match mode {
-        Mode::Ask => Verdict::Ask(Question::new(permit, rule)),
-        _ => Verdict::Allow(permit, rule),
+        Mode::Ask => Verdict::Ask(Question::new(what, rule)),
+        _ => Verdict::Allow(Permit::new(what, &rule), rule),
     }
 }
 
@@ -103,8 +103,8 @@ pub fn fetch(authority: &Authority, fetch: Fetch) -> Verdict<Fetch> {
     }
     let rule = tool_rule(authority, &fetch.rule, mode, Grant::tool_mode);
     match mode {
-        Mode::Ask => Verdict::Ask(Question::new(Permit::new(fetch), rule)),
-        _ => Verdict::Allow(Permit::new(fetch), rule),
+        Mode::Ask => Verdict::Ask(Question::new(fetch, rule)),
+        _ => Verdict::Allow(Permit::new(fetch, &rule), rule),
     }
 }
 
@@ -117,8 +117,8 @@ pub fn inquiry(authority: &Authority, inquiry: Inquiry) -> Verdict<Inquiry> {
     }
     let rule = tool_rule(authority, &inquiry.rule, mode, Grant::runtime_mode);
     match mode {
-        Mode::Ask => Verdict::Ask(Question::new(Permit::new(inquiry), rule)),
-        _ => Verdict::Allow(Permit::new(inquiry), rule),
+        Mode::Ask => Verdict::Ask(Question::new(inquiry, rule)),
+        _ => Verdict::Allow(Permit::new(inquiry, &rule), rule),
     }
 }
 
@@ -129,7 +129,7 @@ pub fn connect(authority: &Authority, host: Host, port: u16) -> Verdict<Connect>
         Err(denial) => Verdict::Deny(denial),
         Ok(rule) => {
             let networks = authority.grant().networks.clone();
-            Verdict::Allow(Permit::new(Connect { host, port, networks }), rule)
+            Verdict::Allow(Permit::new(Connect { host, port, networks }, &rule), rule)
         }
     }
 }
@@ -142,7 +142,11 @@ pub fn registered(host: Host, port: u16) -> Permit<Connect> {
         Host::Domain(_) if host.is_loopback() => Networks::new([crate::net("127.0.0.0/8"), crate::net("::1/128")]),
         Host::Domain(_) => Networks::default(),
     };
-    Permit::new(Connect { host, port, networks })
+    Permit::new(Connect { host, port, networks }, &unplaced("registered"))
+}
+
+fn unplaced(text: &str) -> Rule {
+    Rule { text: text.to_owned(), place: None }
 }
 
 /// The permit for a host that a registered server or issuer names in its metadata (RFC 9728,
@@ -168,13 +172,14 @@ pub fn named_by(by: &Host, host: Host, port: u16) -> Result<Permit<Connect>, Den
     {
         return Err(Denial::plain(format!("{by} names {why}"), "only public hosts may be named"));
     }
-    Ok(Permit::new(connect))
+    Ok(Permit::new(connect, &unplaced("named by a registered server")))
 }
 
 /// Judges a model call.
 pub fn complete(authority: &Authority, model: crate::names::Name) -> Verdict<Complete> {
     if authority.grant().models.allows(model.as_str()) {
-        return Verdict::Allow(Permit::new(Complete { model }), Rule { text: "models".into(), place: None });
+        let rule = unplaced("models");
+        return Verdict::Allow(Permit::new(Complete { model }, &rule), rule);
     }
     let ancestor = authority.refuser(|g| g.models.allows(model.as_str()));
     Verdict::Deny(Denial {
@@ -226,7 +231,8 @@ pub fn spawn(authority: &Authority, agent: crate::names::Name, facts: TreeFacts)
         let allowed = |g: &Grant| format!("a tree has at most {} runs; do the work in this run", g.spawn.max_total);
         return denied(&|g| facts.total < g.spawn.max_total, "spawn", rule, &allowed);
     }
-    Verdict::Allow(Permit::new(Spawn { agent, depth }), Rule { text: "subagents".into(), place: None })
+    let rule = unplaced("subagents");
+    Verdict::Allow(Permit::new(Spawn { agent, depth }, &rule), rule)
 }
 
 impl Grant {

@@ -10,19 +10,26 @@ use std::fmt;
 /// Permission to do `T`, once, exactly as judged.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped allowed nothing"]
-pub struct Permit<T>(T);
+pub struct Permit<T> {
+    what: T,
+    rule: Rule,
+}
 
 impl<T> Permit<T> {
-    pub(crate) fn new(what: T) -> Self {
-        Self(what)
+    pub(crate) fn new(what: T, rule: &Rule) -> Self {
+        Self { what, rule: rule.clone() }
     }
     /// What is permitted, to look at.
     pub fn what(&self) -> &T {
-        &self.0
+        &self.what
+    }
+    /// The rule that permitted it, for the record.
+    pub fn rule(&self) -> &Rule {
+        &self.rule
     }
     /// Uses the permit up.
     pub fn redeem(self) -> T {
-        self.0
+        self.what
     }
 }
 
@@ -63,15 +70,16 @@ pub struct Question<T> {
 }
 
 impl<T> Question<T> {
-    pub(crate) fn new(permit: Permit<T>, rule: Rule) -> Self {
-        Self { permit, rule }
+    pub(crate) fn new(what: T, rule: Rule) -> Self {
+        Self { permit: Permit::new(what, &rule), rule }
     }
     /// What would be permitted.
     pub fn what(&self) -> &T {
         self.permit.what()
     }
-    /// The person said yes, once.
-    pub fn approve(self) -> Permit<T> {
+    /// The person said yes, once; `by` is how that reads in the record.
+    pub fn approve(mut self, by: &str) -> Permit<T> {
+        self.permit.rule.text = format!("{}; {by}", self.permit.rule.text);
         self.permit
     }
     /// The person said no, or there is none.

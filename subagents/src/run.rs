@@ -120,6 +120,10 @@ pub struct Caller {
     pub sandbox: Arc<str>,
     /// How its authority came about; without it, it stands as it is.
     pub origin: Option<Origin>,
+    /// The door it came through; of a run, its root's. For the record.
+    pub door: Arc<str>,
+    /// The run it is, if it is one. For the record.
+    pub run: Option<Arc<str>>,
 }
 
 /// How an authority came about, so that it can be worked out again when the policy is another.
@@ -153,10 +157,24 @@ impl Caller {
             "{:?} {:?} {:?} {:?} {:?}",
             grant.filesystem, grant.domains, grant.networks, grant.sandbox, grant.max_access
         );
-        Self { principal: principal.into(), who: who.into(), authority, sandbox: sandbox.into(), origin: None }
+        Self {
+            principal: principal.into(),
+            who: who.into(),
+            authority,
+            sandbox: sandbox.into(),
+            origin: None,
+            door: "".into(),
+            run: None,
+        }
     }
     /// The same, with how its authority came about.
     pub fn from(self, origin: Origin) -> Self {
-        Self { origin: Some(origin), ..self }
+        let door = origin.place.clone();
+        Self { origin: Some(origin), door, ..self }
+    }
+    /// The same through a door.
+    pub fn through(mut self, door: &str) -> Self {
+        self.door = door.into();
+        self
     }
 }

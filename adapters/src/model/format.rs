@@ -33,6 +33,8 @@ pub(super) trait Format: Send + Sync {
     fn body(&self, ask: &Ask<'_>) -> Value;
     /// The path and the request that only count its tokens, where there is such.
     fn counting(&self, ask: &Ask<'_>) -> Option<(&'static str, Value)>;
+    /// Whether there is such.
+    fn counts(&self) -> bool;
     /// The tokens counted.
     fn counted(&self, answer: &Value) -> Option<u64> {
         answer.get("input_tokens")?.as_u64()

@@ -98,9 +98,13 @@ impl Remote {
         }
     }
 
+    /// Whether its provider is asked how many tokens a request has.
+    pub(super) fn counts(&self) -> bool {
+        self.format.counts() && !self.countless.load(Ordering::Relaxed)
+    }
     /// Tokens of a request, counted there if they can be, else estimated.
     pub(super) async fn count(&self, request: &Request<'_>) -> u64 {
-        if self.countless.load(Ordering::Relaxed) {
+        if !self.counts() {
             return estimate::of(request);
         }
         let counted = async {

@@ -133,6 +133,9 @@ impl Model for Route {
             None => 0,
         }
     }
+    fn counts_outside(&self) -> bool {
+        matches!(self.chain.first().map(Arc::as_ref), Some(Backend::Remote(remote)) if remote.counts())
+    }
     async fn complete(
         &self,
         permit: Permit<Complete>,

@@ -25,7 +25,7 @@ mod updates;
 
 use crate::auth::{self, Doorman};
 use crate::compose::App;
-use crate::guard::Guard;
+use crate::guard::{A2A, Guard};
 use crate::hosted::{Crowd, Place, Who};
 use crate::live::Live;
 use crate::mcp::seal::Seal;
@@ -118,7 +118,7 @@ impl Door {
     /// Who asks.
     async fn identify(&self, headers: &HeaderMap) -> Result<Who, Fault> {
         match self.0.doorman.identify(auth::bearer(headers)).await {
-            Ok(identity) => Ok(Who::of(identity)),
+            Ok(identity) => Ok(Who::of(identity, A2A)),
             Err(stranger) => {
                 let kind = match stranger.status() {
                     StatusCode::UNAUTHORIZED => Kind::Unauthenticated,

@@ -96,7 +96,7 @@ async fn say(asked: &Asked) -> Result<Said, Fault> {
 /// A new task.
 async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
     let door = &asked.door.0;
-    if let Err(denial) = door.guard.own(&asked.who.caller, subagents::tools::agent::NAME) {
+    if let Err(denial) = door.guard.own(&asked.who.caller, subagents::tools::agent::NAME).await {
         return Err(Fault::new(Kind::Forbidden, denial.for_model()));
     }
     let run = RunId::fresh().map_err(Fault::failed)?;
@@ -171,7 +171,7 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
 
 async fn tell(asked: &Asked, row: &RunRow, message: &Message) -> Result<Done, Fault> {
     // The same rule as for saying it through the other doors.
-    if let Err(denial) = asked.door.0.guard.own(&asked.who.caller, SEND) {
+    if let Err(denial) = asked.door.0.guard.own(&asked.who.caller, SEND).await {
         return Err(Fault::new(Kind::Forbidden, denial.for_model()));
     }
     let from = (asked.who.principal(), Some(message.id.clone()));

@@ -1,12 +1,15 @@
 use super::Context;
+use crate::audit::{Audit, Before, Entry};
 use crate::egress::{self, Owner};
 use crate::error::{Exit, Failure, Outcome};
+use crate::guard::{CLI, LOCAL};
 use crate::settings::{self, Loaded};
 use adapters::sandbox::{LaunchError, Pipes, Spec, launch, pty, runtime};
 use policies::authority::{Authority, RunAuthority};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use subagents::run::Caller;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,14 +32,23 @@ pub(super) struct Args {
     command: Vec<String>,
 }
 
-struct Fixed(String, Authority);
+struct Fixed {
+    caller: Caller,
+    audit: Audit,
+}
 
 impl Owner for Fixed {
     fn name(&self) -> String {
-        self.0.clone()
+        self.caller.who.to_string()
     }
     fn authority(&self) -> Option<Authority> {
-        Some(self.1.clone())
+        Some(self.caller.authority.clone())
+    }
+    fn audit(&self) -> &Audit {
+        &self.audit
+    }
+    fn entry(&self, what: &str) -> Entry {
+        Entry::new(what).by(&self.caller)
     }
 }
 
@@ -48,8 +60,19 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         .map_err(|_| Failure::new(Exit::ExecFailed, "the agent's grant cannot be computed"))?
         .use_;
     let name = format!("exec as {}", agent.name);
+    let audit = Audit::open(&loaded);
     let spec = spec(&loaded, &authority, &args.command, agent.name.as_str())?;
-    execute(spec, Arc::new(Fixed(name, authority))).await
+    let caller = Caller::new(LOCAL, &name, authority).through(CLI);
+    let profile = format!("{:?}", caller.authority.grant().sandbox);
+    let entry = Entry::new("process").by(&caller).with("program", spec.program.display().to_string());
+    let entry = entry.with("sandbox", profile).with("verdict", "allow");
+    if let Err(refused) = audit.record(entry, Before::Acting).await {
+        let trouble = audit.trouble().map(|t| format!("\n{t}")).unwrap_or_default();
+        return Err(Failure::new(Exit::ExecFailed, format!("{refused}{trouble}")));
+    }
+    let ended = execute(spec, Arc::new(Fixed { caller, audit: audit.clone() })).await;
+    audit.close().await;
+    ended
 }
 
 fn spec(loaded: &Loaded, authority: &Authority, command: &[String], agent: &str) -> Result<Spec, Failure> {

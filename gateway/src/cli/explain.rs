@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let servers = Servers::new(Live::new(loaded.clone()));
     let guard = Guard::new(servers.clone(), Approve::Nobody);
     let caller = Caller::new("local", &who, authority);
-    let decided = guard.decide(&caller, &args.tool, arguments).await;
+    let decided = guard.would(&caller, &args.tool, arguments).await;
     servers.shutdown().await;
     let chain = caller.authority.chain().join(" > ");
     let (verdict, rule, denial) = match &decided {

@@ -4,6 +4,7 @@
 
 mod allow;
 mod answer;
+mod audit;
 mod cancel;
 mod check;
 mod clients;
@@ -79,6 +80,7 @@ enum Command {
     Allow(allow::Args),
     Explain(explain::Args),
     Exec(exec::Args),
+    Audit(audit::Args),
     Doctor(doctor::Args),
 }
 
@@ -123,6 +125,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => block_on(serve::run(&context, args)),
         Command::Tools(args) => block_on(tools::run(&context, args)),
         Command::Explain(args) => block_on(explain::run(&context, args)),
+        Command::Audit(args) => audit::run(&context, args),
         Command::Exec(args) => block_on(exec::run(&context, args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
     };

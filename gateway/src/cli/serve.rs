@@ -68,6 +68,9 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         serve::serve(listener, &app, stop).await
     };
     app.shutdown().await;
+    if let Some(head) = app.servers.audit.head() {
+        eprintln!("pleach: the audit's head is record {} {}", head.seq, head.hash);
+    }
     ended?;
     Ok(0)
 }

@@ -5,6 +5,7 @@
 //! HTTP CONNECT and plain HTTP (absolute form). The host is judged by name, resolved once, every
 //! address judged, and a judged address dialled (`adapters::net`).
 
+use crate::audit::{Audit, Before, Decision, Entry};
 use adapters::net;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use policies::authority::Authority;
 use policies::decide;
 use policies::domain::Host;
-use policies::permit::Verdict;
+use policies::permit::{Denial, Verdict};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +31,10 @@ pub(crate) trait Owner: Send + Sync {
     fn name(&self) -> String;
     /// The authority now; `None` when it has ended.
     fn authority(&self) -> Option<Authority>;
+    /// Where its connections are put on record.
+    fn audit(&self) -> &Audit;
+    /// What the record says of whose they are.
+    fn entry(&self, what: &str) -> Entry;
 }
 
 /// Connections of one instance at a time.
@@ -116,19 +121,39 @@ type Refused = (StatusCode, String);
 /// The one judgement: who asks, for which host and port.
 async fn open(owner: &dyn Owner, host: &str, port: u16) -> Result<tokio::net::TcpStream, Refused> {
     let host = Host::parse(host).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))?;
+    let entry = owner.entry("connect").with("target", format!("{host}:{port}"));
     let Some(authority) = owner.authority() else {
-        return Err((StatusCode::FORBIDDEN, "denied: the run this process belongs to has ended".into()));
+        let denial = Denial::plain("the run this process belongs to has ended", "");
+        let _ = owner.audit().record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
+        return Err((StatusCode::FORBIDDEN, format!("denied: {}", denial.rule)));
     };
     match decide::connect(&authority, host, port) {
         Verdict::Allow(permit, rule) => {
+            let entry = entry.decided(Decision::Allow(&rule));
+            let recorded = owner.audit().record(entry, Before::Acting).await;
+            let seq = recorded.map_err(|failed| (StatusCode::FORBIDDEN, failed.to_string()))?;
+            let begun = std::time::Instant::now();
             debug!(owner = owner.name(), target = %permit.what(), "egress allowed by {rule}");
-            net::dial(permit).await.map_err(|e| match e {
+            let dialled = net::dial(permit).await;
+            let outcome = match &dialled {
+                Ok(_) => "ok",
+                Err(net::DialError::Denied(_)) => "denied",
+                Err(_) => "error",
+            };
+            let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            owner.audit().note(Entry::outcome(seq, outcome, ms));
+            dialled.map_err(|e| match e {
                 net::DialError::Denied(_) => (StatusCode::FORBIDDEN, e.to_string()),
                 other => (StatusCode::BAD_GATEWAY, other.to_string()),
             })
         }
-        Verdict::Ask(question) => Err((StatusCode::FORBIDDEN, question.refuse("a connection cannot wait").for_model())),
+        Verdict::Ask(question) => {
+            let denial = question.refuse("a connection cannot wait");
+            owner.audit().note(entry.decided(Decision::Deny(&denial)));
+            Err((StatusCode::FORBIDDEN, denial.for_model()))
+        }
         Verdict::Deny(denial) => {
+            let _ = owner.audit().record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
             info!(owner = owner.name(), "egress {}", denial.for_person());
             Err((StatusCode::FORBIDDEN, denial.for_model()))
         }

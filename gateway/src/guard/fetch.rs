@@ -1,7 +1,8 @@
 //! Resources, prompts, completions and tasks: found by their outside name, judged, asked in
 //! the server's own names, answered in ours.
 
-use super::{Guard, touches};
+use super::{Guard, ledger, touches};
+use crate::audit::Decision;
 use crate::servers::{Abilities, Watch};
 use adapters::mcp::{Exchange, McpError, Reply, RpcError, Watched};
 use policies::action::Fetch;
@@ -67,8 +68,23 @@ impl Guard {
     ) -> Result<(Watch, Json), Refused> {
         let permit = self.resource(caller, uri, "resources/subscribe").await?;
         let server = permit.what().server.clone();
+        self.follow(caller, &server, abilities, permit).await
+    }
+
+    /// Watches what was permitted, once that is on record.
+    async fn follow(
+        &self,
+        caller: &Caller,
+        server: &Name,
+        abilities: Abilities,
+        permit: Permit<Fetch>,
+    ) -> Result<(Watch, Json), Refused> {
+        let leaving = Self::fetching(caller, &permit);
         let watched = Watched::new(permit).ok_or(Refused::Unknown)?;
-        self.servers.watch(&server, caller, abilities, watched).await.map_err(|e| self.failed(caller, &server, e))
+        let left = self.leaves(caller, leaving).await.map_err(Refused::Failed)?;
+        let watch = self.servers.watch(server, caller, abilities, watched).await;
+        left.came(ledger::word(&watch, |_| false), None);
+        watch.map_err(|e| self.failed(caller, server, e))
     }
 
     async fn resource(&self, caller: &Caller, uri: &str, method: &'static str) -> Result<Permit<Fetch>, Refused> {
@@ -194,9 +210,8 @@ impl Guard {
     /// See [`Refused`].
     pub(crate) async fn watch_task(&self, caller: &Caller, task: (Name, String, String)) -> Result<Watch, Refused> {
         let server = task.0.clone();
-        let watched = Watched::new(self.task_permit(caller, "tasks/get", task)?).ok_or(Refused::Unknown)?;
-        let watch = self.servers.watch(&server, caller, Abilities::default(), watched).await;
-        watch.map(|(watch, _)| watch).map_err(|e| self.failed(caller, &server, e))
+        let permit = self.task_permit(caller, "tasks/get", task)?;
+        self.follow(caller, &server, Abilities::default(), permit).await.map(|(watch, _)| watch)
     }
 
     /// What a server says of a task of `tool`, in the names of the outside; `None` where this
@@ -209,7 +224,7 @@ impl Guard {
         let mut task = Json::Object(task);
         let offers = self.servers.offered.of(caller);
         super::outside::Outside { uris: &offers.uris, server }.result(&mut task);
-        super::inquiry::judge_all(caller, server, &task, self.approve).ok()?;
+        super::inquiry::judge_all(self, caller, server, &task).ok()?;
         match task {
             Json::Object(task) => Some(task),
             _ => None,
@@ -226,27 +241,43 @@ impl Guard {
         params.set("taskId", id);
         let fetch = Fetch { server, rule: tool, method, params, touches: Vec::new() };
         let caller = self.servers.live.current(caller).map_err(Refused::Denied)?;
+        let entry = Self::request(&caller, &fetch);
         match decide::fetch(&caller.authority, fetch) {
             Verdict::Allow(permit, _) => Ok(permit),
             // Whoever was asked said yes when the call was made.
-            Verdict::Ask(question) => Ok(question.approve()),
-            Verdict::Deny(_) => Err(Refused::Unknown),
+            Verdict::Ask(question) => Ok(question.approve("approved when the call was made")),
+            Verdict::Deny(denial) => {
+                self.servers.audit.note(entry.decided(Decision::Deny(&denial)));
+                Err(Refused::Unknown)
+            }
         }
     }
 
     fn judge(&self, caller: &Caller, fetch: Fetch) -> Result<Permit<Fetch>, Refused> {
-        let caller = &*self.servers.live.current(caller).map_err(Refused::Denied)?;
+        let now = self.servers.live.current(caller);
+        let caller = match &now {
+            Ok(now) => now,
+            Err(denial) => {
+                self.servers.audit.note(Self::request(caller, &fetch).decided(Decision::Deny(denial)));
+                return Err(Refused::Denied(denial.clone()));
+            }
+        };
         // What its tools show, its other offers show: a hidden server looks like none.
         let hidden = caller.authority.grant().tools.mode(&fetch.rule) == Mode::Deny;
+        let entry = Self::request(caller, &fetch);
         match decide::fetch(&caller.authority, fetch) {
             Verdict::Allow(permit, rule) => {
                 tracing::debug!(caller = %caller.who, what = permit.what().rule, "allowed by {rule}");
                 Ok(permit)
             }
             Verdict::Ask(question) => {
-                Self::answer(self.approve, question).map(|(permit, _)| permit).map_err(Refused::Denied)
+                Self::answer(self.approve, question).map(|(permit, _)| permit).map_err(|denial| {
+                    self.servers.audit.note(entry.decided(Decision::Deny(&denial)));
+                    Refused::Denied(denial)
+                })
             }
             Verdict::Deny(denial) => {
+                self.servers.audit.note(entry.decided(Decision::Deny(&denial)));
                 tracing::warn!(caller = %caller.who, "{}", denial.for_person());
                 Err(if hidden { Refused::Unknown } else { Refused::Denied(denial) })
             }
@@ -262,6 +293,7 @@ impl Guard {
     ) -> Result<Reply, Refused> {
         let Fetch { server, rule, touches, .. } = permit.what();
         let (server, rule, touches) = (server.clone(), rule.clone(), touches.clone());
+        let leaving = Self::fetching(caller, &permit);
         let send =
             async |attachment: Arc<adapters::mcp::Attachment>, exchange| attachment.fetch(permit, rest, exchange).await;
         let still = |now: &Caller| {
@@ -270,7 +302,7 @@ impl Guard {
             }
             decide::still_fetched(&now.authority, &rule, &touches)
         };
-        let reply = self.relay(caller, &server, exchange, still, send).await;
+        let reply = self.relay(caller, &server, exchange, leaving, still, send).await;
         reply.map_err(|e| self.failed(caller, &server, e))
     }
 
@@ -290,7 +322,7 @@ impl Guard {
 
 /// The questions of a reply, wherever it holds some, judged.
 pub(super) fn judged(guard: &Guard, caller: &Caller, server: &Name, reply: Reply) -> Result<Reply, McpError> {
-    match super::inquiry::judge_all(caller, server, &reply.result, guard.approve) {
+    match super::inquiry::judge_all(guard, caller, server, &reply.result) {
         Ok(()) => Ok(reply),
         Err(denial) => {
             tracing::warn!(caller = %caller.who, %server, "{}", denial.for_person());

@@ -4,6 +4,7 @@
 
 use super::outside::Outside;
 use super::{Approve, Guard};
+use crate::audit::{Decision, Entry};
 use crate::servers::{Abilities, Servers};
 use adapters::mcp::{Client, McpError, Party, RpcError};
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use policies::action::Inquiry;
 use policies::decide;
 use policies::json::{Json, Object};
 use policies::names::Name;
-use policies::permit::{Denial, Verdict};
+use policies::permit::{Denial, Rule, Verdict};
 use std::sync::{Arc, OnceLock, Weak};
 use subagents::run::Caller;
 
@@ -46,7 +47,8 @@ impl Between {
         let ending = || Passed::Answered(Err(RpcError::new(-32603, "pleach is ending")));
         let Some(servers) = self.servers.upgrade() else { return ending() };
         let caller = servers.live.current(&self.caller);
-        if let Err(denial) = caller.and_then(|caller| judge(&caller, &self.server, method, self.approve)) {
+        let judged = caller.and_then(|caller| judge(&caller, &self.server, method, self.approve));
+        if let Err(denial) = noted(&servers, &self.caller, &self.server, (method, judged)) {
             tracing::warn!(caller = %self.caller.who, server = %self.server, method, "{}", denial.for_person());
             return Passed::Answered(refusal(method, &denial));
         }
@@ -137,13 +139,34 @@ impl Client for GuardedClient {
     }
 }
 
-fn judge(caller: &Caller, server: &Name, method: &str, approve: Approve) -> Result<(), Denial> {
+fn judge(caller: &Caller, server: &Name, method: &str, approve: Approve) -> Result<Rule, Denial> {
     let rule = format!("{server}__{method}");
     match decide::inquiry(&caller.authority, Inquiry { rule }) {
-        Verdict::Allow(..) => Ok(()),
-        Verdict::Ask(question) => Guard::answer(approve, question).map(drop),
+        Verdict::Allow(_, rule) => Ok(rule),
+        Verdict::Ask(question) => Guard::answer(approve, question).map(|(_, rule)| rule),
         Verdict::Deny(denial) => Err(denial),
     }
+}
+
+/// Judges a question and puts that on record.
+fn record(guard: &Guard, caller: &Caller, server: &Name, method: &str) -> Result<(), Denial> {
+    noted(&guard.servers, caller, server, (method, judge(caller, server, method, guard.approve)))
+}
+
+fn noted(
+    servers: &Servers,
+    caller: &Caller,
+    server: &Name,
+    (method, judged): (&str, Result<Rule, Denial>),
+) -> Result<(), Denial> {
+    let entry = Entry::new("question").by(caller).with("server", server.as_str()).with("method", method);
+    let entry = match &judged {
+        Ok(rule) => entry.decided(Decision::Allow(rule)),
+        Err(denial) => entry.decided(Decision::Deny(denial)),
+    };
+    let recorded = servers.audit.noted(entry);
+    judged?;
+    recorded.map_err(super::ledger::unrecorded)
 }
 
 /// The answer of a person who said no.
@@ -158,8 +181,8 @@ fn refusal(method: &str, denial: &Denial) -> Result<Json, RpcError> {
 /// A legacy server that wants pages visited first (-32042) asks too.
 pub(super) fn judge_error(guard: &Guard, caller: &Caller, server: &Name, error: McpError) -> McpError {
     match &error {
-        McpError::Rpc(e) if e.code() == -32042 => match judge(caller, server, "elicitation/create", guard.approve) {
-            Ok(()) => error,
+        McpError::Rpc(e) if e.code() == -32042 => match record(guard, caller, server, "elicitation/create") {
+            Ok(_) => error,
             Err(denial) => McpError::Rpc(RpcError::new(-32602, denial.for_model())),
         },
         _ => error,
@@ -167,11 +190,11 @@ pub(super) fn judge_error(guard: &Guard, caller: &Caller, server: &Name, error: 
 }
 
 /// Whether a modern server may put these questions.
-pub(super) fn judge_all(caller: &Caller, server: &Name, result: &Json, approve: Approve) -> Result<(), Denial> {
+pub(super) fn judge_all(guard: &Guard, caller: &Caller, server: &Name, result: &Json) -> Result<(), Denial> {
     let asked = result.get("inputRequests").and_then(Json::as_object).into_iter().flat_map(Object::iter);
     for (_, request) in asked {
         let method = request.get("method").and_then(Json::as_str).unwrap_or("an unnamed method");
-        judge(caller, server, method, approve)?;
+        record(guard, caller, server, method)?;
     }
     Ok(())
 }

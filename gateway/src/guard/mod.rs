@@ -7,19 +7,23 @@
 //!                                                          └ allow ─▶ Permit ─▶ instance ─▶ Attachment::call
 //! ```
 //!
+//! `ledger` is its side of the record: a call leaves when it is written there, or not at all.
 //! `ports` is the guard as the tree of runs sees it.
 
 mod fetch;
 mod inquiry;
+mod ledger;
 pub(crate) mod outside;
 mod ports;
 mod result;
 mod touches;
 mod verify;
 
+use crate::audit::{Before, Decision, Entry};
 use crate::servers::{Abilities, Enough, Servers};
 use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply};
 pub(crate) use fetch::Refused;
+use ledger::Leaving;
 use policies::action::{Call, RuntimeCall};
 use policies::decide;
 use policies::json::{Json, Object};
@@ -34,6 +38,8 @@ use subagents::run::Caller;
 
 /// How long a server may take to hear that a call is withdrawn.
 const LEAVING: Duration = Duration::from_millis(500);
+/// How `--yes` reads in the record.
+const YES: &str = "allowed once by --yes";
 
 /// Decides and performs.
 pub(crate) struct Guard {
@@ -63,11 +69,9 @@ pub(crate) enum Decided {
     Unknown,
 }
 
-/// The same before anybody was asked.
-enum Judged {
-    Verdict(Verdict<Call>),
-    Unknown,
-}
+/// The same before anybody was asked, with what the record says of the wish; no verdict where
+/// there is no such tool.
+type Judged = (Option<Verdict<Call>>, Entry);
 
 impl Guard {
     pub(crate) fn new(servers: Arc<Servers>, approve: Approve) -> Self {
@@ -106,15 +110,38 @@ impl Guard {
 
     /// Judges a call that nobody can be asked about, unless `--yes` answers.
     pub(crate) async fn decide(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
-        match self.judged(caller, name, arguments, Enough::Attempt).await {
-            Judged::Verdict(Verdict::Allow(permit, rule)) => Decided::Allowed(permit, rule),
-            Judged::Verdict(Verdict::Ask(question)) => match Self::answer(self.approve, question) {
+        let (decided, entry) = self.weigh(caller, name, arguments).await;
+        let nothing = Denial::plain("there is no such tool", "");
+        let denial = match &decided {
+            // Put on record when it leaves.
+            Decided::Allowed(..) => None,
+            Decided::Denied(denial) => Some(denial),
+            Decided::Unknown => Some(&nothing),
+        };
+        let Some(denial) = denial else { return decided };
+        let entry = entry.decided(Decision::Deny(denial));
+        // It does not happen either way.
+        let _ = self.servers.audit.record(entry, Before::Reading).await;
+        decided
+    }
+
+    /// What would be decided; nothing is about to happen, so nothing is put on record.
+    pub(crate) async fn would(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
+        self.weigh(caller, name, arguments).await.0
+    }
+
+    async fn weigh(&self, caller: &Caller, name: &str, arguments: Json) -> (Decided, Entry) {
+        let (verdict, entry) = self.judged(caller, name, arguments, Enough::Attempt).await;
+        let decided = match verdict {
+            Some(Verdict::Allow(permit, rule)) => Decided::Allowed(permit, rule),
+            Some(Verdict::Ask(question)) => match Self::answer(self.approve, question) {
                 Ok((permit, rule)) => Decided::Allowed(permit, rule),
                 Err(denial) => Decided::Denied(denial),
             },
-            Judged::Verdict(Verdict::Deny(denial)) => Decided::Denied(denial),
-            Judged::Unknown => Decided::Unknown,
-        }
+            Some(Verdict::Deny(denial)) => Decided::Denied(denial),
+            None => Decided::Unknown,
+        };
+        (decided, entry)
     }
 
     /// Judges one call; where its server was never listed, after `enough` of trying.
@@ -133,7 +160,7 @@ impl Guard {
             };
             // A server that was changed meanwhile is listed anew.
             if !changes.has_changed().unwrap_or(false) {
-                return self.unlisted(caller, name).map_or(Judged::Unknown, |d| Judged::Verdict(Verdict::Deny(d)));
+                return (self.unlisted(caller, name).map(Verdict::Deny), unknown(caller, name));
             }
             changes.mark_unchanged();
         }
@@ -143,18 +170,20 @@ impl Guard {
     /// of the name is known.
     fn judge_now(&self, caller: &Caller, name: &str, arguments: Json) -> Result<Judged, Json> {
         let _held = self.servers.live.hold();
+        let denied = |denial| Ok((Some(Verdict::Deny(denial)), unknown(caller, name)));
         let caller = match self.servers.live.current(caller) {
             Ok(caller) => caller,
-            Err(denial) => return Ok(Judged::Verdict(Verdict::Deny(denial))),
+            Err(denial) => return denied(denial),
         };
         let map = self.servers.manifests.map(&caller);
         let Some(tool) = map.tools.get(name).cloned() else {
             let Some(denial) = self.held(&caller, name, &map) else { return Err(arguments) };
-            return Ok(Judged::Verdict(Verdict::Deny(denial)));
+            return denied(denial);
         };
-        let Some(spec) = self.servers.spec(&tool.server) else { return Ok(Judged::Unknown) };
+        let Some(spec) = self.servers.spec(&tool.server) else { return Ok((None, unknown(&caller, name))) };
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
-        Ok(Judged::Verdict(decide::call(&caller.authority, Call { tool, arguments, touches })))
+        let entry = self.wish(&caller, (&tool.name, &tool.server), &arguments, &touches);
+        Ok((Some(decide::call(&caller.authority, Call { tool, arguments, touches })), entry))
     }
 
     /// Why what a caller may otherwise use is held back: the tool is in quarantine, its name is
@@ -190,12 +219,23 @@ impl Guard {
     ///
     /// # Errors
     /// Why it may not be made.
-    pub(crate) fn own(&self, caller: &Caller, tool: &'static str) -> Result<Permit<RuntimeCall>, Denial> {
-        match decide::runtime(&self.servers.live.current(caller)?.authority, tool) {
-            Verdict::Allow(permit, _) => Ok(permit),
-            Verdict::Ask(question) => Self::answer(self.approve, question).map(|(permit, _)| permit),
-            Verdict::Deny(denial) => Err(denial),
-        }
+    pub(crate) async fn own(&self, caller: &Caller, tool: &'static str) -> Result<Permit<RuntimeCall>, Denial> {
+        let now = self.servers.live.current(caller);
+        let judged =
+            now.as_deref().map_err(Denial::clone).and_then(|now| match decide::runtime(&now.authority, tool) {
+                Verdict::Allow(permit, _) => Ok(permit),
+                Verdict::Ask(question) => Self::answer(self.approve, question).map(|(permit, _)| permit),
+                Verdict::Deny(denial) => Err(denial),
+            });
+        let entry = Entry::new("own").by(now.as_deref().unwrap_or(caller)).with("tool", tool);
+        let entry = match &judged {
+            Ok(permit) => entry.decided(Decision::Allow(permit.rule())),
+            Err(denial) => entry.decided(Decision::Deny(denial)),
+        };
+        let recorded = self.servers.audit.record(entry, Before::Reading).await;
+        let permit = judged?;
+        recorded.map_err(ledger::unrecorded)?;
+        Ok(permit)
     }
 
     fn answer<T>(approve: Approve, question: Question<T>) -> Result<(Permit<T>, Rule), Denial> {
@@ -203,7 +243,7 @@ impl Guard {
         match approve {
             Approve::Once => {
                 let rule = question.rule.clone();
-                Ok((question.approve(), rule))
+                Ok((question.approve(YES), rule))
             }
             Approve::Nobody => {
                 Err(question.refuse("it asks a person, and nobody can be reached from here").with_fix(fix))
@@ -234,8 +274,9 @@ impl Guard {
             let known = self.servers.manifests.tool(&tool.server, &tool.upstream, now);
             decide::still(&now.authority, known.as_ref().unwrap_or(&tool), &touches, asked)
         };
+        let leaving = self.leaving(caller, &permit);
         let send = async |attachment: Arc<Attachment>, exchange| attachment.call(permit, rest, exchange).await;
-        let reply = self.relay(caller, &server, exchange, still, send).await;
+        let reply = self.relay(caller, &server, exchange, leaving, still, send).await;
         let reply = reply.map_err(|e| match self.failed(caller, &server, e) {
             Refused::Failed(e) => e,
             _ => McpError::Cancelled,
@@ -259,6 +300,7 @@ impl Guard {
         caller: &Caller,
         server: &Name,
         mut exchange: Exchange,
+        leaving: Leaving,
         still: impl Fn(&Caller) -> Result<(), Denial>,
         send: impl AsyncFnOnce(Arc<Attachment>, Exchange) -> Result<Reply, McpError>,
     ) -> Result<Reply, McpError> {
@@ -269,11 +311,15 @@ impl Guard {
         let renewed;
         let caller = match live.has_changed() {
             false => caller,
-            true => {
-                renewed = judged(caller).map_err(|denial| McpError::Unreachable(denial.for_model()))?;
-                &renewed
-            }
+            true => match judged(caller) {
+                Ok(now) => {
+                    renewed = now;
+                    &renewed
+                }
+                Err(denial) => return Err(self.stays(leaving, &denial).await),
+            },
         };
+        let left = self.leaves(caller, leaving).await?;
         let outer = exchange.cancel.clone();
         let cancel = outer.child_token();
         exchange.cancel = cancel.clone();
@@ -282,13 +328,17 @@ impl Guard {
         let mut changed = false;
         loop {
             tokio::select! {
-                done = &mut going => return match done {
-                    Err(McpError::Gone(_)) if changed || changes.has_changed().unwrap_or(false) => {
-                        let why = "the policy was changed, and the process did not fit it any more; call again";
-                        Err(McpError::Withdrawn(why.into()))
-                    }
-                    done => done,
-                },
+                done = &mut going => {
+                    let done = match done {
+                        Err(McpError::Gone(_)) if changed || changes.has_changed().unwrap_or(false) => {
+                            let why = "the policy was changed, and the process did not fit it any more; call again";
+                            Err(McpError::Withdrawn(why.into()))
+                        }
+                        done => done,
+                    };
+                    left.came(ledger::word(&done, ledger::says_error), None);
+                    return done;
+                }
                 Ok(()) = changes.changed() => changed = true,
             }
             let Err(denial) = judged(caller) else { continue };
@@ -296,6 +346,7 @@ impl Guard {
             cancel.cancel();
             // The server is told; whether it listens is not waited for.
             let _ = tokio::time::timeout(LEAVING, &mut going).await;
+            left.came("withdrawn", Some(&denial));
             return Err(McpError::Withdrawn(denial.for_model()));
         }
     }
@@ -342,4 +393,9 @@ pub(crate) fn shows(caller: &Caller, tool: &Tool) -> bool {
 pub(crate) fn error_result(text: &str) -> Json {
     let content = Json::object([("type", "text".into()), ("text", text.into())]);
     Json::object([("content", vec![content].into()), ("isError", true.into())])
+}
+
+/// The record of a call of a tool that is nobody's, or of a caller who is.
+fn unknown(caller: &Caller, name: &str) -> Entry {
+    Entry::new("call").by(caller).with("tool", name)
 }

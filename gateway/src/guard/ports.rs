@@ -1,7 +1,8 @@
 //! The guard as the tree of runs sees it: what may happen ([`Gate`]) and making it happen
 //! ([`Toolbox`]).
 
-use super::{Approve, Guard, Judged, result};
+use super::{Approve, Guard, YES, result};
+use crate::audit::{Before, Entry};
 use crate::servers::Enough;
 use adapters::mcp::{Exchange, McpError, meta};
 use async_trait::async_trait;
@@ -11,12 +12,15 @@ use policies::decide;
 use policies::grant::Narrowing;
 use policies::json::{Json, Object, digest};
 use policies::names::Name;
-use policies::permit::{Permit, Verdict};
+use policies::permit::{Denial, Permit, Verdict};
 use policies::resolve::{Limits, Policy};
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::event::ToolCall;
-use subagents::ports::{Authorized, Facts, Gate, ToolFailure, ToolOutput, ToolSpec, Toolbox, Verified, WhatHappened};
+use subagents::ports::{
+    Authorized, Decision, Deed, DeedKind, Facts, Gate, ToolFailure, ToolOutput, ToolSpec, Toolbox, Verified,
+    WhatHappened,
+};
 use subagents::run::Caller;
 use tokio_util::sync::CancellationToken;
 
@@ -80,24 +84,32 @@ impl Gate for Guard {
     }
     async fn authorize(&self, caller: &Caller, tool: &str, arguments: Json) -> Authorized {
         // A run outlives what restarts beside it.
-        match self.judged(caller, tool, arguments, Enough::List).await {
-            Judged::Unknown => Authorized::Unknown,
-            Judged::Verdict(Verdict::Allow(permit, rule)) => {
+        let (verdict, entry) = self.judged(caller, tool, arguments, Enough::List).await;
+        match verdict {
+            None => {
+                let denial = Denial::plain("there is no such tool", "");
+                let _ = self.servers.audit.record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
+                Authorized::Unknown
+            }
+            Some(Verdict::Allow(permit, rule)) => {
                 let facts = facts(&permit);
                 Authorized::Allowed(permit, rule, facts)
             }
-            Judged::Verdict(Verdict::Ask(question)) => {
+            Some(Verdict::Ask(question)) => {
                 let Call { tool, arguments, .. } = question.what();
                 let facts = Facts { effect: tool.effect };
                 if self.approve == Approve::Once {
                     let rule = question.rule.clone();
-                    return Authorized::Allowed(question.approve(), rule, facts);
+                    return Authorized::Allowed(question.approve(YES), rule, facts);
                 }
+                let entry = entry.decided(Decision::Ask(&question.rule));
+                let _ = self.servers.audit.record(entry, Before::Reading).await;
                 // What a person says yes to: these arguments, to the tool as it is now.
                 let asked = digest(&format!("{} {}", tool.hash, arguments.to_canonical()));
                 Authorized::Ask(question, asked, facts)
             }
-            Judged::Verdict(Verdict::Deny(denial)) => {
+            Some(Verdict::Deny(denial)) => {
+                let _ = self.servers.audit.record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
                 tracing::info!(caller = %caller.who, tool, "{}", denial.for_person());
                 Authorized::Denied(denial)
             }
@@ -111,10 +123,24 @@ impl Gate for Guard {
         match decide::runtime(&caller.authority, tool) {
             Verdict::Ask(question) if self.approve == Approve::Once => {
                 let rule = question.rule.clone();
-                Verdict::Allow(question.approve(), rule)
+                Verdict::Allow(question.approve(YES), rule)
             }
             other => other,
         }
+    }
+    async fn record(&self, caller: &Caller, deed: Deed<'_>) -> Result<(), Denial> {
+        let (what, subject, before) = match deed.kind {
+            DeedKind::Spawn => ("spawn", "agent", Before::Acting),
+            DeedKind::Model => ("model", "model", Before::Acting),
+            DeedKind::Own => ("own", "tool", Before::Reading),
+            DeedKind::Answer => ("answer", "question", Before::Acting),
+        };
+        let mut entry = Entry::new(what).by(caller).with(subject, deed.subject);
+        for (key, value) in deed.more {
+            entry = entry.with(key, *value);
+        }
+        let recorded = self.servers.audit.record(entry.decided(deed.decision), before).await;
+        recorded.map(drop).map_err(super::ledger::unrecorded)
     }
     fn narrowing(&self, request: &Json) -> Result<(Narrowing, Limits), String> {
         self.servers.live.now().request(request)
@@ -157,7 +183,7 @@ pub(super) fn exchange(cancel: CancellationToken) -> Exchange {
 
 /// Whether a call that gave no result may have happened: it did not where it never left, or
 /// where the server itself refused it.
-fn happened(error: &McpError) -> WhatHappened {
+pub(super) fn happened(error: &McpError) -> WhatHappened {
     match error {
         McpError::Rpc(_)
         | McpError::Unreachable(_)

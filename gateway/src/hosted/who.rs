@@ -18,10 +18,10 @@ pub(crate) struct Who {
 }
 
 impl Who {
-    /// Somebody who was identified.
-    pub(crate) fn of(identity: Identity) -> Self {
+    /// Somebody who was identified at a door.
+    pub(crate) fn of(identity: Identity, door: &str) -> Self {
         Self {
-            caller: identity.caller(),
+            caller: identity.caller().through(door),
             may_start: identity.policy.may_start(identity.client()),
             limits: identity.client().map_or(Limits::NONE, |c| c.limits),
             can_approve: identity.client().is_none_or(|c| c.can_approve),

@@ -4,7 +4,7 @@
 use super::look::{Look, alike, contents, look};
 use super::take::{Next, Reach, scripts};
 use crate::compose::App;
-use crate::settings;
+use crate::settings::{self, Digests};
 use policies::diff;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -108,14 +108,14 @@ impl Watcher {
     async fn read(&mut self, settled: Look, asked: bool) {
         let (reach, known) = (self.reach.clone(), self.scripts);
         let read = tokio::task::spawn_blocking(move || {
-            let (mut sources, understood) = settings::again(&reach.live.now());
+            let settings::Again { mut sources, digests, understood } = settings::again(&reach.live.now());
             let checked = understood.and_then(|loaded| {
                 sources.extend(loaded.sources.iter().cloned());
                 let scripts = contents(&scripts(&loaded.policy));
                 Ok((reach.check(loaded, scripts != known)?, scripts))
             });
             let content = contents(&sources);
-            (sources, content, checked)
+            (sources, (content, digests), checked)
         });
         let Ok((sources, content, checked)) = read.await else { return };
         // Of what is watched newly nothing was seen yet; of the rest, what was read.
@@ -129,7 +129,7 @@ impl Watcher {
         self.seen = now;
         let (next, scripts) = match checked {
             Ok(checked) => checked,
-            Err(why) => return self.refuse(content, &why, asked),
+            Err(why) => return self.refuse(content, &why, asked).await,
         };
         let wider = diff::is_wider(&next.changes);
         if wider && !self.left_alone().await {
@@ -137,7 +137,7 @@ impl Watcher {
         }
         self.scripts = scripts;
         self.refused = None;
-        self.take(next, asked);
+        self.take(next, asked).await;
     }
 
     /// Whether nobody writes for a while; else it is looked at anew.
@@ -151,7 +151,7 @@ impl Watcher {
         alone
     }
 
-    fn refuse(&mut self, content: [u8; 32], why: &str, asked: bool) {
+    async fn refuse(&mut self, (content, digests): ([u8; 32], Digests), why: &str, asked: bool) {
         let counts = &self.reach.live.counts;
         counts.behind.store(true, Ordering::Relaxed);
         if self.refused.replace(content) == Some(content) && !asked {
@@ -159,12 +159,13 @@ impl Watcher {
         }
         counts.refused.fetch_add(1, Ordering::Relaxed);
         tracing::error!("the policy file was changed and does not hold; the policy that is in force stays:\n{why}");
+        self.reach.refuse(&digests, why, asked).await;
     }
 
-    fn take(&self, next: Next, asked: bool) {
+    async fn take(&self, next: Next, asked: bool) {
         let (changes, waits) = (next.changes.clone(), next.waits.join(" and "));
         self.reach.live.counts.behind.store(!waits.is_empty(), Ordering::Relaxed);
-        self.reach.take(next);
+        self.reach.take(next, asked).await;
         for change in &changes {
             tracing::warn!("policy: {change}");
         }

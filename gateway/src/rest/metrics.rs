@@ -90,6 +90,18 @@ pub(super) async fn get(call: Call) -> Answered {
         head(&mut out, name, kind, help);
         let _ = writeln!(out, "{name} {value}");
     }
+    let audit = &door.guard.servers.audit;
+    head(
+        &mut out,
+        "pleach_audit_broken",
+        "gauge",
+        "Whether decisions cannot be put on record; nothing is let through then.",
+    );
+    let _ = writeln!(out, "pleach_audit_broken {}", u8::from(audit.trouble().is_some()));
+    if let Some(last) = audit.head() {
+        head(&mut out, "pleach_audit_head", "gauge", "The number of the last record, with its hash.");
+        let _ = writeln!(out, "pleach_audit_head{{hash=\"{}\"}} {}", last.hash, last.seq);
+    }
     let mut response = Response::new(Body::from(out));
     response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     Ok(response)

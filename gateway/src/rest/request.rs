@@ -4,6 +4,7 @@ use super::problem::{Kind, Problem};
 use super::routes::Route;
 use super::{Door, object};
 use crate::auth;
+use crate::guard::REST;
 use crate::hosted::Who;
 use axum::body::Body;
 use axum::extract::Request;
@@ -106,7 +107,7 @@ async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
             });
         }
     };
-    Ok(Who::of(identity))
+    Ok(Who::of(identity, REST))
 }
 
 /// Who reads what everybody may.

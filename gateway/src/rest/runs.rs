@@ -91,7 +91,7 @@ struct Message {
 pub(super) async fn message(call: Call) -> Answered {
     let row = own(&call).await?;
     // The same rule as for saying it through the MCP door.
-    if let Err(denial) = call.door.0.guard.own(&call.who.caller, SEND) {
+    if let Err(denial) = call.door.0.guard.own(&call.who.caller, SEND).await {
         return Err(Problem::new(Kind::Forbidden, denial.for_model(), "ask the operator"));
     }
     let Message { text } = call.read()?;

@@ -38,7 +38,7 @@ struct Wanted {
 pub(super) async fn start(call: Call) -> Answered {
     let wanted: Wanted = call.read()?;
     let key = key(&call)?;
-    let agent = agent(&call, &wanted.agent)?;
+    let agent = agent(&call, &wanted.agent).await?;
     if wanted.prompt.trim().is_empty() {
         return Err(Problem::unfit("prompt is empty"));
     }
@@ -92,8 +92,8 @@ pub(super) async fn start(call: Call) -> Answered {
 }
 
 /// The agent, if the client may start it; one it may not and one that never was look the same.
-fn agent(call: &Call, name: &str) -> Result<Name, Problem> {
-    if let Err(denial) = call.door.0.guard.own(&call.who.caller, subagents::tools::agent::NAME) {
+async fn agent(call: &Call, name: &str) -> Result<Name, Problem> {
+    if let Err(denial) = call.door.0.guard.own(&call.who.caller, subagents::tools::agent::NAME).await {
         return Err(Problem::new(Kind::Forbidden, denial.for_model(), "ask the operator"));
     }
     let policy = &call.door.0.live.now().policy;

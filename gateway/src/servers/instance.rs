@@ -3,6 +3,7 @@
 use super::Servers;
 use super::said::{What, Who};
 use super::slot::Slot;
+use crate::audit::{Audit, Before, Entry};
 use crate::egress::{self, Owner};
 use crate::live::Live;
 use crate::oauth::Account;
@@ -50,17 +51,25 @@ pub(super) async fn start(
             let account = |auth| Account::new(&servers.vault, &spec.name, url, auth, &caller.principal);
             let tokens = auth.as_ref().map(|auth| -> Arc<dyn Tokens> { Arc::new(account(auth)) });
             let target = target(url, headers, tokens).map_err(StartError::Failed)?;
+            let entry = Entry::new("connect").by(caller).with("server", spec.name.as_str());
+            let entry = entry.with("target", url.origin().ascii_serialization()).with("verdict", "allow");
+            on_record(servers, entry.with("rule", "registered").with("place", spec.place.to_string())).await?;
             Connection::http(target, known, capabilities, events).await
         }
         _ => {
             let sandbox = sandbox_spec(servers, spec, caller).map_err(StartError::Failed)?;
+            let profile = caller.authority.grant().sandbox;
+            let entry = Entry::new("process").by(caller).with("server", spec.name.as_str());
+            let entry =
+                entry.with("program", sandbox.program.display().to_string()).with("sandbox", format!("{profile:?}"));
+            on_record(servers, entry.with("verdict", "allow")).await?;
             let mut instance = launch(&sandbox, Pipes::piped()).await.map_err(|e| match e {
                 LaunchError::Refused { .. } => StartError::Failed(format!("{e}; `pleach doctor` tells more")),
                 other => StartError::Failed(other.to_string()),
             })?;
             if let Some(listener) = instance.proxy.take() {
-                let live = servers.live.clone();
-                let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone(), live });
+                let (live, audit) = (servers.live.clone(), servers.audit.clone());
+                let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone(), live, audit });
                 // Served as long as the instance lives: an open socket would keep its network
                 // namespace alive after it.
                 let stop = slot.end.child_token();
@@ -126,6 +135,7 @@ struct Instance {
     server: Name,
     caller: Caller,
     live: Arc<Live>,
+    audit: Audit,
 }
 
 impl Owner for Instance {
@@ -135,6 +145,19 @@ impl Owner for Instance {
     fn authority(&self) -> Option<Authority> {
         self.live.current(&self.caller).ok().map(|caller| caller.authority.clone())
     }
+    fn audit(&self) -> &Audit {
+        &self.audit
+    }
+    fn entry(&self, what: &str) -> Entry {
+        let now = self.live.current(&self.caller);
+        Entry::new(what).by(now.as_deref().unwrap_or(&self.caller)).with("server", self.server.as_str())
+    }
+}
+
+/// Nothing is started or dialled that cannot be put on record.
+async fn on_record(servers: &Servers, entry: Entry) -> Result<(), StartError> {
+    let recorded = servers.audit.record(entry, Before::Acting).await;
+    recorded.map(drop).map_err(|failed| StartError::Failed(failed.to_string()))
 }
 
 /// What an instance says unasked.

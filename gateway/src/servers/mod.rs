@@ -20,6 +20,7 @@ mod offered;
 mod said;
 mod slot;
 
+use crate::audit::Audit;
 use crate::live::Live;
 use crate::oauth::Vault;
 use adapters::mcp::{Attachment, Era, Topic};
@@ -59,6 +60,8 @@ pub(crate) struct Servers {
     said: said::Board,
     /// Tokens towards servers.
     vault: Arc<Vault>,
+    /// The record of decisions.
+    pub(crate) audit: Audit,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -87,6 +90,7 @@ impl Servers {
             manifests: Manifests::new(&loaded.policy.servers),
             offered: offered::Offered::new(&loaded.policy.servers),
             vault: Vault::new(loaded.state.clone()),
+            audit: Audit::open(&loaded),
             live,
             entries: RwLock::new(Arc::new(entries)),
             said: said::Board::default(),
@@ -270,6 +274,7 @@ impl Servers {
         entries.values().for_each(|e| e.end_idle(Duration::ZERO));
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
+        self.audit.close().await;
     }
 }
 

@@ -273,6 +273,12 @@ const GATEWAY: Shape = Shape::Table(&[
     key("framework_tools", "Whether /mcp offers pleach__Agent and its like.", Shape::Bool),
 ]);
 
+const AUDIT: Shape = Shape::Table(&[
+    key("folder", "Where it is kept; absent: beside the store.", PATH),
+    key("segment_mb", "Megabytes of one of its files before the next is begun; default: 64.", Shape::Int(1, 4_096)),
+    key("keep", "How many of its files are kept; absent: all.", Shape::Int(2, 100_000)),
+]);
+
 /// The whole file.
 pub const FILE: Shape = Shape::Table(&[
     key("version", "The file format; 1.", Shape::Int(1, 1)),
@@ -283,6 +289,7 @@ pub const FILE: Shape = Shape::Table(&[
     ),
     key("gateway", "The doors.", GATEWAY),
     key("store", "Where runs are kept.", Shape::Table(&[key("url", "sqlite:FILE", STORE)])),
+    key("audit", "The record of every decision.", AUDIT),
     later("bus", "How several machines wake each other."),
     key("models", "Models by name.", Shape::Map("a model", &MODEL)),
     key("servers", "MCP servers by name.", Shape::Map("a server", &SERVER)),

@@ -15,14 +15,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 impl Resolver<'_> {
-    pub(super) fn root_grant(&mut self, file: &Node, store: &Path) -> (Grant, Sources, Limits) {
+    pub(super) fn root_grant(&mut self, file: &Node, store: &Path, audit: &Path) -> (Grant, Sources, Limits) {
         // Pleach's own files stay out of every grant, whatever the folders around them are; so do
         // the imported ones, which are policy too.
         let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", store.display()));
         let here = self.around.file();
         let own =
             [here.to_owned(), super::lock_of(here), store.to_owned(), with("-wal"), with("-shm"), with("-journal")];
-        let own: Vec<PathBuf> = own.into_iter().chain(self.import.sources.iter().cloned()).collect();
+        let own = own.into_iter().chain([audit.to_owned()]);
+        let own: Vec<PathBuf> = own.chain(self.import.sources.iter().cloned()).collect();
         let nothing = Grant::nothing();
         let (root, mut sources, limits) = match file.get("policy") {
             None => (nothing, Sources::default(), Limits::DEFAULT),

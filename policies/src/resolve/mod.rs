@@ -4,6 +4,7 @@
 //! [`Surroundings`], so that this stays pure and the same file means the same in a test.
 
 mod agents;
+mod audit;
 mod auth;
 mod grants;
 mod models;
@@ -12,6 +13,7 @@ mod prices;
 mod servers;
 
 pub use agents::{AgentSpec, ClientSpec};
+pub use audit::AuditSpec;
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
 pub use models::{BY_CLIENT, ModelSpec, Priced, Provider, RemoteModel, Wire};
 pub use output::OutputSchema;
@@ -139,6 +141,8 @@ pub struct Policy {
     pub gateway: GatewaySpec,
     /// The SQLite file of `[store]`, absolute.
     pub store: PathBuf,
+    /// `[audit]`
+    pub audit: AuditSpec,
     /// `[models]`
     pub models: BTreeMap<Name, ModelSpec>,
     /// `[servers]`
@@ -344,9 +348,10 @@ impl Resolver<'_> {
         let gateway = self.gateway(file)?;
         let store = self.store(file)?;
         self.read_lock(file);
+        let audit = self.audit(file, &store)?;
         let servers = self.servers(file);
         let models = self.models(file);
-        let (root, root_sources, root_limits) = self.root_grant(file, &store);
+        let (root, root_sources, root_limits) = self.root_grant(file, &store, &audit.folder);
         let agents = self.agents(file);
         let clients = self.clients(file);
         // Only what the root grants is made; a narrower table cannot make folders elsewhere.
@@ -355,6 +360,7 @@ impl Resolver<'_> {
             file: file.place.file.clone(),
             gateway,
             store,
+            audit,
             models,
             servers,
             clients,

@@ -88,12 +88,12 @@ impl At {
             Authorized::Ask(question, digest, facts) => match word(asked, &digest) {
                 Word::Yes(by) => {
                     let rule = format!("{}; {by}", question.rule);
-                    (question.approve(), rule, facts)
+                    (question.approve(&by), rule, facts)
                 }
                 Word::No(denial) => return self.denied(call, asked, denial).await,
                 Word::Given(by) if self.same_tool(&standing, call, asked).await => {
                     let rule = format!("{}; {by}", question.rule);
-                    (question.approve(), rule, facts)
+                    (question.approve(&by), rule, facts)
                 }
                 Word::Given(_) | Word::Unasked => {
                     let rule = question.rule.to_string();
@@ -197,12 +197,12 @@ impl At {
             Authorized::Allowed(permit, _, facts) => (permit, facts),
             // The approval was for this call, and it is still this call.
             Authorized::Ask(question, digest, facts) if matches!(word(asked, &digest), Word::Yes(_)) => {
-                (question.approve(), facts)
+                (question.approve("approved before the process that made the call died"), facts)
             }
             Authorized::Ask(question, digest, facts)
                 if matches!(word(asked, &digest), Word::Given(_)) && self.same_tool(&standing, call, asked).await =>
             {
-                (question.approve(), facts)
+                (question.approve("changed and approved before the process that made the call died"), facts)
             }
             _ => {
                 let why = format!("{died}, and it may not be made again under the policy as it is now");

@@ -30,7 +30,8 @@ pub(crate) struct Standing {
 impl Standing {
     pub(super) fn new(policy: Arc<Policy>, within: Within, (principal, origin): (&str, Origin), id: &RunId) -> Self {
         let who = format!("run {id} ({})", within.agent.name);
-        let caller = Caller::new(principal, &who, within.authority.use_.clone()).from(origin);
+        let mut caller = Caller::new(principal, &who, within.authority.use_.clone()).from(origin);
+        caller.run = Some(id.as_str().into());
         Self { policy, agent: within.agent, caller, own: within.own, all: within.all }
     }
     /// Agents its model may start.
@@ -109,7 +110,9 @@ pub fn renewed(gate: &dyn Gate, caller: &Caller) -> Result<Caller, Denial> {
         }
     };
     let origin = Origin::new(&policy, &origin.place, &origin.lineage);
-    Ok(Caller::new(&caller.principal, &caller.who, use_).from(origin))
+    let mut fresh = Caller::new(&caller.principal, &caller.who, use_).from(origin).through(&caller.door);
+    fresh.run.clone_from(&caller.run);
+    Ok(fresh)
 }
 
 pub(super) fn gone(principal: &str) -> Denial {

@@ -18,7 +18,7 @@ use super::money::LEAST_OUTPUT;
 use super::think::Mind;
 use crate::event::{Event, Replaced};
 use crate::history::{self, LARGE, LAST_TURNS};
-use crate::ports::Request;
+use crate::ports::{Decision, Request};
 use crate::run::State;
 use crate::turn::Message;
 use std::sync::Arc;
@@ -94,7 +94,19 @@ impl At {
     /// Tokens the next request reads; `None` when the run ends.
     async fn count(&self, mind: &Mind) -> Option<u64> {
         let messages = self.messages().await;
-        self.unless_cancelled(mind.model.count(&mind.request(self, &messages, mind.most()))).await
+        self.counted(mind, &mind.request(self, &messages, mind.most())).await
+    }
+    /// Tokens of a request. Where a provider counts them it is told all of it, so that is on record
+    /// first; where it cannot be, nobody is told, and whoever asks the model next gives the reason.
+    async fn counted(&self, mind: &Mind, request: &Request<'_>) -> Option<u64> {
+        if mind.model.counts_outside() {
+            let Ok(permit) = self.permit(&mind.name).await else { return Some(0) };
+            let decision = Decision::Allow(permit.rule());
+            if self.asked_on_record(&mind.name, decision, &[("for", "count")]).await.is_err() {
+                return Some(0);
+            }
+        }
+        self.unless_cancelled(mind.model.count(request)).await
     }
     /// Whether lines in the place of old results would make so much room that the next threshold
     /// is far: each time the provider reads everything anew.
@@ -144,14 +156,14 @@ impl At {
         let Some(through) = history::boundary(&messages, turns).filter(|through| *through > 2) else {
             return Ok(Shorter::No("there is nothing to make a summary of".into()));
         };
-        let asked = self.summariser(mind);
+        let asked = self.summariser(mind).await;
         let (asked, output) = (asked.as_ref().unwrap_or(mind), SUMMARY);
         let output = output.min(asked.facts.max_output);
         let mut fitting = None;
         for clip in CLIPS {
             let question = history::question(&messages[..through], clip);
             let request = asked.request(self, &question, output);
-            let Some(read) = self.unless_cancelled(asked.model.count(&request)).await else {
+            let Some(read) = self.counted(asked, &request).await else {
                 return Ok(Shorter::Stop(Flow::Done));
             };
             if read.saturating_add(output) <= asked.facts.context.max(1) {
@@ -185,7 +197,7 @@ impl At {
         through: usize,
     ) -> Result<Shorter, HostError> {
         let end = |(state, why)| Ok(Shorter::Stop(Flow::End(state, why)));
-        let permit = match self.permit(&asked.name) {
+        let permit = match self.permit(&asked.name).await {
             Ok(permit) => permit,
             Err(not) => return end(not),
         };
@@ -217,9 +229,9 @@ impl At {
     }
 
     /// The model that is asked for summaries when it is not the run's own.
-    fn summariser(&self, own: &Mind) -> Option<Mind> {
+    async fn summariser(&self, own: &Mind) -> Option<Mind> {
         let name = own.compact_with.clone().filter(|name| *name != own.name)?;
-        self.permit(&name).map(drop).ok()?;
+        self.permit(&name).await.map(drop).ok()?;
         let model = self.host.ports.models.get(&name)?;
         Some(Mind {
             name,

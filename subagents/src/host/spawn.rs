@@ -6,11 +6,12 @@ use super::run::Run;
 use super::{HostError, now};
 use crate::event::{Budget, Event, Outcome, Started, Step, ToolCall};
 use crate::ledger::Spent;
+use crate::ports::{Decision, Deed, DeedKind};
 use crate::run::RunId;
 use crate::tools::agent::{self, Wish};
 use crate::turn::Asked;
 use policies::action::TreeFacts;
-use policies::permit::Denial;
+use policies::permit::{Denial, Rule};
 use policies::price::Usd;
 use policies::resolve::Limits;
 use std::sync::Arc;
@@ -28,8 +29,21 @@ impl At {
         };
         let (child, started) = match self.child(call, &wish).await {
             Ok(child) => child,
-            Err(denial) => return self.denied(call, asked, denial).await,
+            Err(denial) => {
+                let decision = Decision::Deny(&denial);
+                let deed = Deed { kind: DeedKind::Spawn, subject: wish.agent.as_str(), decision, more: &[] };
+                // It is not begun either way.
+                let _ = self.host.ports.gate.record(&standing.caller, deed).await;
+                return self.denied(call, asked, denial).await;
+            }
         };
+        let allowed = Rule { text: format!("subagents of {}; {rule}", standing.caller.who), place: None };
+        let more = [("child", child.id.as_str())];
+        let decision = Decision::Allow(&allowed);
+        let deed = Deed { kind: DeedKind::Spawn, subject: wish.agent.as_str(), decision, more: &more };
+        if let Err(denial) = self.host.ports.gate.record(&standing.caller, deed).await {
+            return self.denied(call, asked, denial).await;
+        }
         // Counted before it is there: the one that would pass the limit is refused.
         let max = standing.caller.authority.grant().spawn.max_total;
         let count = |n: u32| (n < max).then_some(n + 1);
@@ -39,7 +53,7 @@ impl At {
         }
         let budget = started.budget.unwrap_or_default();
         let mut events = self.opening(call, asked);
-        events.push(self.decided(call, "allow", format!("subagents of {}; {rule}", standing.caller.who), None));
+        events.push(self.decided(call, "allow", allowed.text, None));
         let (id, run) = (call.id.clone(), child.id.to_string());
         events.push(Event::ChildStarted { call: Some(id.clone()), run: run.clone(), background: wish.background });
         if wish.background {

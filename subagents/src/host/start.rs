@@ -6,9 +6,10 @@ use super::tree::Tree;
 use super::{Approvals, Ended, Host, HostError, Start, now};
 use crate::event::{Event, Outcome, Started, Step};
 use crate::ledger::Spent;
-use crate::ports::{Claimed, Lease};
-use crate::run::{RunId, State};
+use crate::ports::{Claimed, Decision, Deed, DeedKind, Lease};
+use crate::run::{Caller, RunId, State};
 use crate::turn;
+use policies::permit::Rule;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,19 @@ impl Host {
         let within = tree.within(&self.ports, &policy, &lineage);
         let run = Run::new(id.clone(), None, lineage, now());
         tree.insert(run.clone());
+        let within = match within {
+            Ok(within) => {
+                let who = format!("run {id} ({agent})");
+                let authority = within.authority.use_.clone();
+                let mut caller = Caller::new(&tree.principal, &who, authority).through(&tree.place);
+                caller.run = Some(id.as_str().into());
+                let ruled = Rule { text: "a root run".into(), place: Some(within.agent.place.clone()) };
+                let decision = Decision::Allow(&ruled);
+                let deed = Deed { kind: DeedKind::Spawn, subject: agent.as_str(), decision, more: &[] };
+                self.ports.gate.record(&caller, deed).await.map(|()| within)
+            }
+            Err(denial) => Err(denial),
+        };
         let within = match within {
             Ok(within) => within,
             Err(denial) => {

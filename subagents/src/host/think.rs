@@ -6,14 +6,16 @@ use super::drive::{At, Flow};
 use super::tree::lock;
 use crate::event::{Amount, Event, Seen, ToolCall, Usage};
 use crate::ledger::Reservation;
-use crate::ports::{Delta, Model, ModelError, ModelFacts, ModelFailure, Reply, Request, ToolSpec};
+use crate::ports::{
+    Decision, Deed, DeedKind, Delta, Model, ModelError, ModelFacts, ModelFailure, Reply, Request, ToolSpec,
+};
 use crate::run::State;
 use crate::tools;
 use crate::turn::Message;
 use policies::action::Complete;
 use policies::decide;
 use policies::names::Name;
-use policies::permit::{Permit, Verdict};
+use policies::permit::{Denial, Permit, Verdict};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -124,7 +126,7 @@ impl At {
         };
         let name = Name::try_from(name.as_str()).map_err(|e| failed(format!("model {name:?}: {e}")))?;
         // Refused before anything is looked up for it; the request itself is permitted below.
-        self.permit(&name).map(drop)?;
+        self.permit(&name).await.map(drop)?;
         let model = self.host.ports.models.get(&name).ok_or_else(|| failed(format!("no model is named {name}")))?;
         let tools = self.shown().await?;
         let standing = self.tree.standing(&self.host.ports, &self.run).map_err(|d| failed(d.for_model()))?;
@@ -135,13 +137,27 @@ impl At {
         Ok(Mind { facts: model.facts(), name, model, agent, inbound, system, tools, schema, effort, compact_with })
     }
     /// The permission to ask a model once.
-    pub(super) fn permit(&self, name: &Name) -> Result<Permit<Complete>, NotAsked> {
+    pub(super) async fn permit(&self, name: &Name) -> Result<Permit<Complete>, NotAsked> {
         let standing = self.tree.standing(&self.host.ports, &self.run).map_err(|d| failed(d.for_model()))?;
         match decide::complete(&standing.caller.authority, name.clone()) {
             Verdict::Allow(permit, _) => Ok(permit),
             Verdict::Ask(question) => Err(failed(question.refuse("a model call cannot wait").for_model())),
-            Verdict::Deny(denial) => Err(failed(denial.for_model())),
+            Verdict::Deny(denial) => {
+                // It is not asked either way.
+                let _ = self.asked_on_record(name, Decision::Deny(&denial), &[]).await;
+                Err(failed(denial.for_model()))
+            }
         }
+    }
+    pub(super) async fn asked_on_record(
+        &self,
+        model: &Name,
+        decision: Decision<'_>,
+        more: &[(&'static str, &str)],
+    ) -> Result<(), Denial> {
+        let standing = self.tree.standing(&self.host.ports, &self.run)?;
+        let deed = Deed { kind: DeedKind::Model, subject: model.as_str(), decision, more };
+        self.host.ports.gate.record(&standing.caller, deed).await
     }
     /// The tools the model is shown, sorted; the same ones until [`At::forget_shown`].
     pub(super) async fn shown(&self) -> Result<Arc<Vec<ToolSpec>>, NotAsked> {
@@ -161,7 +177,7 @@ impl At {
     }
 
     async fn ask(&self, turn: u32, mind: &Mind, read: u64) -> Result<Said, HostError> {
-        let permit = match self.permit(&mind.name) {
+        let permit = match self.permit(&mind.name).await {
             Ok(permit) => permit,
             Err((state, why)) => return Ok(Said::Done(Flow::End(state, why))),
         };
@@ -199,6 +215,10 @@ impl At {
         held: Reservation,
         reserved: Amount,
     ) -> Option<(Result<Reply, ModelError>, Option<u64>)> {
+        if let Err(denial) = self.asked_on_record(&mind.name, Decision::Allow(permit.rule()), &[]).await {
+            self.tree.ledger.settle(held, Amount { tokens: 0, usd: Some(0) });
+            return Some((Err(ModelError::new(ModelFailure::Unavailable, denial.for_model())), Some(0)));
+        }
         let asked = self.unless_cancelled(mind.model.complete(permit, request, delta)).await;
         let (usage, answered_by) = match &asked {
             // Nobody knows what was used: all that was reserved counts.

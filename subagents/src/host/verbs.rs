@@ -10,9 +10,10 @@ use super::run::Run;
 use super::tree::{Tree, lock};
 use super::{Done, Ended, Host, HostError, Then, now};
 use crate::event::{Event, WaitingFor};
-use crate::ports::{Answer, Claimed, Command};
+use crate::ports::{Answer, Claimed, Command, Decision, Deed, DeedKind};
 use crate::run::{RunId, State};
 use crate::tools;
+use policies::permit::Rule;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -170,6 +171,19 @@ impl Host {
                     tools::fits(&question.detail, value).map_err(|why| refused(format!("question {id}: {why}")))?;
                 }
                 _ => {}
+            }
+            // Where the run's client is gone nobody acts on the answer: it is written down, no more.
+            if let Ok(standing) = tree.standing(&self.ports, &run) {
+                let word = match answer {
+                    Answer::Allow { .. } => "allow",
+                    Answer::Deny { .. } => "deny",
+                    Answer::Input { .. } => "input",
+                };
+                let ruled = Rule { text: format!("answered by {by}"), place: None };
+                let (decision, more) = (Decision::Allow(&ruled), [("answer", word), ("by", by)]);
+                let deed = Deed { kind: DeedKind::Answer, subject: id, decision, more: &more };
+                let recorded = self.ports.gate.record(&standing.caller, deed).await;
+                recorded.map_err(|denial| refused(denial.for_model()))?;
             }
             let message = message.map(str::to_owned);
             let event = Event::Answered { id: id.to_owned(), by: by.to_owned(), answer: answer.clone(), message };

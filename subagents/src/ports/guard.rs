@@ -34,6 +34,42 @@ pub enum Authorized {
     Unknown,
 }
 
+/// How something was decided, by which rule.
+#[derive(Debug, Clone, Copy)]
+pub enum Decision<'a> {
+    /// It may be done.
+    Allow(&'a Rule),
+    /// A person is asked.
+    Ask(&'a Rule),
+    /// It may not.
+    Deny(&'a Denial),
+}
+
+/// Something the tree does or refuses by itself, for the record.
+pub struct Deed<'a> {
+    /// What kind of thing.
+    pub kind: DeedKind,
+    /// The agent, model, tool or question it is about.
+    pub subject: &'a str,
+    /// What was decided.
+    pub decision: Decision<'a>,
+    /// More of it, such as the id of a child.
+    pub more: &'a [(&'static str, &'a str)],
+}
+
+/// What the tree does by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeedKind {
+    /// Begins a run.
+    Spawn,
+    /// Asks a model.
+    Model,
+    /// Calls one of the runtime's own tools.
+    Own,
+    /// Takes a person's answer.
+    Answer,
+}
+
 /// The guard, as the tree sees it.
 #[async_trait]
 pub trait Gate: Send + Sync {
@@ -53,6 +89,14 @@ pub trait Gate: Send + Sync {
     /// Judges a call of one of the runtime's own tools. A gate that answers questions itself
     /// (`--yes`) does so here; `Ask` is left to the tree.
     fn authorize_runtime(&self, caller: &Caller, tool: &'static str) -> Verdict<RuntimeCall>;
+    /// Puts something on record that the tree is about to do, or refused.
+    ///
+    /// # Errors
+    /// When it cannot be put there: then it must not be done.
+    async fn record(&self, caller: &Caller, deed: Deed<'_>) -> Result<(), Denial> {
+        let _ = (caller, deed);
+        Ok(())
+    }
     /// Reads the `policy` of a spawn request.
     ///
     /// # Errors

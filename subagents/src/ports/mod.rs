@@ -12,7 +12,9 @@ mod guard;
 mod journal;
 mod model;
 
-pub use guard::{Authorized, Facts, Gate, ToolFailure, ToolOutput, Toolbox, Verified, WhatHappened};
+pub use guard::{
+    Authorized, Decision, Deed, DeedKind, Facts, Gate, ToolFailure, ToolOutput, Toolbox, Verified, WhatHappened,
+};
 pub use journal::{
     Answer, Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Question, QuestionChange, QuestionFilter,
     QuestionRow, RunRow, Write,

@@ -118,6 +118,10 @@ pub trait Model: Send + Sync {
     fn facts(&self) -> ModelFacts;
     /// Tokens the request has, counted by the provider or estimated on the high side.
     async fn count(&self, request: &Request<'_>) -> u64;
+    /// Whether somebody outside is told the request to count it.
+    fn counts_outside(&self) -> bool {
+        false
+    }
     /// Answers a request that was permitted.
     async fn complete(
         &self,

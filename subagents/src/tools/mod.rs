@@ -26,10 +26,10 @@ pub(crate) use send_message::may_go_on;
 use crate::event::{Event, Outcome, ToolCall, WaitingFor};
 use crate::host::inside::{At, Flow, Standing, Word, word};
 use crate::host::{Approvals, HostError};
-use crate::ports::ToolSpec;
+use crate::ports::{Decision, Deed, DeedKind, ToolSpec};
 use crate::turn::Asked;
 use policies::json::{Json, digest};
-use policies::permit::Verdict;
+use policies::permit::{Denial, Rule, Verdict};
 use policies::tools::Mode;
 use serde_json::{Value, json};
 
@@ -139,7 +139,11 @@ pub(crate) async fn perform(at: &At, tool: Tool, call: &ToolCall, asked: Option<
                     rule = by.to_string();
                 }
             }
-            Verdict::Deny(denial) => return at.denied(call, asked, denial).await,
+            Verdict::Deny(denial) => {
+                // It is not done either way.
+                let _ = at.on_record(&standing, name, Decision::Deny(&denial)).await;
+                return at.denied(call, asked, denial).await;
+            }
             Verdict::Ask(question) => ask = ask.or(Some(question)),
         }
     }
@@ -151,12 +155,22 @@ pub(crate) async fn perform(at: &At, tool: Tool, call: &ToolCall, asked: Option<
             // It was allowed before it was put to anybody.
             _ if was_put => rule = question.rule.to_string(),
             Word::No(denial) => return at.denied(call, asked, denial).await,
-            Word::Unasked => return at.ask_approval(call, asked, question.rule.to_string(), digest).await,
+            Word::Unasked => {
+                let _ = at.on_record(&standing, tool.names()[0], Decision::Ask(&question.rule)).await;
+                return at.ask_approval(call, asked, question.rule.to_string(), digest).await;
+            }
         }
     }
     if let Err(short) = at.count_call() {
-        let denial = policies::permit::Denial::plain(short.to_string(), "answer with what you have");
+        let denial = Denial::plain(short.to_string(), "answer with what you have");
         return at.denied(call, asked, denial).await;
+    }
+    // A spawn has a record of its own, which says more.
+    if tool != Tool::Agent {
+        let ruled = Rule { text: rule.clone(), place: None };
+        if let Err(denial) = at.on_record(&standing, tool.names()[0], Decision::Allow(&ruled)).await {
+            return at.denied(call, asked, denial).await;
+        }
     }
     match tool {
         Tool::Agent => at.spawn(call, asked, rule).await,
@@ -180,6 +194,11 @@ fn text<'a>(input: &'a Value, key: &str) -> Result<&'a str, String> {
 }
 
 impl At {
+    /// Puts a call of one of these on record.
+    async fn on_record(&self, standing: &Standing, tool: &str, decision: Decision<'_>) -> Result<(), Denial> {
+        let deed = Deed { kind: DeedKind::Own, subject: tool, decision, more: &[] };
+        self.gate().record(&standing.caller, deed).await
+    }
     /// The whole of a call that was done at once: asked for, allowed, done.
     fn whole(
         &self,

@@ -44,6 +44,9 @@ impl Format for Anthropic {
     fn counting(&self, ask: &Ask<'_>) -> Option<(&'static str, Value)> {
         Some(("/v1/messages/count_tokens", write::counting(ask)))
     }
+    fn counts(&self) -> bool {
+        true
+    }
     fn reader(&self) -> Box<dyn Reader> {
         Box::new(read::Reading::default())
     }

@@ -62,6 +62,9 @@ impl Format for OpenAi {
     fn counting(&self, _ask: &Ask<'_>) -> Option<(&'static str, Value)> {
         None
     }
+    fn counts(&self) -> bool {
+        false
+    }
     fn reader(&self) -> Box<dyn Reader> {
         Box::new(read::Reading::default())
     }

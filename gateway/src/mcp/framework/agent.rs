@@ -31,7 +31,7 @@ impl Framework {
             let names: Vec<&str> = self.agents().map(|a| a.name.as_str()).collect();
             return failed(&format!("subagent_type is one of: {}", names.join(", ")));
         };
-        if let Err(denial) = view.guard.own(&view.caller, subagents::tools::agent::NAME) {
+        if let Err(denial) = view.guard.own(&view.caller, subagents::tools::agent::NAME).await {
             return failed(&denial.for_model());
         }
         let Ok(id) = RunId::fresh() else { return failed("the system has no randomness") };

@@ -170,7 +170,7 @@ impl Framework {
         let Some(name) = ALL.into_iter().find(|n| *n == name) else {
             return Some(complete(error_result("there is no such tool")));
         };
-        if let Err(denial) = view.guard.own(&view.caller, name) {
+        if let Err(denial) = view.guard.own(&view.caller, name).await {
             return Some(complete(error_result(&denial.for_model())));
         }
         let definitions = self.definitions(view);

@@ -106,7 +106,7 @@ impl Framework {
         if !map.tools.contains_key(name) && !map.held.contains_key(name) {
             return result(format!("deny: no tool is named {name}"), None);
         }
-        let decided = view.guard.decide(&view.caller, name, given).await;
+        let decided = view.guard.would(&view.caller, name, given).await;
         let (verdict, why) = match &decided {
             Decided::Allowed(_, rule) => ("allow", rule.text.clone()),
             // What is hidden looks like what is not there.

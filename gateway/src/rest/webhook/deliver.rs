@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use subagents::event::{Event, Seen};
 use subagents::ports::Gate;
+use subagents::run::Caller;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use url::Url;
@@ -184,7 +185,9 @@ async fn tell(door: &Door, webhook: &Webhook, due: &Due) -> Result<u16, String> 
     let guard: &Guard = &door.0.guard;
     let place = crate::guard::REST;
     let (authority, _) = guard.door(&webhook.principal, place).ok_or("its client may not come in any more")?;
-    let permit = permit(&authority, &url)?;
+    let caller =
+        Caller::new(&webhook.principal, &format!("webhook of {}", webhook.principal), authority).through(place);
+    let permit = permit(&guard.servers.audit, &caller, &url).await?;
     let (kind, seconds) = (due.record.event.kind(), clock() / 1_000);
     let body = json!({
         "id": format!("w-{}", due.id), "type": kind, "root": due.root.as_str(), "run": due.record.run.as_str(),

@@ -5,13 +5,14 @@ pub(super) mod deliver;
 
 use super::problem::{Kind, Problem};
 use super::request::Call;
+use crate::audit::{Audit, Before, Decision, Entry};
 use adapters::net;
 use adapters::store::Webhook;
 use policies::action::Connect;
-use policies::authority::Authority;
 use policies::decide;
 use policies::permit::{Permit, Verdict};
 use serde::Deserialize;
+use subagents::run::Caller;
 use url::Url;
 
 /// What secrets are sealed for.
@@ -37,7 +38,7 @@ pub(super) async fn registered(call: &Call, wanted: Wanted) -> Result<Webhook, P
         let next = "use an address the policy lets you reach (policy.domains, policy.networks), or ask the operator";
         Problem::new(Kind::Unfit, format!("webhook.url: {why}"), next)
     };
-    let permit = permit(&call.who.caller.authority, &url).map_err(refused)?;
+    let permit = permit(&call.door.0.guard.servers.audit, &call.who.caller, &url).await.map_err(refused)?;
     net::screen(permit).await.map_err(refused)?;
     let principal = call.who.principal().to_owned();
     let secret = match wanted.secret {
@@ -48,15 +49,24 @@ pub(super) async fn registered(call: &Call, wanted: Wanted) -> Result<Webhook, P
     Ok(Webhook { principal, url: url.into(), secret })
 }
 
-/// Whether whoever holds this authority may reach it.
-fn permit(authority: &Authority, url: &Url) -> Result<Permit<Connect>, String> {
+/// Whether whoever holds this authority may reach it; put on record either way.
+async fn permit(audit: &Audit, caller: &Caller, url: &Url) -> Result<Permit<Connect>, String> {
     let (host, port) = net::origin(url)?;
-    match decide::connect(authority, host, port) {
+    let entry = Entry::new("connect").by(caller).with("target", format!("{host}:{port}")).with("for", "webhook");
+    let judged = match decide::connect(&caller.authority, host, port) {
         Verdict::Allow(permit, _) => Ok(permit),
-        Verdict::Ask(question) => Err(question.refuse("a webhook cannot wait").for_model()),
-        Verdict::Deny(denial) => {
-            tracing::info!("webhook {}", denial.for_person());
-            Err(denial.for_model())
-        }
-    }
+        Verdict::Ask(question) => Err(question.refuse("a webhook cannot wait")),
+        Verdict::Deny(denial) => Err(denial),
+    };
+    let entry = match &judged {
+        Ok(permit) => entry.decided(Decision::Allow(permit.rule())),
+        Err(denial) => entry.decided(Decision::Deny(denial)),
+    };
+    let recorded = audit.record(entry, Before::Acting).await;
+    let permit = judged.map_err(|denial| {
+        tracing::info!("webhook {}", denial.for_person());
+        denial.for_model()
+    })?;
+    recorded.map_err(|failed| failed.to_string())?;
+    Ok(permit)
 }
