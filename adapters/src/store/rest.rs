@@ -34,6 +34,8 @@ pub struct Reservation {
     pub run: RunId,
     /// Whom to tell of it.
     pub webhook: Option<Webhook>,
+    /// A key that is older than this, milliseconds, is as good as new; `None`: none is.
+    pub renewed: Option<u64>,
 }
 
 /// What became of a reservation.
@@ -78,22 +80,26 @@ struct Reserve(Reservation);
 impl Job for Reserve {
     type Output = Reserved;
     async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<Reserved>, sqlx::Error> {
-        let Reservation { principal, key, run, webhook } = &self.0;
+        let Reservation { principal, key, run, webhook, renewed } = &self.0;
         let now = signed(tx.now);
         if let Some((key, digest)) = key {
             let forget = signed(tx.now.saturating_sub(KEYS_LAST));
             sqlx::query("DELETE FROM rest_keys WHERE at < ?").bind(forget).execute(&mut *tx.connection).await?;
-            let known = sqlx::query("SELECT digest, run FROM rest_keys WHERE principal = ? AND key = ?")
+            let known = sqlx::query("SELECT digest, run, at FROM rest_keys WHERE principal = ? AND key = ?")
                 .bind(principal)
                 .bind(key)
                 .fetch_optional(&mut *tx.connection)
                 .await?;
-            if let Some(known) = known {
+            let old = renewed.map(|renewed| tx.now.saturating_sub(renewed));
+            let is_old = |at: i64| old.is_some_and(|old| unsigned(at) < old);
+            if let Some(known) = &known
+                && !is_old(known.try_get("at")?)
+            {
                 let same = known.try_get::<String, _>("digest")? == *digest;
                 let run = RunId::known(&known.try_get::<String, _>("run")?);
                 return Ok(Ok(if same { Reserved::Before(run) } else { Reserved::Other }));
             }
-            sqlx::query("INSERT INTO rest_keys (principal, key, digest, run, at) VALUES (?, ?, ?, ?, ?)")
+            sqlx::query("INSERT OR REPLACE INTO rest_keys (principal, key, digest, run, at) VALUES (?, ?, ?, ?, ?)")
                 .bind(principal)
                 .bind(key)
                 .bind(digest)

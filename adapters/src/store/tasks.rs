@@ -14,7 +14,7 @@ pub struct TasksFilter {
     pub context: Option<String>,
     /// In this state, as the protocol writes it.
     pub state: Option<String>,
-    /// With a change after this time, milliseconds since 1970 UTC.
+    /// With a change at this time or after it, milliseconds since 1970 UTC.
     pub after: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ fn matching(query: &mut QueryBuilder<Sqlite>, filter: &TasksFilter) {
         query.push(" AND task_state = ").push_bind(state);
     }
     if let Some(after) = filter.after {
-        query.push(" AND changed > ").push_bind(signed(after));
+        query.push(" AND changed >= ").push_bind(signed(after));
     }
 }
 

@@ -135,6 +135,8 @@ async fn tasks_are_listed_page_by_page() {
     }
     sent.reverse();
     assert_eq!(seen, sent, "latest first, each once");
+    let stamp = list(json!({ "pageSize": 1 })).await["tasks"][0]["status"]["timestamp"].clone();
+    assert_eq!(list(json!({ "statusTimestampAfter": stamp })).await["totalSize"], 1, "its own time is included");
     let odd = list(json!({ "contextId": "odd", "includeArtifacts": true })).await;
     assert_eq!(odd["totalSize"], 2);
     assert_eq!(odd["tasks"][0]["artifacts"][0]["parts"][0]["text"], "quick: go");
@@ -239,8 +241,19 @@ async fn an_approval_is_given_by_whoever_may_and_nobody_else() {
         let served = Served::start(&folder);
         let nobody = ("x-nobody", "1");
         let asked = send(&served, nobody, "writer", message("m-1", "go")).await;
-        assert_eq!(code(&served, nobody, "writer", "SendMessage", to_task(&asked, "m-2", "perhaps")).await, -32602);
-        let done = send(&served, nobody, "writer", to_task(&asked, "m-3", word)).await;
+        assert_eq!(asked["status"]["message"]["metadata"]["pleach/form"]["arguments"]["file_path"], "out/f");
+        // Leave is given to what was seen: not without a name, and not to another.
+        assert_eq!(code(&served, nobody, "writer", "SendMessage", to_task(&asked, "m-2", word)).await, -32602);
+        let said = |id: &str, word: &str, question: &Value| {
+            let mut params = to_task(&asked, id, word);
+            params["message"]["metadata"] = json!({ "pleach/question": question });
+            params
+        };
+        let question = &asked["status"]["message"]["metadata"]["pleach/question"];
+        assert_eq!(code(&served, nobody, "writer", "SendMessage", said("m-3", word, &json!("q-0"))).await, -32602);
+        assert_eq!(code(&served, nobody, "writer", "SendMessage", said("m-4", "perhaps", question)).await, -32602);
+        assert_eq!(folder.read("out/f"), None);
+        let done = send(&served, nobody, "writer", said("m-5", word, question)).await;
         assert_eq!(
             (state(&done), folder.read("out/f").as_deref()),
             ("TASK_STATE_COMPLETED", written),

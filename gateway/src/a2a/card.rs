@@ -53,7 +53,8 @@ pub(super) fn extended(asked: &Asked) -> Result<Value, Fault> {
     let agent = agent.ok_or_else(|| Fault::new(Kind::NoAgent, "there is no such agent"))?;
     let mut card = document(&asked.door, &policy, agent, Some(asked.version));
     if !agent.subagents.is_empty() {
-        let known = agent.subagents.iter().filter_map(|name| policy.agents.get(name));
+        let may = |agent: &&AgentSpec| agent.expose || asked.who.may_start.contains(&agent.name);
+        let known = agent.subagents.iter().filter_map(|name| policy.agents.get(name)).filter(may);
         let below: Vec<Value> = known.map(|agent| skill(agent, &["subagent"])).collect();
         if let Some(skills) = card["skills"].as_array_mut() {
             skills.extend(below);

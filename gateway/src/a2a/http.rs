@@ -44,7 +44,7 @@ async fn call(door: &Door, agent: &str, path: &str, request: Request) -> Result<
     if let Some(task) = task {
         params["id"] = task.into();
     }
-    let key = parts.headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let key = super::key(&parts.headers)?;
     let identity = who.identity.clone();
     let asked = Asked { door: door.clone(), who, agent, version: Version::V1, params, key };
     Ok(match perform(op, asked).await? {

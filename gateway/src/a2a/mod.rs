@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// A body may have this many bytes.
-const MAX_BODY: usize = 8 << 20;
+const MAX_BODY: usize = 4 << 20;
 /// Tasks of one client that are worked on at a time, and its streams that stand.
 const WORKING: usize = 1_024;
 const WATCHING: usize = 2_048;
@@ -155,6 +155,15 @@ impl Door {
         let too_many = || Fault::new(Kind::TooMany, "too many streams of yours stand").with("retry-after", "5");
         self.0.watching.enter(&who.caller.principal).ok_or_else(too_many)
     }
+}
+
+/// `Idempotency-Key`, if there is one.
+fn key(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let mut given = headers.get_all("idempotency-key").iter();
+    let Some(key) = given.next() else { return Ok(None) };
+    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()) && given.next().is_none());
+    let why = "Idempotency-Key stands once, with 1 to 255 printable characters";
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| Fault::new(Kind::InvalidParams, why))
 }
 
 /// Whether a path is this door's.

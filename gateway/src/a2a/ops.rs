@@ -71,6 +71,13 @@ impl Asked {
         let row = found.map(|listed| listed.row);
         row.filter(|row| row.parent.is_none() && row.agent == self.agent.as_str()).ok_or_else(|| Fault::no_task(id))
     }
+    /// Waits until whoever asks is nobody any more, or may not start the agent.
+    pub(super) async fn gone(&self) {
+        match &self.who.identity {
+            Some(identity) => identity.gone(&self.door.0.live).await,
+            None => std::future::pending().await,
+        }
+    }
     async fn named(&self) -> Result<RunRow, Fault> {
         let id = self.text("id").ok_or_else(|| Fault::field("id", "it is missing"))?;
         self.own(id).await
@@ -108,7 +115,8 @@ async fn cancel(asked: &Asked) -> Result<Value, Fault> {
     if row.ended.is_some() {
         return Err(ended(&row.state));
     }
-    let mut watched = Updates::new(&asked.door, &row, (Until::End, None), None).await?;
+    let place = asked.door.watching(&asked.who)?;
+    let mut watched = Updates::new(&asked.door, &row, (Until::End, None), Some(place)).await?;
     let done = host.cancel(&RunId::known(row.run.as_str()), asked.who.principal()).await;
     done.map(|_: Done| ()).map_err(|e| Fault::of_host(e, Kind::TaskNotCancelable))?;
     // What is under way is cut off, so this is short.
@@ -118,7 +126,9 @@ async fn cancel(asked: &Asked) -> Result<Value, Fault> {
 async fn subscribe(asked: &Asked) -> Result<Updates, Fault> {
     let row = asked.named().await?;
     let place = asked.door.watching(&asked.who)?;
-    let updates = Updates::new(&asked.door, &row, (Until::End, None), Some(place)).await?;
+    // In 0.3 what is final ends a stream, and a question is.
+    let until = if asked.version == Version::V0_3 { Until::Turn } else { Until::End };
+    let updates = Updates::new(&asked.door, &row, (until, None), Some(place)).await?;
     if updates.tale.state.is_terminal() {
         return Err(Fault::new(Kind::UnsupportedOperation, "the task has ended; get it to see how"));
     }

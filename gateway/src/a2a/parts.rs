@@ -21,6 +21,8 @@ pub(super) struct Message {
     pub(super) text: String,
     /// What it says, where it is one part of data and nothing else.
     pub(super) data: Option<Value>,
+    /// The question it answers: `pleach/question` of its metadata, or `question` of its data.
+    pub(super) question: Option<String>,
 }
 
 /// A name a client chose: of a message, of a context.
@@ -64,7 +66,10 @@ impl Message {
             [part] => part.get("data").cloned(),
             _ => None,
         };
+        let named = message.pointer("/metadata/pleach~1question").or_else(|| data.as_ref()?.get("question"));
+        let question = named.and_then(Value::as_str).map(str::to_owned);
         Ok(Self {
+            question,
             id,
             task: name(message, "taskId", "message.taskId")?,
             context: name(message, "contextId", "message.contextId")?,
@@ -81,6 +86,7 @@ fn unsupported(kind: &str) -> Fault {
 
 fn is_text(kind: &str) -> bool {
     let kind = kind.split(';').next().unwrap_or("").trim();
+    let kind = kind.to_ascii_lowercase();
     kind.is_empty() || kind.starts_with("text/") || kind == "application/json"
 }
 
@@ -88,7 +94,10 @@ fn is_text(kind: &str) -> bool {
 fn text_of(part: &Value) -> Result<String, Fault> {
     let kind = part.get("mediaType").and_then(Value::as_str).unwrap_or("");
     let file = part.get("filename").and_then(Value::as_str).unwrap_or("file");
-    let given: Vec<&str> = ["text", "raw", "url", "data"].into_iter().filter(|key| part.get(key).is_some()).collect();
+    let given: Vec<&str> = ["text", "raw", "url", "data"]
+        .into_iter()
+        .filter(|key| part.get(key).is_some_and(|value| !value.is_null()))
+        .collect();
     let field = "message.parts";
     match given[..] {
         ["text"] => {

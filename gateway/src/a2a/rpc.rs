@@ -73,7 +73,7 @@ async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Res
     if id.is_null() {
         return invalid("id is missing");
     }
-    let key = parts.headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let key = super::key(&parts.headers)?;
     let params = version.params(op, params);
     let asked = Asked { door: door.clone(), who, agent, version, params, key };
     answered(version, op, id.clone(), asked).await

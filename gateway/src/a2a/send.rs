@@ -4,8 +4,8 @@
 //!  no taskId ─▶ Idempotency-Key or messageId: noted ─▶ Host::start ─▶ its first event is journalled
 //!                 └ known: that task, nothing is begun
 //!  taskId ─▶ known by its messageId: that task, nothing is said
-//!         ├▶ it asks (INPUT_REQUIRED) ─▶ Host::answer
-//!         ├▶ it asks for leave (AUTH_REQUIRED) ─▶ Host::answer, by whoever may approve
+//!         ├▶ it asks (INPUT_REQUIRED) ─▶ Host::answer: what the message names, else what was asked first
+//!         ├▶ it asks for leave (AUTH_REQUIRED) ─▶ Host::answer, by whoever may approve and says to what
 //!         ├▶ it works ─▶ Host::send: heard before its next request
 //!         └▶ it has ended ─▶ UnsupportedOperation
 //! ```
@@ -13,7 +13,7 @@
 use super::fault::{Fault, Kind};
 use super::ops::Asked;
 use super::parts::Message;
-use super::tale::Open;
+use super::tale::{Open, Tale};
 use super::updates::{self, Until, Updates};
 use crate::guard::A2A;
 use crate::hosted;
@@ -37,22 +37,24 @@ pub(super) async fn send(asked: &Asked) -> Result<Value, Fault> {
     let at_once = asked.params.pointer("/configuration/returnImmediately") == Some(&Value::Bool(true));
     no_push(asked)?;
     let said = say(asked).await?;
-    let task = match at_once {
-        true => {
-            let tale = updates::read(&asked.door.0.store, &said.row).await?;
-            updates::shown(&asked.door.0.store, &tale, history, true).await?
-        }
-        false => {
-            let until = (Until::Turn, said.answered);
-            let mut updates = Updates::new(&asked.door, &said.row, until, None).await?;
-            let task = updates.settled(history).await?;
-            if let Some(message) = updates.tale.reply() {
-                return Ok(json!({ "message": message }));
-            }
-            task
-        }
+    let begun = said.begun;
+    if at_once {
+        let tale = updates::read(&asked.door.0.store, &said.row).await?;
+        return Ok(json!({ "task": updates::shown(&asked.door.0.store, &tale, history, true).await? }));
+    }
+    let place = asked.door.watching(&asked.who)?;
+    let mut updates = Updates::new(&asked.door, &said.row, (Until::Turn, said.answered), Some(place)).await?;
+    let task = tokio::select! {
+        task = updates.settled(history) => task?,
+        () = asked.gone() => return Err(Fault::new(Kind::Unauthenticated, "you are nobody here any more")),
     };
-    Ok(json!({ "task": task }))
+    // A word in the place of a task, to whoever knows of no task.
+    match updates.tale.reply() {
+        Some(message) if begun && updates.tale.artifacts.is_empty() && !updates.tale.asked => {
+            Ok(json!({ "message": message }))
+        }
+        _ => Ok(json!({ "task": task })),
+    }
 }
 
 /// `SendStreamingMessage`
@@ -77,6 +79,8 @@ fn no_push(asked: &Asked) -> Result<(), Fault> {
 /// What was said, and to which task.
 struct Said {
     row: RunRow,
+    /// It is a new one.
+    begun: bool,
     /// The question it answered.
     answered: Option<String>,
 }
@@ -88,7 +92,7 @@ async fn say(asked: &Asked) -> Result<Said, Fault> {
     let lane = BuildHasherDefault::<DefaultHasher>::default().hash_one((asked.who.principal(), &message.id));
     let _lane = lanes[usize::try_from(lane % lanes.len() as u64).unwrap_or(0)].lock().await;
     match message.task.clone() {
-        None => begin(asked, message).await.map(|row| Said { row, answered: None }),
+        None => begin(asked, message).await.map(|row| Said { row, begun: true, answered: None }),
         Some(task) => go_on(asked, &task, message).await,
     }
 }
@@ -109,15 +113,17 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
     };
     let reservation = Reservation {
         principal: asked.who.principal().to_owned(),
+        // So long after it is no repetition, but a client that counts its messages from 1.
+        renewed: asked.key.is_none().then_some(REPEATED),
         key: Some((known, digest)),
         run: run.clone(),
         webhook: None,
     };
+    // Before anything is noted: whoever has no room leaves no trace.
+    let place = asked.door.working(&asked.who)?;
     let run = match door.store.reserve(reservation).await? {
         Reserved::Fresh => run,
         Reserved::Before(before) => match door.store.row(&before).await? {
-            // So long ago it is no repetition, but a client that counts its messages from 1.
-            Some(row) if asked.key.is_none() && row.started.saturating_add(REPEATED) < clock() => run,
             Some(row) => return Ok(row),
             None => before,
         },
@@ -126,7 +132,6 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
             return Err(Fault::new(Kind::InvalidParams, why));
         }
     };
-    let place = asked.door.working(&asked.who)?;
     let start = Start {
         id: run.clone(),
         agent: asked.agent.clone(),
@@ -152,21 +157,50 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
     if message.context.as_ref().is_some_and(|context| *context != tale.context) {
         return Err(Fault::field("message.contextId", "it is not that of the task"));
     }
-    if tale.has_heard(&message.id) {
-        return Ok(Said { row, answered: None });
+    if tale.has_heard(&message.id, &message.text) {
+        return Ok(Said { row, begun: false, answered: None });
     }
     if tale.state.is_terminal() {
         let why = "the task has ended; say it without taskId to begin another";
         return Err(Fault::new(Kind::UnsupportedOperation, why));
     }
-    let (done, answered) = match tale.question() {
+    let (done, answered) = match question(asked, &tale, &message)? {
         Some(open) => (answer(asked, open, &message).await?, Some(open.id.clone())),
         None => (tell(asked, &row, &message).await?, None),
     };
     if done == Done::Stored {
         hosted::go_on((&door.host, &door.tasks), &row.root, asked.door.working(&asked.who).ok());
     }
-    Ok(Said { row, answered })
+    Ok(Said { row, begun: false, answered })
+}
+
+/// The question a message answers: the one it names; else the first that is open and asks for no
+/// leave. Leave is given to what was seen, so whoever gives it says to what.
+fn question<'t>(asked: &Asked, tale: &'t Tale, message: &Message) -> Result<Option<&'t Open>, Fault> {
+    let now = clock();
+    let mut open = tale.open.iter().filter(|open| !open.is_over(now));
+    if let Some(named) = &message.question {
+        let why = format!("{named:?} is not open any more; get the task to see what is");
+        return open.find(|open| open.id == *named).map(Some).ok_or_else(|| Fault::field("message.metadata", why));
+    }
+    let questions: Vec<&Open> = open.collect();
+    if let Some(open) = questions.iter().find(|open| open.kind != WaitingFor::Approval) {
+        return Ok(Some(open));
+    }
+    match questions.first() {
+        None => Ok(None),
+        Some(_) if !asked.who.can_approve => {
+            let why = "the task waits for somebody who may approve it; you may not";
+            Err(Fault::new(Kind::UnsupportedOperation, why))
+        }
+        Some(open) => {
+            let why = format!(
+                "the task asks for leave: say to what, with metadata {{\"pleach/question\": \"{}\"}} as its status has it",
+                open.id
+            );
+            Err(Fault::field("message.metadata", why))
+        }
+    }
 }
 
 async fn tell(asked: &Asked, row: &RunRow, message: &Message) -> Result<Done, Fault> {
@@ -174,8 +208,8 @@ async fn tell(asked: &Asked, row: &RunRow, message: &Message) -> Result<Done, Fa
     if let Err(denial) = asked.door.0.guard.own(&asked.who.caller, SEND).await {
         return Err(Fault::new(Kind::Forbidden, denial.for_model()));
     }
-    let from = (asked.who.principal(), Some(message.id.clone()));
-    let done = asked.door.0.host.send_with(&row.run, from, message.text.clone(), Then::Leave).await;
+    let from = (asked.who.principal(), message.id.clone());
+    let done = asked.door.0.host.send_open(&row.run, from, message.text.clone(), Then::Leave).await;
     done.map_err(|e| Fault::of_host(e, Kind::UnsupportedOperation))
 }
 
@@ -213,7 +247,8 @@ fn verdict(message: &Message) -> Result<Answer, Fault> {
 /// What a question is answered with: data as it is, a text as the JSON it is where a form is wanted.
 fn input(open: &Open, message: &Message) -> Value {
     if let Some(data) = &message.data {
-        return data.clone();
+        // Named in the data itself, the answer stands beside.
+        return data.get("answer").filter(|_| data.get("question").is_some()).unwrap_or(data).clone();
     }
     let formed = open.detail.get("schema").is_some_and(|schema| !schema.is_null());
     match serde_json::from_str::<Value>(&message.text) {

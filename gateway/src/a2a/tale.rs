@@ -99,8 +99,23 @@ pub(super) struct Open {
     pub(super) id: String,
     pub(super) kind: WaitingFor,
     text: String,
-    /// Options and schema.
+    /// The tool and its arguments, or options and schema.
     pub(super) detail: Value,
+    /// When it is too late, milliseconds since 1970 UTC.
+    expires: Option<u64>,
+}
+
+impl Open {
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+    /// What a client must know to answer it: what is asked for, without where a rule stands.
+    fn form(&self) -> Value {
+        let known = ["tool", "arguments", "options", "schema"].into_iter();
+        let form =
+            known.filter_map(|key| Some((key.to_owned(), self.detail.get(key).filter(|v| !v.is_null())?.clone())));
+        Value::Object(form.collect())
+    }
 }
 
 /// A change of a task.
@@ -131,8 +146,10 @@ pub(super) struct Tale {
     structured: bool,
     /// Its last words are a word of the conversation.
     reply: bool,
-    /// The names of the client's messages.
-    heard: Vec<String>,
+    /// The names of the client's messages: with what it said, or of an answer alone.
+    heard: Vec<(String, Option<String>)>,
+    /// It asked something, ever.
+    pub(super) asked: bool,
 }
 
 /// `2026-11-20T10:00:00.000Z`
@@ -160,15 +177,18 @@ impl Tale {
             structured: false,
             reply: false,
             heard: Vec::new(),
+            asked: false,
         }
     }
-    /// Whether the client said something under that name.
-    pub(super) fn has_heard(&self, message: &str) -> bool {
-        self.heard.iter().any(|known| known == message)
+    /// Whether the client said this under that name, or answered something with it.
+    pub(super) fn has_heard(&self, message: &str, text: &str) -> bool {
+        self.heard.iter().any(|(name, said)| name == message && said.as_deref().is_none_or(|said| said == text))
     }
-    /// The question that is answered next.
-    pub(super) fn question(&self) -> Option<&Open> {
-        self.open.first()
+    /// Lets go of what a stream needs no more: what was said, and what was made.
+    pub(super) fn forget(&mut self) {
+        self.history = Vec::new();
+        self.heard = Vec::new();
+        self.artifacts.iter_mut().for_each(|artifact| artifact.pieces = Vec::new());
     }
 
     /// Reads an event of the tree, and says what changed.
@@ -177,35 +197,54 @@ impl Tale {
         let own = record.run.as_str() == self.id;
         match &record.event {
             Event::Started(started) if own => {
-                self.begin(started, record.seq);
+                self.begin(started);
                 Vec::new()
             }
-            Event::ModelRequested { .. } if own => self.become_(TaskState::Working, None, record.seq),
+            Event::ModelRequested { .. } if own => self.work(),
             // What it says before it uses its tools.
             Event::ModelReplied { text, calls, .. } if own && !calls.is_empty() && !text.trim().is_empty() => {
-                self.say(record.seq, text.clone());
-                vec![Change::Status]
+                match self.open.is_empty() {
+                    true => {
+                        self.say(text.clone());
+                        vec![Change::Status]
+                    }
+                    // What is asked stays in its place.
+                    false => {
+                        let said = self.message(&format!("{}-{n}", self.id), "ROLE_AGENT", text);
+                        self.history.push(said);
+                        Vec::new()
+                    }
+                }
             }
             Event::Waiting(waiting) if waiting.kind != WaitingFor::Children => {
                 let (id, text) = (waiting.id.clone(), waiting.question.clone());
-                self.open.push(Open { id, kind: waiting.kind, text, detail: waiting.detail.clone() });
-                self.asks(record.seq)
+                let (detail, expires) = (waiting.detail.clone(), waiting.expires);
+                self.open.push(Open { id, kind: waiting.kind, text, detail, expires });
+                self.asked = true;
+                self.asks()
             }
             Event::Answered { id, answer, message, .. } => {
                 self.open.retain(|open| open.id != *id);
                 if let Some(message) = message {
                     self.hear(message.clone(), &words(answer));
+                    self.heard.push((message.clone(), None));
                 }
-                self.asks(record.seq)
+                self.asks()
             }
             Event::TimedOut { id } => {
                 self.open.retain(|open| open.id != *id);
-                self.asks(record.seq)
+                self.asks()
             }
             Event::MessageReceived { text, message, .. } if own => {
-                let message = message.clone().unwrap_or_else(|| format!("{}-{}", self.id, record.seq));
-                self.hear(message, text);
-                self.become_(TaskState::Working, None, record.seq)
+                let message = message.clone().unwrap_or_else(|| format!("{}-{n}", self.id));
+                // What is asked stays in its place.
+                match self.open.is_empty() {
+                    true => self.hear(message.clone(), text),
+                    false => self.history.push(self.message(&message, "ROLE_USER", text)),
+                }
+                self.heard.push((message, Some(text.clone())));
+                self.reply = false;
+                self.work()
             }
             Event::ArtifactEmitted { name, media_type, text, blob, url, encoding, more } => {
                 let binary = encoding.as_deref() == Some("base64");
@@ -226,12 +265,13 @@ impl Tale {
                 self.reply = true;
                 Vec::new()
             }
-            Event::Finished { state, text, .. } if own => self.finish(TaskState::of_end(state), text, record.seq),
+            // The questions of a run that ends are nobody's any more.
+            Event::Finished { state, text, .. } if own => self.finish(TaskState::of_end(state), text),
             _ => Vec::new(),
         }
     }
-    fn begin(&mut self, started: &Started, seq: u64) {
-        let mut message = format!("{}-{seq}", self.id);
+    fn begin(&mut self, started: &Started) {
+        let mut message = format!("{}-{}", self.id, self.n);
         if let Some(inbound) = &started.inbound {
             message = inbound.message.clone();
             if let Some(context) = &inbound.context {
@@ -239,18 +279,18 @@ impl Tale {
             }
         }
         self.structured = started.schema.is_some();
-        self.hear(message, &started.prompt);
+        self.hear(message.clone(), &started.prompt);
+        self.heard.push((message, Some(started.prompt.clone())));
     }
     /// Something of the client's.
     fn hear(&mut self, message: String, text: &str) {
         self.past();
         let said = self.message(&message, "ROLE_USER", text);
         self.history.push(said);
-        self.heard.push(message);
     }
-    fn say(&mut self, seq: u64, text: String) {
+    fn say(&mut self, text: String) {
         self.past();
-        self.said = Some((seq, text));
+        self.said = Some((self.n, text));
     }
     /// What was said with the status is past when something else is said.
     fn past(&mut self) {
@@ -259,31 +299,38 @@ impl Tale {
         }
         self.said = None;
     }
-    fn become_(&mut self, state: TaskState, said: Option<String>, seq: u64) -> Vec<Change> {
+    /// It works, unless it asks: what some part of it asks somebody waits for.
+    fn work(&mut self) -> Vec<Change> {
+        if self.open.is_empty() { self.become_(TaskState::Working, None) } else { Vec::new() }
+    }
+    fn become_(&mut self, state: TaskState, said: Option<String>) -> Vec<Change> {
         if self.state == state && said.is_none() {
             return Vec::new();
         }
         self.state = state;
         if let Some(said) = said {
-            self.say(seq, said);
+            self.say(said);
         }
         vec![Change::Status]
     }
     /// How it stands with questions after one came or went.
-    fn asks(&mut self, seq: u64) -> Vec<Change> {
+    fn asks(&mut self) -> Vec<Change> {
         let first = self.open.first().map(|open| open.id.clone());
         // Of several it is the first that is put; the others come when their turn comes.
         if self.state.is_terminal() || first == self.put {
             return Vec::new();
         }
         self.put = first;
-        let Some(open) = self.open.first() else { return self.become_(TaskState::Working, None, seq) };
+        let Some(open) = self.open.first() else {
+            self.past();
+            return self.become_(TaskState::Working, None);
+        };
         let state = match open.kind {
             WaitingFor::Approval => TaskState::AuthRequired,
             _ => TaskState::InputRequired,
         };
         let text = open.text.clone();
-        self.become_(state, Some(text), seq)
+        self.become_(state, Some(text))
     }
     /// Takes in what a run made: what was announced under the same name goes on.
     fn make(&mut self, mut made: Artifact, run: &str) -> Change {
@@ -301,17 +348,17 @@ impl Tale {
             }
         }
     }
-    fn finish(&mut self, state: TaskState, text: &str, seq: u64) -> Vec<Change> {
+    fn finish(&mut self, state: TaskState, text: &str) -> Vec<Change> {
         self.open.clear();
         if state != TaskState::Completed {
-            return self.become_(state, Some(text.to_owned()), seq);
+            return self.become_(state, Some(text.to_owned()));
         }
         let mut changes = Vec::new();
         if !text.is_empty() {
             let media_type = if self.structured { "application/json" } else { "text/plain" };
             // A run that was gone on with after its end has another one.
             let id = match self.artifacts.iter().any(|a| a.id == ANSWER) {
-                true => format!("{ANSWER}-{seq}"),
+                true => format!("{ANSWER}-{}", self.n),
                 false => ANSWER.to_owned(),
             };
             let (name, media_type, pieces) = (ANSWER.into(), media_type.into(), vec![Piece::Text(text.to_owned())]);
@@ -323,7 +370,7 @@ impl Tale {
         // What it said on its way is past.
         self.past();
         let said = self.reply.then(|| text.to_owned());
-        changes.extend(self.become_(state, said, seq));
+        changes.extend(self.become_(state, said));
         changes
     }
 
@@ -333,8 +380,16 @@ impl Tale {
         })
     }
     fn status_message(&self) -> Option<Value> {
-        let (seq, text) = self.said.as_ref()?;
-        Some(self.message(&format!("{}-{seq}", self.id), "ROLE_AGENT", text))
+        let (n, text) = self.said.as_ref()?;
+        let mut message = self.message(&format!("{}-{n}", self.id), "ROLE_AGENT", text);
+        // Which question it is, and what a client must know to answer it.
+        if let Some(open) = self.open.first().filter(|open| self.state.is_interrupted() && open.text == *text) {
+            message["metadata"] = json!({
+                "pleach/question": open.id, "pleach/kind": open.kind.as_str(),
+                "pleach/expires": open.expires.map(timestamp), "pleach/form": open.form(),
+            });
+        }
+        Some(message)
     }
     /// What it said in the place of a task, if that is what it did.
     pub(super) fn reply(&self) -> Option<Value> {

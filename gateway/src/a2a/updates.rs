@@ -1,7 +1,7 @@
 //! Tasks as they stand, and as they change.
 
 use super::Door;
-use super::fault::Fault;
+use super::fault::{Fault, Kind};
 use super::parts;
 use super::tale::{Artifact, Change, Piece, Tale};
 use crate::hosted::{Follow, Place, Told};
@@ -102,6 +102,7 @@ impl Updates {
     pub(super) async fn with_snapshot(mut self, history: Option<usize>) -> Result<Self, Fault> {
         let task = shown(&self.store, &self.tale, history, true).await?;
         self.ready.push_back(json!({ "task": task }));
+        self.tale.forget();
         Ok(self)
     }
     /// Whether nothing more is to be waited for.
@@ -143,6 +144,10 @@ impl Updates {
                 return Err(fault);
             }
         }
+        if !self.is_settled() {
+            let why = "pleach is ending; the task goes on when it serves";
+            return Err(Fault::new(Kind::Unavailable, why).with("retry-after", "5"));
+        }
         shown(&self.store, &self.tale, history, true).await
     }
 
@@ -183,7 +188,11 @@ async fn pieces(store: &Store, artifact: &Artifact, piece: &Piece, most: u64) ->
         Piece::Url(url) => return Ok(vec![parts::link(url, name, kind)]),
         Piece::Base64(text) => return Ok(vec![parts::raw(text, name, kind)]),
         Piece::Base64Blob(blob) => {
-            let (text, _) = kept(store, blob, u64::MAX).await?;
+            let (text, size) = kept(store, blob, most).await?;
+            if size > most {
+                let why = format!("[{size} bytes in all; stream the task to have them]");
+                return Ok(vec![parts::content(&why, "text/plain")]);
+            }
             return Ok(vec![parts::raw(&text, name, kind)]);
         }
         Piece::Text(text) => text.clone(),

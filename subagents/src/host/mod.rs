@@ -284,21 +284,25 @@ impl Host {
     /// # Errors
     /// When there is no such run, or a person cancelled it.
     pub async fn send(self: &Arc<Self>, run: &RunId, from: &str, text: String, then: Then) -> Result<Done, HostError> {
-        self.send_with(run, (from, None), text, then).await
+        let root = self.root_of(run).await?;
+        let (run, from) = (run.to_string(), from.to_owned());
+        self.command(&root, Command::Message { run, from, text, message: None, open: false }, then).await
     }
-    /// The same with a message that has a name.
+    /// The same with a message that has a name, to a run that has not ended. Said again under that
+    /// name it is known, and nothing happens.
     ///
     /// # Errors
-    /// As [`Host::send`].
-    pub async fn send_with(
+    /// When there is no such run, or it has ended.
+    pub async fn send_open(
         self: &Arc<Self>,
         run: &RunId,
-        (from, message): (&str, Option<String>),
+        (from, message): (&str, String),
         text: String,
         then: Then,
     ) -> Result<Done, HostError> {
         let root = self.root_of(run).await?;
-        let command = Command::Message { run: run.to_string(), from: from.to_owned(), text, message };
+        let (run, from, message) = (run.to_string(), from.to_owned(), Some(message));
+        let command = Command::Message { run, from, text, message, open: true };
         self.command(&root, command, then).await
     }
     /// Ends a run and all it started.

@@ -13,6 +13,7 @@ use crate::event::{Event, WaitingFor};
 use crate::ports::{Answer, Claimed, Command, Decision, Deed, DeedKind};
 use crate::run::{RunId, State};
 use crate::tools;
+use crate::turn;
 use policies::permit::Rule;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -120,8 +121,12 @@ impl Host {
             Command::Answer { question, answer, by, message } => {
                 self.do_answer(tree, question, answer, (by, message.as_deref())).await
             }
-            Command::Message { run, from, text, message } => {
-                self.do_message(tree, &find(run)?, (from, message.as_deref()), text).await
+            Command::Message { run, from, text, message, open } => {
+                let run = find(run)?;
+                if *open && run.end().await.0.is_end() {
+                    return Err(refused(format!("run {} has ended", run.id)));
+                }
+                self.do_message(tree, &run, (from, message.as_deref()), text).await
             }
             Command::Pause { by } => self.do_pause(tree, by, true).await,
             Command::Unpause { by } => self.do_pause(tree, by, false).await,
@@ -156,6 +161,11 @@ impl Host {
         (by, message): (&str, Option<&str>),
     ) -> Result<(), HostError> {
         for run in tree.all() {
+            if let Some(message) = message
+                && run.log.lock().await.state.heard.contains(&turn::named(message, id))
+            {
+                return Ok(());
+            }
             let question = run.log.lock().await.state.questions().find(|q| q.id == id).cloned();
             let Some(question) = question else { continue };
             if question.expires.is_some_and(|e| e <= now()) {
@@ -201,6 +211,11 @@ impl Host {
         (from, message): (&str, Option<&str>),
         text: &str,
     ) -> Result<(), HostError> {
+        if let Some(message) = message
+            && run.log.lock().await.state.heard.contains(&turn::named(message, text))
+        {
+            return Ok(());
+        }
         let (phase, by) = run.end().await;
         tools::may_go_on(phase, by.as_deref()).map_err(|why| refused(format!("run {} {why}", run.id)))?;
         if run.log.lock().await.state.unheard().saturating_add(text.len()) > MAX_UNHEARD {

@@ -218,6 +218,9 @@ pub enum Command {
         /// The client's name for the message.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
+        /// It opens no run that has ended.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        open: bool,
     },
     /// Do nothing new.
     Pause {

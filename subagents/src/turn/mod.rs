@@ -129,6 +129,12 @@ struct Asking {
     summary: bool,
 }
 
+/// A message under a client's name for it, and what it says or answers: some clients use a name
+/// for several.
+pub fn named(message: &str, what: &str) -> String {
+    format!("{message}\n{what}")
+}
+
 /// Everything a run is, as far as its events say.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct State {
@@ -164,6 +170,8 @@ pub struct State {
     pub schema: Option<Arc<serde_json::Value>>,
     /// The client's name for the message it began with.
     pub inbound: Option<String>,
+    /// What it was told under names of the clients' own ([`named`]).
+    pub heard: BTreeSet<String>,
     /// The handles of long texts it was given.
     pub kept: BTreeSet<String>,
     started: bool,

@@ -3,7 +3,7 @@ use std::time::Instant;
 use subagents::ports::{Answer, Bus, Command};
 
 fn message(n: u32) -> Command {
-    Command::Message { run: "r-a".into(), from: "me".into(), text: n.to_string(), message: None }
+    Command::Message { run: "r-a".into(), from: "me".into(), text: n.to_string(), message: None, open: false }
 }
 
 #[tokio::test]

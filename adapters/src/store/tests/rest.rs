@@ -7,6 +7,7 @@ fn reservation(key: &str, asked: &str, run: &str) -> Reservation {
         principal: "ci".into(),
         key: Some((key.into(), asked.into())),
         run: RunId::known(run),
+        renewed: None,
         webhook: Some(webhook),
     }
 }
@@ -122,8 +123,13 @@ async fn many_messages_for_one_endpoint_hide_none_for_another() {
     for run in 0..22 {
         let (id, (principal, url)) = (format!("r-{run}"), ends(run));
         let webhook = Webhook { principal: principal.into(), url, secret: None };
-        let asked =
-            Reservation { principal: principal.into(), key: None, run: RunId::known(&id), webhook: Some(webhook) };
+        let asked = Reservation {
+            principal: principal.into(),
+            key: None,
+            run: RunId::known(&id),
+            webhook: Some(webhook),
+            renewed: None,
+        };
         store.reserve(asked).await.unwrap();
         let lease = claim(&store, &id).await;
         store.append(vec![first(&id, &id), write(&id, &id, 2, finished())], &lease).await.unwrap();
