@@ -11,7 +11,7 @@ const V1: (&str, &str) = ("a2a-version", "1.0");
 pub(crate) fn message(id: &str, text: &str) -> Value {
     json!({ "message": { "messageId": id, "role": "ROLE_USER", "parts": [{ "text": text }] } })
 }
-fn to_task(task: &Value, id: &str, text: &str) -> Value {
+pub(crate) fn to_task(task: &Value, id: &str, text: &str) -> Value {
     let mut params = message(id, text);
     params["message"]["taskId"] = task["id"].clone();
     params
@@ -23,21 +23,34 @@ async fn rpc(served: &Served, who: (&str, &str), agent: &str, method: &str, para
     served.post(&format!("/a2a/{agent}"), &[who, V1], body(method, &params)).await
 }
 /// A result of JSON-RPC.
-async fn result(served: &Served, who: (&str, &str), agent: &str, method: &str, params: Value) -> Value {
+pub(crate) async fn result(served: &Served, who: (&str, &str), agent: &str, method: &str, params: Value) -> Value {
     let answer = rpc(served, who, agent, method, params).await;
     let json = answer.json();
     assert!(answer.status == 200 && json["id"] == 7 && json.get("error").is_none(), "{method}: {answer:?}");
     json["result"].clone()
 }
-async fn send(served: &Served, who: (&str, &str), agent: &str, params: Value) -> Value {
+pub(crate) async fn send(served: &Served, who: (&str, &str), agent: &str, params: Value) -> Value {
     result(served, who, agent, "SendMessage", params).await["task"].clone()
 }
-async fn code(served: &Served, who: (&str, &str), agent: &str, method: &str, params: Value) -> i64 {
+pub(crate) async fn code(served: &Served, who: (&str, &str), agent: &str, method: &str, params: Value) -> i64 {
     let answer = rpc(served, who, agent, method, params).await;
     answer.json()["error"]["code"].as_i64().unwrap_or_else(|| panic!("no error: {answer:?}"))
 }
-fn state(task: &Value) -> &str {
+pub(crate) fn state(task: &Value) -> &str {
     task["status"]["state"].as_str().unwrap_or_default()
+}
+/// The task once it is as is wanted.
+pub(crate) async fn answered(served: &Served, agent: &str, task: &Value, is: impl Fn(&Value) -> bool) -> Value {
+    let wanted = async {
+        loop {
+            let now = result(served, ("x-nobody", "1"), agent, "GetTask", json!({ "id": task["id"] })).await;
+            if is(&now) {
+                return now;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), wanted).await.expect("it did not become so")
 }
 /// The updates of a stream: `(kind, value)` each.
 fn updates(heard: &str) -> Vec<(String, Value)> {

@@ -3,6 +3,7 @@
 
 mod a2a;
 mod a2a_clients;
+mod a2a_turns;
 mod a2a_wire;
 mod abandoned;
 mod accounts;

@@ -146,7 +146,7 @@ pub(super) struct Tale {
     structured: bool,
     /// Its last words are a word of the conversation.
     reply: bool,
-    /// The names of the client's messages: with what it said, or of an answer alone.
+    /// The names of the client's messages, with what it said; without, what it said was data.
     heard: Vec<(String, Option<String>)>,
     /// It asked something, ever.
     pub(super) asked: bool,
@@ -226,8 +226,15 @@ impl Tale {
             Event::Answered { id, answer, message, .. } => {
                 self.open.retain(|open| open.id != *id);
                 if let Some(message) = message {
-                    self.hear(message.clone(), &words(answer));
-                    self.heard.push((message.clone(), None));
+                    let said = words(answer);
+                    self.hear(message.clone(), &said);
+                    // What was said as data is known by its name alone.
+                    let note = match answer {
+                        Answer::Allow { note } | Answer::Deny { note } => note,
+                        Answer::Input { value, .. } if value.is_string() => &None,
+                        Answer::Input { .. } => &Some(String::new()),
+                    };
+                    self.heard.push((message.clone(), note.is_none().then_some(said)));
                 }
                 self.asks()
             }

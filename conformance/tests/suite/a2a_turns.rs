@@ -1,0 +1,169 @@
+//! Whose turn it is, where several parts of a task ask at once, messages are named twice, and an
+//! answer comes too late. Each of these was once heard by the wrong ear.
+
+use crate::a2a::{answered, code, message, result, send, state, to_task};
+use conformance::pleach::Folder;
+use conformance::served::Served;
+use serde_json::{Value, json};
+
+const NOBODY: (&str, &str) = ("x-nobody", "1");
+const POLICY: &str = r#"
+version = 1
+[models.default]
+provider = "scripted"
+script = "replies.toml"
+[servers.files]
+builtin = "workspace"
+[policy]
+max_access = "read-write"
+filesystem = { read_write = ["out"] }
+tools = { allow = ["files__*"], ask = ["files__Write"] }
+[gateway]
+default_agent = "lead"
+[agents.lead]
+prompt = ""
+subagents = ["child"]
+[agents.child]
+prompt = ""
+[agents.two]
+prompt = ""
+expose = true
+[agents.writer]
+prompt = ""
+expose = true
+"#;
+
+const REPLIES: &str = r#"
+[[reply]]
+agent = "lead"
+[[reply.tool]]
+name = "Agent"
+input = { description = "d", prompt = "ask", subagent_type = "child", run_in_background = true }
+[[reply]]
+agent = "lead"
+text = "I wait for my child."
+[[reply]]
+agent = "lead"
+text = "It heard: {{prompt}}"
+[[reply]]
+agent = "child"
+[[reply.tool]]
+name = "ask_user"
+input = { question = "Child: which?" }
+[[reply]]
+agent = "child"
+text = "child heard {{result}}"
+[[reply]]
+agent = "two"
+[[reply.tool]]
+name = "ask_user"
+input = { question = "First?" }
+[[reply.tool]]
+name = "ask_user"
+input = { question = "Second?", options = ["x", "y"] }
+[[reply]]
+agent = "two"
+text = "both: {{results}}"
+[[reply]]
+agent = "writer"
+[[reply.tool]]
+name = "files__Write"
+input = { file_path = "out/harmless", content = "a" }
+[[reply]]
+agent = "writer"
+[[reply.tool]]
+name = "files__Write"
+input = { file_path = "out/dangerous", content = "b" }
+[[reply]]
+agent = "writer"
+text = "done"
+"#;
+
+fn folder() -> Folder {
+    let folder = Folder::new(POLICY);
+    folder.write("replies.toml", REPLIES);
+    std::fs::create_dir_all(folder.join("out")).unwrap();
+    folder
+}
+
+fn named(task: &Value, id: &str, text: &str, question: &Value) -> Value {
+    let mut params = to_task(task, id, text);
+    params["message"]["metadata"] = json!({ "pleach/question": question });
+    params
+}
+
+/// Leave that was asked for one call is never taken for another, whoever answered the first.
+#[tokio::test]
+async fn leave_is_given_to_the_call_that_was_shown() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let shown = send(&served, NOBODY, "writer", message("m-1", "go")).await;
+    let first = &shown["status"]["message"]["metadata"]["pleach/question"];
+    let elsewhere = format!("/v1/approvals/{}", first.as_str().unwrap());
+    let denied = served.post(&elsewhere, &[], json!({ "decision": "deny" }).to_string()).await;
+    assert_eq!(denied.status, 200, "{denied:?}");
+    let second = answered(&served, "writer", &shown, |task| {
+        let question = &task["status"]["message"]["metadata"]["pleach/question"];
+        question.is_string() && question != first
+    });
+    let second = second.await;
+    assert_eq!(second["status"]["message"]["metadata"]["pleach/form"]["arguments"]["file_path"], "out/dangerous");
+    let late = named(&shown, "m-2", "allow", first);
+    assert_eq!(code(&served, NOBODY, "writer", "SendMessage", late).await, -32602);
+    assert_eq!((folder.read("out/harmless"), folder.read("out/dangerous")), (None, None));
+    let own = second["status"]["message"]["metadata"]["pleach/question"].clone();
+    let done = send(&served, NOBODY, "writer", named(&shown, "m-3", "allow", &own)).await;
+    assert_eq!(state(&done), "TASK_STATE_COMPLETED");
+    assert_eq!((folder.read("out/harmless"), folder.read("out/dangerous").as_deref()), (None, Some("b")));
+}
+
+/// What a child in the background asks is the task's question as long as it is open, whatever its
+/// parent does meanwhile.
+#[tokio::test]
+async fn what_a_part_of_it_asks_the_task_asks() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let asks = send(&served, NOBODY, "lead", message("m-1", "go")).await;
+    let asks = answered(&served, "lead", &asks, |task| state(task) == "TASK_STATE_INPUT_REQUIRED").await;
+    assert_eq!(asks["status"]["message"]["parts"][0]["text"], "Child: which?");
+    let listed = result(&served, NOBODY, "lead", "ListTasks", json!({ "status": "TASK_STATE_INPUT_REQUIRED" })).await;
+    assert_eq!(listed["totalSize"], 1);
+    // A blocking call that says what was said already comes back at once.
+    let again = send(&served, NOBODY, "lead", message("m-1", "go")).await;
+    assert_eq!((&again["id"], state(&again)), (&asks["id"], "TASK_STATE_INPUT_REQUIRED"));
+    let done = send(&served, NOBODY, "lead", to_task(&asks, "m-2", "red")).await;
+    assert_eq!(state(&done), "TASK_STATE_COMPLETED", "{done}");
+}
+
+#[tokio::test]
+async fn several_questions_are_answered_one_after_another_or_by_name() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let asked = send(&served, NOBODY, "two", message("m-1", "go")).await;
+    let told = |task: &Value| task["status"]["message"]["parts"][0]["text"].as_str().unwrap().to_owned();
+    assert_eq!(told(&asked), "First?");
+    let next = send(&served, NOBODY, "two", to_task(&asked, "m-2", "one")).await;
+    assert_eq!((state(&next), told(&next).as_str()), ("TASK_STATE_INPUT_REQUIRED", "Second?"));
+    assert_eq!(next["status"]["message"]["metadata"]["pleach/form"]["options"], json!(["x", "y"]));
+    let question = next["status"]["message"]["metadata"]["pleach/question"].clone();
+    let done = send(&served, NOBODY, "two", named(&asked, "m-3", "y", &question)).await;
+    assert_eq!(state(&done), "TASK_STATE_COMPLETED");
+    let said: Vec<&str> =
+        done["history"].as_array().unwrap().iter().map(|m| m["parts"][0]["text"].as_str().unwrap()).collect();
+    assert_eq!(said, ["go", "First?", "one", "Second?", "y"], "each once, in order");
+    let ids: std::collections::BTreeSet<&str> =
+        done["history"].as_array().unwrap().iter().map(|m| m["messageId"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 5, "no two have one name");
+}
+
+/// A client that names all its messages alike is heard all the same, and a repetition is none.
+#[tokio::test]
+async fn a_name_is_used_twice_and_a_message_is_not() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let asked = send(&served, NOBODY, "two", message("1", "go")).await;
+    let next = send(&served, NOBODY, "two", to_task(&asked, "1", "one")).await;
+    assert_eq!(next["status"]["message"]["parts"][0]["text"], "Second?", "{next}");
+    let task = result(&served, NOBODY, "two", "GetTask", json!({ "id": asked["id"] })).await;
+    assert_eq!(task, next);
+}
