@@ -1,16 +1,15 @@
 //! The HTTP+JSON binding (A2A 1.0, section 11), below `/a2a/{agent}/rest`. Of 0.3 there is JSON-RPC
 //! only.
 
+use super::Door;
 use super::answer::{self, A2A_JSON, JSON};
 use super::codec::Version;
 use super::fault::{Fault, Kind};
 use super::ops::{Answer, Asked, Op, perform};
-use super::{Door, MAX_BODY};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode};
-use policies::json::{Json, Limits};
 use serde_json::{Map, Value, json};
 
 pub(super) async fn serve(
@@ -27,9 +26,7 @@ pub(super) async fn serve(
 async fn call(door: &Door, agent: &str, path: &str, request: Request) -> Result<Response, Fault> {
     let (parts, body) = request.into_parts();
     let who = door.identify(&parts.headers).await?;
-    let query: Vec<(String, String)> = url::form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes())
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
+    let query = super::queried(&parts.uri);
     if Version::of(&parts.headers, &query)? == Version::V0_3 {
         let why = "A2A-Version is missing, which means 0.3, and that is spoken over JSON-RPC; send A2A-Version: 1.0";
         return Err(Fault::new(Kind::VersionNotSupported, why));
@@ -39,7 +36,7 @@ async fn call(door: &Door, agent: &str, path: &str, request: Request) -> Result<
         .ok_or_else(|| Fault::new(Kind::NoMethod, format!("{} is not served at {path:?}", parts.method)))?;
     let mut params = match matches!(op, Op::Send | Op::Stream) {
         true => read(&parts.headers, body).await?,
-        false => Value::Object(queried(&query)?),
+        false => Value::Object(fields(&query)?),
     };
     if let Some(task) = task {
         params["id"] = task.into();
@@ -78,23 +75,12 @@ fn route<'p>(method: &Method, path: &'p str) -> Option<(Op, Option<&'p str>)> {
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Value, Fault> {
-    let kind = headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
-    let bare = kind.split(';').next().unwrap_or("").trim();
-    if ![JSON, A2A_JSON].iter().any(|known| bare.eq_ignore_ascii_case(known)) {
-        let why = format!("Content-Type is {kind:?}; send {A2A_JSON} or {JSON}");
-        return Err(Fault::new(Kind::ContentTypeNotSupported, why));
-    }
-    let body = axum::body::to_bytes(body, MAX_BODY).await;
-    let body = body.map_err(|_| {
-        Fault::new(Kind::InvalidRequest, format!("the body is larger than {MAX_BODY} bytes, or its transfer broke"))
-    })?;
-    let value = Json::parse(&body, Limits::default()).map_err(|e| Fault::new(Kind::Parse, format!("body: {e}")))?;
-    let value = value.to_serde();
+    let value = super::read(headers, &[A2A_JSON, JSON], body).await?;
     if value.is_object() { Ok(value) } else { Err(Fault::new(Kind::InvalidRequest, "the body is one object")) }
 }
 
 /// The query as fields: numbers and truth values are written as such in JSON.
-fn queried(query: &[(String, String)]) -> Result<Map<String, Value>, Fault> {
+fn fields(query: &[(String, String)]) -> Result<Map<String, Value>, Fault> {
     let mut fields = Map::new();
     for (name, text) in query {
         let value = match name.as_str() {

@@ -26,10 +26,10 @@ mod updates;
 use crate::auth::{self, Doorman};
 use crate::compose::App;
 use crate::guard::{A2A, Guard};
-use crate::hosted::{Crowd, Place, Who};
+use crate::hosted::{Crowd, Lanes, Place, Who};
 use crate::live::Live;
 use crate::mcp::seal::Seal;
-use ::http::{HeaderMap, StatusCode};
+use ::http::{HeaderMap, StatusCode, Uri};
 use adapters::store::Store;
 use axum::Router;
 use axum::body::Body;
@@ -38,6 +38,7 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 use codec::Version;
 use fault::{Fault, Kind};
+use policies::json::{Json, Limits};
 use policies::names::Name;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,8 +53,6 @@ const WORKING: usize = 1_024;
 const WATCHING: usize = 2_048;
 /// Cards whose age is remembered.
 const KNOWN_CARDS: usize = 1_024;
-/// Messages of one name are taken one after another: that many names at a time.
-const LANES: usize = 64;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -70,7 +69,7 @@ struct Inner {
     stop: CancellationToken,
     working: Arc<Crowd>,
     watching: Arc<Crowd>,
-    lanes: Vec<tokio::sync::Mutex<()>>,
+    lanes: Lanes,
     /// Since when each card is what it is, by its digest.
     cards: Mutex<BTreeMap<String, String>>,
 }
@@ -92,7 +91,7 @@ impl Door {
             stop: app.servers.stop.clone(),
             working: Arc::new(Crowd::of(WORKING)),
             watching: Arc::new(Crowd::of(WATCHING)),
-            lanes: (0..LANES).map(|_| tokio::sync::Mutex::default()).collect(),
+            lanes: Lanes::default(),
             cards: Mutex::default(),
         })))
     }
@@ -155,6 +154,28 @@ impl Door {
         let too_many = || Fault::new(Kind::TooMany, "too many streams of yours stand").with("retry-after", "5");
         self.0.watching.enter(&who.caller.principal).ok_or_else(too_many)
     }
+}
+
+/// A body of JSON, of one of these kinds.
+async fn read(headers: &HeaderMap, kinds: &[&str], body: Body) -> Result<serde_json::Value, Fault> {
+    let kind = headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
+    let bare = kind.split(';').next().unwrap_or("").trim();
+    if !kinds.iter().any(|known| bare.eq_ignore_ascii_case(known)) {
+        let why = format!("Content-Type is {kind:?}; send {}", kinds.join(" or "));
+        return Err(Fault::new(Kind::ContentTypeNotSupported, why));
+    }
+    let body = axum::body::to_bytes(body, MAX_BODY).await;
+    let body = body.map_err(|_| {
+        Fault::new(Kind::InvalidRequest, format!("the body is larger than {MAX_BODY} bytes, or its transfer broke"))
+    })?;
+    let value = Json::parse(&body, Limits::default()).map_err(|e| Fault::new(Kind::Parse, format!("body: {e}")))?;
+    Ok(value.to_serde())
+}
+
+/// The query of a request, decoded.
+fn queried(uri: &Uri) -> Vec<(String, String)> {
+    let pairs = url::form_urlencoded::parse(uri.query().unwrap_or("").as_bytes());
+    pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
 /// `Idempotency-Key`, if there is one.

@@ -1,15 +1,14 @@
 //! The JSON-RPC binding (A2A 1.0, section 9; 0.3, section 3.2.1). What goes wrong with a request is
 //! an error of its answer; what goes wrong with who asks is HTTP's, too.
 
+use super::Door;
 use super::answer::{self, JSON};
 use super::codec::Version;
 use super::fault::{Fault, Kind};
 use super::ops::{Answer, Asked, Op, perform};
-use super::{Door, MAX_BODY};
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use policies::json::{Json, Limits};
 use serde_json::{Value, json};
 
 pub(super) async fn serve(State(door): State<Door>, Path(agent): Path<String>, request: Request) -> Response {
@@ -34,17 +33,7 @@ fn failed(id: &Value, fault: &Fault) -> Value {
 async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Result<Response, Fault> {
     let (parts, body) = request.into_parts();
     let who = door.identify(&parts.headers).await?;
-    let kind = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
-    if !kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(JSON) {
-        let why = format!("Content-Type is {kind:?}; send {JSON}");
-        return Err(Fault::new(Kind::ContentTypeNotSupported, why));
-    }
-    let body = axum::body::to_bytes(body, MAX_BODY).await;
-    let body = body.map_err(|_| {
-        Fault::new(Kind::InvalidRequest, format!("the body is larger than {MAX_BODY} bytes, or its transfer broke"))
-    })?;
-    let message = Json::parse(&body, Limits::default());
-    let message = message.map_err(|e| Fault::new(Kind::Parse, format!("body: {e}")))?.to_serde();
+    let message = super::read(&parts.headers, &[JSON], body).await?;
     let invalid = |why: &str| Err(Fault::new(Kind::InvalidRequest, why));
     if !message.is_object() {
         return invalid("one request is one object; several in one are not taken");
@@ -58,10 +47,7 @@ async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Res
         return invalid("jsonrpc is \"2.0\"");
     }
     let Some(method) = message.get("method").and_then(Value::as_str) else { return invalid("method is missing") };
-    let query: Vec<(String, String)> = url::form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes())
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
-    let version = Version::of(&parts.headers, &query)?;
+    let version = Version::of(&parts.headers, &super::queried(&parts.uri))?;
     let agent = door.agent(&who, agent)?;
     let op = version.op(method).ok_or_else(|| unknown(version, method))?;
     let params = match message.get("params") {

@@ -21,7 +21,6 @@ use crate::mcp::framework::{SEND, approvals};
 use adapters::store::{Reservation, Reserved, clock};
 use policies::json::Json;
 use serde_json::{Value, json};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use subagents::event::{Inbound, WaitingFor};
 use subagents::host::{Done, Start, Then};
 use subagents::ports::{Answer, Journal, RunRow};
@@ -88,9 +87,8 @@ struct Said {
 async fn say(asked: &Asked) -> Result<Said, Fault> {
     let message = Message::read(&asked.params)?;
     // One after another of one name: the second finds what the first did.
-    let lanes = &asked.door.0.lanes;
-    let lane = BuildHasherDefault::<DefaultHasher>::default().hash_one((asked.who.principal(), &message.id));
-    let _lane = lanes[usize::try_from(lane % lanes.len() as u64).unwrap_or(0)].lock().await;
+    let name = asked.key.as_ref().unwrap_or(&message.id);
+    let _lane = asked.door.0.lanes.turn(asked.who.principal(), name).await;
     match message.task.clone() {
         None => begin(asked, message).await.map(|row| Said { row, begun: true, answered: None }),
         Some(task) => go_on(asked, &task, message).await,

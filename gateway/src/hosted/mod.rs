@@ -9,10 +9,12 @@
 
 mod crowd;
 mod follow;
+mod lanes;
 mod who;
 
 pub(crate) use crowd::{Crowd, Place};
 pub(crate) use follow::{Follow, Told};
+pub(crate) use lanes::Lanes;
 pub(crate) use who::Who;
 
 use adapters::store::Store;

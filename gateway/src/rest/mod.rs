@@ -28,7 +28,7 @@ mod webhook;
 use crate::auth::Doorman;
 use crate::compose::App;
 use crate::guard::Guard;
-use crate::hosted::Crowd;
+use crate::hosted::{Crowd, Lanes};
 use crate::live::Live;
 use crate::mcp::seal::Seal;
 use adapters::store::Store;
@@ -41,9 +41,6 @@ use std::sync::Arc;
 use subagents::host::Host;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Starts of runs under one client's key happen one after another: that many keys at a time.
-const LANES: usize = 64;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -62,7 +59,7 @@ struct Inner {
     working: Arc<Crowd>,
     /// Streams that stand, by client.
     watching: Arc<Crowd>,
-    lanes: Vec<tokio::sync::Mutex<()>>,
+    lanes: Lanes,
     counts: metrics::Counts,
 }
 
@@ -83,7 +80,7 @@ impl Door {
             stop: app.servers.stop.clone(),
             working: Arc::default(),
             watching: Arc::default(),
-            lanes: (0..LANES).map(|_| tokio::sync::Mutex::default()).collect(),
+            lanes: Lanes::default(),
             counts: metrics::Counts::default(),
         }));
         webhook::deliver::start(&door);

@@ -8,7 +8,7 @@
 
 use super::problem::{Kind, Problem};
 use super::request::{Answered, Call, located};
-use super::{Door, LANES, object, runs, webhook};
+use super::{Door, object, runs, webhook};
 use crate::guard::REST;
 use crate::hosted;
 use crate::mcp::framework::approvals;
@@ -19,7 +19,6 @@ use policies::names::Name;
 use policies::resolve::{Limits, budget_request};
 use serde::Deserialize;
 use serde_json::Value;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use subagents::host::Start;
 use subagents::ports::Journal;
 use subagents::run::RunId;
@@ -52,7 +51,7 @@ pub(super) async fn start(call: Call) -> Answered {
     let run = RunId::fresh().map_err(Problem::failed)?;
     // One after another under one key: the second finds what the first began.
     let _lane = match &key {
-        Some((key, _)) => Some(call.door.0.lanes[lane(&call, key)].lock().await),
+        Some((key, _)) => Some(call.door.0.lanes.turn(call.who.principal(), key).await),
         None => None,
     };
     let reservation =
@@ -118,11 +117,6 @@ fn key(call: &Call) -> Result<Option<(String, String)>, Problem> {
     let body: Value = call.read()?;
     let digest = policies::json::digest(&Json::from(&body).to_canonical());
     Ok(Some((key.to_owned(), call.seal("rest key", &digest.into()))))
-}
-
-fn lane(call: &Call, key: &str) -> usize {
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.who.principal(), key));
-    usize::try_from(hash % LANES as u64).unwrap_or(0)
 }
 
 /// Starts it, and returns when its first event is journalled.
