@@ -28,6 +28,8 @@ pub(super) const MAX_LINE: usize = 1 << 20;
 pub(super) struct Log {
     spec: AuditSpec,
     lock: File,
+    /// The lock is held already, and nobody wrote since this process did.
+    held: bool,
     open: Option<Segment>,
 }
 
@@ -54,14 +56,17 @@ impl Log {
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(false).mode(0o600);
         let lock = options.open(spec.folder.join("lock"))?;
-        Ok(Self { spec: spec.clone(), lock, open: None })
+        Ok(Self { spec: spec.clone(), lock, held: false, open: None })
     }
 
     /// Appends records, each the inside of a JSON object with its time; gives the new head and
     /// the numbers they got.
     pub(super) fn append(&mut self, bodies: &[(u64, &str)], now: u64) -> io::Result<(Head, Vec<u64>)> {
-        hold(&self.lock)?;
-        let done = self.append_held(bodies, now);
+        let ready = std::mem::take(&mut self.held);
+        if !ready {
+            hold(&self.lock)?;
+        }
+        let done = if ready { Ok(()) } else { self.make_ready(now) }.and_then(|()| self.put(bodies));
         let _ = self.lock.unlock();
         if done.is_err() {
             // What is there is looked at anew: another process may have gone on.
@@ -70,11 +75,11 @@ impl Log {
         done
     }
 
-    fn append_held(&mut self, bodies: &[(u64, &str)], now: u64) -> io::Result<(Head, Vec<u64>)> {
+    fn make_ready(&mut self, now: u64) -> io::Result<()> {
         self.catch_up(now)?;
-        if self.segment()?.len >= self.spec.segment {
-            self.rotate(now)?;
-        }
+        if self.segment()?.len >= self.spec.segment { self.rotate(now) } else { Ok(()) }
+    }
+    fn put(&mut self, bodies: &[(u64, &str)]) -> io::Result<(Head, Vec<u64>)> {
         let segment = self.segment()?;
         let (mut text, mut head, mut seqs) = (String::new(), segment.head.clone(), Vec::new());
         for (at, body) in bodies {
@@ -83,6 +88,25 @@ impl Log {
         }
         segment.put(text.as_bytes(), head.clone())?;
         Ok((head, seqs))
+    }
+
+    /// Takes hold of the folder for the next [`Log::append`], if that will be quick: nobody else
+    /// has it or wrote in it, and the file is not full.
+    pub(super) fn take_hold(&mut self) -> bool {
+        self.held = self.held || self.lock.try_lock().is_ok();
+        let quick = self.held
+            && self.open.as_ref().is_some_and(|segment| segment.len < self.spec.segment && self.is_current(segment));
+        if self.held && !quick {
+            let _ = self.lock.unlock();
+            self.held = false;
+        }
+        quick
+    }
+    /// Whether nobody else wrote, and no other file follows.
+    fn is_current(&self, segment: &Segment) -> bool {
+        let there = std::fs::metadata(self.path(segment.number));
+        there.is_ok_and(|m| m.ino() == segment.inode && m.len() == segment.len)
+            && !self.path(segment.number + 1).exists()
     }
 
     /// What was appended is on the disk when this returns.

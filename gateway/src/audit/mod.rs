@@ -1,7 +1,7 @@
 //! The record of decisions: hash-chained, append-only, written before what was decided happens.
 //!
 //! ```text
-//!  guard, egress, host ──▶ Entry ──▶ queue ──▶ writer (one thread a process)
+//!  guard, egress, host ──▶ Entry ──▶ desk ──▶ writer
 //!        ▲                                      │ lock · catch up · append · unlock      (log)
 //!        │                                      │ sync, if one of the batch must be on the disk
 //!        └── number of the record, or Failed ◀──┘
@@ -13,14 +13,15 @@
 //! What reads is let through when its record is written, what writes, spawns or connects when it
 //! is on the disk; many records share one sync. Where the record cannot be written nothing is let
 //! through, and each new wish tries again, so that a full disk is over when there is room. What
-//! became of a call is noted after it, by the number of its record; a call without such a note
-//! was under way when its process died.
+//! became of a call is noted within moments after it, by the number of its record; a call without
+//! such a note was under way when its process died, or had ended in the moment before.
 //!
 //! A record holds who, what, the verdict, the rule with its place, the paths and hosts that are
 //! touched, and of the arguments a keyed digest and their form: no values. The chain is of plain
 //! SHA-256: whoever can write the folder can write another chain, which is found by comparing a
 //! head that was noted elsewhere (`pleach audit head`).
 
+mod desk;
 mod entry;
 mod log;
 mod record;
@@ -35,17 +36,17 @@ pub(crate) use record::{Head, Record};
 pub(crate) use verify::{Noted, Report, verify, walk};
 
 use crate::settings::Loaded;
+use desk::Desk;
 use policies::json::Json;
 use ring::hmac;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
-use writer::{Item, Message, Shared};
+use writer::{Message, Shared};
 
 /// A decision could not be put on record, so it does not count.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -76,15 +77,14 @@ pub(crate) enum Before {
 pub(crate) struct Audit(Arc<Inner>);
 
 struct Inner {
-    queue: Mutex<Sender<Item>>,
+    desk: Arc<Desk>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    shared: Arc<Shared>,
     key: hmac::Key,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let _ = lock(&self.queue).send(Item::Close);
+        self.desk.close();
         if let Some(thread) = lock(&self.thread).take() {
             let _ = thread.join();
         }
@@ -111,17 +111,19 @@ impl Audit {
         let greeting = vec![(now(), opened.into_body()), (now(), policy.into_body())];
         // There before the first sandbox, which masks it; why it is not is told by who writes to it.
         let _ = log::make(&loaded.policy.audit.folder);
-        let (queue, items) = channel();
         let shared = Arc::new(Shared::default());
         let writer = writer::Writer::new(loaded.policy.audit.clone(), greeting, shared.clone());
+        let desk = Arc::new(Desk::new(writer, shared));
+        let at_the_desk = desk.clone();
         // Blocking by nature: it waits for disks and for other processes.
-        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&items));
+        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || at_the_desk.run());
         if let Err(e) = &thread {
             tracing::error!("the audit's thread cannot be started: {e}");
+            desk.abandon();
         }
-        let (queue, thread) = (Mutex::new(queue), Mutex::new(thread.ok()));
-        let audit = Self(Arc::new(Inner { queue, thread, shared, key: hmac::Key::new(hmac::HMAC_SHA256, &key) }));
-        let _ = audit.send(None, Before::Reading, None);
+        let thread = Mutex::new(thread.ok());
+        let audit = Self(Arc::new(Inner { desk, thread, key: hmac::Key::new(hmac::HMAC_SHA256, &key) }));
+        let _ = audit.0.desk.leave(Message { at: now(), body: None, durable: false, owed: false, done: None });
         audit
     }
 
@@ -131,7 +133,8 @@ impl Audit {
     /// When it cannot be: then it must not happen.
     pub(crate) async fn record(&self, entry: Entry, before: Before) -> Result<u64, Failed> {
         let (done, wait) = oneshot::channel();
-        self.send(Some(entry), before, Some(done))?;
+        let (body, durable) = (Some(entry.into_body()), before == Before::Acting);
+        self.0.desk.hand_in(Message { at: now(), body, durable, owed: false, done: Some(done) })?;
         wait.await.unwrap_or_else(|_| Err(Failed::ended()))
     }
 
@@ -140,14 +143,15 @@ impl Audit {
     pub(crate) async fn owe(&self, entry: Entry) {
         let (done, wait) = oneshot::channel();
         let message = Message { at: now(), body: Some(entry.into_body()), durable: true, owed: true, done: Some(done) };
-        if lock(&self.0.queue).send(Item::Message(message)).is_ok() {
+        if self.0.desk.hand_in(message).is_ok() {
             let _ = wait.await;
         }
     }
 
     /// Puts something on record without waiting for it: what came of a decision.
     pub(crate) fn note(&self, entry: Entry) {
-        let _ = self.send(Some(entry), Before::Reading, None);
+        let body = Some(entry.into_body());
+        let _ = self.0.desk.leave(Message { at: now(), body, durable: false, owed: false, done: None });
     }
 
     /// The same for something that is decided at once: it must not happen while the record is
@@ -157,27 +161,16 @@ impl Audit {
     /// When it does not.
     pub(crate) fn noted(&self, entry: Entry) -> Result<(), Failed> {
         self.note(entry);
-        self.0.shared.failed().map_or(Ok(()), Err)
-    }
-
-    fn send(
-        &self,
-        entry: Option<Entry>,
-        before: Before,
-        done: Option<oneshot::Sender<Result<u64, Failed>>>,
-    ) -> Result<(), Failed> {
-        let body = entry.map(Entry::into_body);
-        let message = Message { at: now(), body, durable: before == Before::Acting, owed: false, done };
-        lock(&self.0.queue).send(Item::Message(message)).map_err(|_| Failed::ended())
+        self.0.desk.shared().failed().map_or(Ok(()), Err)
     }
 
     /// The last record that is known to be written.
     pub(crate) fn head(&self) -> Option<Head> {
-        self.0.shared.head()
+        self.0.desk.shared().head()
     }
     /// Why nothing can be put on record, while nothing can.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.0.shared.trouble()
+        self.0.desk.shared().trouble()
     }
     /// A digest that tells equal values from different ones, and nothing else to who has no key.
     pub(crate) fn digest(&self, value: &Json) -> String {
@@ -188,7 +181,7 @@ impl Audit {
     /// Writes what is left and ends; gives the last record.
     pub(crate) async fn close(&self) -> Option<Head> {
         self.note(Entry::new("closed").with("pid", u64::from(std::process::id())));
-        let _ = lock(&self.0.queue).send(Item::Close);
+        self.0.desk.close();
         let thread = lock(&self.0.thread).take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;

@@ -1,4 +1,4 @@
-//! The thread that writes: what came meanwhile is one batch, and a batch is synced once.
+//! Writing batches: what came meanwhile is one batch, and a batch is synced once.
 //!
 //! ```text
 //!   fits ──(a write fails)──▶ broken: every record is refused, and counted
@@ -14,19 +14,7 @@ use policies::resolve::AuditSpec;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// Records of one batch.
-const MAX_BATCH: usize = 512;
-/// What needs no sync of its own waits no longer for one.
-const SYNC_AFTER: Duration = Duration::from_secs(1);
-
-pub(super) enum Item {
-    Message(Message),
-    Close,
-}
 
 /// A record on its way. Without a body it only has the log opened.
 pub(super) struct Message {
@@ -96,37 +84,24 @@ impl Writer {
         Self { spec, log: None, owed, gap: None, dirty: false, shared }
     }
 
-    pub(super) fn run(mut self, items: &Receiver<Item>) {
-        let mut open = true;
-        while open {
-            let first = match self.dirty {
-                false => items.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                true => items.recv_timeout(SYNC_AFTER),
-            };
-            let mut batch = Vec::new();
-            match first {
-                Ok(Item::Message(message)) => batch.push(message),
-                Ok(Item::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            while batch.len() < MAX_BATCH {
-                match items.try_recv() {
-                    Ok(Item::Message(message)) => batch.push(message),
-                    Ok(Item::Close) => open = false,
-                    Err(_) => break,
-                }
-            }
-            if batch.is_empty() {
-                self.settle();
-            } else {
-                self.write(batch);
-            }
+    /// Something is written that is not known to be on the disk.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Writes records none of which must be synced, if nothing is in the way: no other process, no
+    /// full file, no trouble. Else they are given back.
+    pub(super) fn write_quickly(&mut self, batch: Vec<Message>) -> Option<Vec<Message>> {
+        let fine = self.gap.is_none() && self.owed.is_empty() && self.log.as_mut().is_some_and(Log::take_hold);
+        if !fine {
+            return Some(batch);
         }
-        self.settle();
+        self.write(batch);
+        None
     }
 
     /// Syncs what no one waits for.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if std::mem::take(&mut self.dirty)
             && let Some(log) = &self.log
             && let Err(e) = log.sync()
@@ -135,7 +110,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: Vec<Message>) {
+    pub(super) fn write(&mut self, batch: Vec<Message>) {
         let now = now();
         let told = self.gap.as_ref().map(Gap::body);
         let mut bodies: Vec<(u64, &str)> = told.iter().map(|body| (now, body.as_str())).collect();
