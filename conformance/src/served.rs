@@ -109,6 +109,19 @@ impl Served {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+    /// Waits until it ended by itself, or was killed; `None` when it goes on.
+    ///
+    /// # Panics
+    /// When its state cannot be asked.
+    pub fn ended_within(&mut self, limit: std::time::Duration) -> Option<std::process::ExitStatus> {
+        let until = std::time::Instant::now() + limit;
+        loop {
+            match self.child.try_wait().unwrap() {
+                None if std::time::Instant::now() < until => std::thread::sleep(std::time::Duration::from_millis(5)),
+                ended => return ended,
+            }
+        }
+    }
     /// Its memory in KiB, as the kernel counts it.
     ///
     /// # Panics

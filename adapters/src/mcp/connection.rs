@@ -258,7 +258,7 @@ impl Connection {
                 return Err(McpError::Protocol(format!("resultType {kind:?}, which was not offered")));
             };
             let answers = tokio::select! {
-                answers = ask_all(&**party, &result) => answers?,
+                answers = Box::pin(ask_all(&**party, &result)) => answers?,
                 () = exchange.cancel.cancelled() => return Err(McpError::Cancelled),
             };
             let Message::Request { params, .. } = &mut message else { continue };
@@ -435,12 +435,12 @@ impl Core {
             Err(McpError::SessionLost { refused }) => {
                 // The server forgot us. Introduce ourselves again; and repeat what it refused.
                 // Of what it may have begun, it is not known how far it came.
-                self.reintroduce(before).await?;
+                Box::pin(self.reintroduce(before)).await?;
                 let call = matches!(&message, Message::Request { method, .. } if method == "tools/call");
                 if !refused && call {
                     return Err(McpError::SessionLost { refused });
                 }
-                self.once(message, mirrored, exchange).await
+                Box::pin(self.once(message, mirrored, exchange)).await
             }
             other => other,
         };

@@ -18,6 +18,7 @@ mod check_command;
 mod connections;
 mod conversations;
 mod diff_command;
+mod doors_killed;
 mod durable;
 mod examples;
 mod far_servers;
@@ -46,12 +47,14 @@ mod rest;
 mod rest_events;
 mod rest_webhooks;
 mod runs;
+mod same_verdict;
 mod sampling;
 mod sandbox_egress;
 mod sandbox_files;
 mod sandbox_processes;
 mod sandbox_protected;
 mod scale;
+mod verbs_killed;
 mod watching;
 
 /// Where the third-party servers and clients are.

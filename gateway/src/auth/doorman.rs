@@ -106,7 +106,7 @@ impl Doorman {
         }
         let Some(token) = token else { return Err(Stranger::Unknown) };
         let issuers = self.issuers(&policy);
-        let (issuer, claims) = match issuers.claims(token).await {
+        let (issuer, claims) = match Box::pin(issuers.claims(token)).await {
             Ok(found) => found,
             Err(Doubt::Bad(why)) => {
                 tracing::debug!("a token was refused: {why}");

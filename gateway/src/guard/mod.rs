@@ -102,7 +102,7 @@ impl Guard {
         let known = || self.servers.manifests.map(&caller).tools.get(name).cloned();
         let mut found = known();
         if found.is_none() {
-            self.servers.ensure_listed_for(name, &caller, Enough::Attempt).await;
+            Box::pin(self.servers.ensure_listed_for(name, &caller, Enough::Attempt)).await;
             found = known();
         }
         found.filter(|tool| shows(&caller, tool))
@@ -153,7 +153,7 @@ impl Guard {
                 Ok(judged) => return judged,
                 Err(arguments) => arguments,
             };
-            self.servers.ensure_listed_for(name, caller, enough).await;
+            Box::pin(self.servers.ensure_listed_for(name, caller, enough)).await;
             arguments = match self.judge_now(caller, name, arguments) {
                 Ok(judged) => return judged,
                 Err(arguments) => arguments,

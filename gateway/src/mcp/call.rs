@@ -110,10 +110,10 @@ pub(super) async fn ask(view: &View, speaker: &Speaker, mut asking: Asking) -> O
         Speaker::Modern => own.level,
     };
     if let Some(level) = level {
-        view.guard.servers.want_level(&view.caller, level).await;
+        Box::pin(view.guard.servers.want_level(&view.caller, level)).await;
     }
     match speaker {
-        Speaker::Legacy(conversation) => legacy(view, conversation, own, asking).await,
+        Speaker::Legacy(conversation) => Box::pin(legacy(view, conversation, own, asking)).await,
         Speaker::Modern => modern(view, own, asking).await,
     }
 }
@@ -402,7 +402,7 @@ async fn run(view: &View, method: &str, mut params: Object, exchange: Exchange) 
         "tools/call" => call(view, params, exchange).await,
         "resources/read" => {
             let Some(Json::String(uri)) = params.remove("uri") else { return Outcome::invalid("uri is not a string") };
-            match guard.read(caller, &uri, params, exchange).await {
+            match Box::pin(guard.read(caller, &uri, params, exchange)).await {
                 Ok(reply) => Outcome::Reply(reply),
                 Err(Refused::Unknown) => Outcome::Error(no_resource(&uri, legacy)),
                 Err(refused) => refusal(refused, Some(&uri)),
@@ -413,7 +413,7 @@ async fn run(view: &View, method: &str, mut params: Object, exchange: Exchange) 
                 return Outcome::invalid("name is not a string");
             };
             let arguments = params.remove("arguments");
-            match guard.prompt(caller, &name, arguments, params, exchange).await {
+            match Box::pin(guard.prompt(caller, &name, arguments, params, exchange)).await {
                 Ok(reply) => Outcome::Reply(reply),
                 Err(Refused::Unknown) => Outcome::Error(RpcError::new(-32602, format!("Unknown prompt: {name}"))),
                 Err(refused) => refusal(refused, None),
@@ -426,7 +426,7 @@ async fn run(view: &View, method: &str, mut params: Object, exchange: Exchange) 
                     judged.set(key, value);
                 }
             }
-            match guard.complete(caller, judged, params, exchange).await {
+            match Box::pin(guard.complete(caller, judged, params, exchange)).await {
                 Ok(reply) => Outcome::Reply(reply),
                 Err(Refused::Unknown) => Outcome::invalid("ref names no prompt or resource"),
                 Err(refused) => refusal(refused, None),
@@ -464,7 +464,7 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
         Some(_) => return Outcome::invalid("arguments is not an object"),
     };
     if let Some(framework) = view.framework.as_ref().filter(|_| Framework::has(&name)) {
-        let called = framework.call(view, &name, &arguments, exchange.party, exchange.cancel).await;
+        let called = Box::pin(framework.call(view, &name, &arguments, exchange.party, exchange.cancel)).await;
         return called.map_or(Outcome::Nothing, Outcome::Reply);
     }
     let unknown = || Outcome::Error(RpcError::new(-32602, format!("Unknown tool: {name}")));

@@ -147,14 +147,20 @@ impl Servers {
         self.live(&entry, &slot).await
     }
 
+    /// The instance of a slot. That it is there already costs the caller no room for the rest.
     async fn live(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>) -> Result<Arc<Attachment>, String> {
-        let arrived = Instant::now();
-        let name = &entry.name;
         slot.touch();
         self.fits(entry, slot)?;
-        if let Some(live) = slot.live() {
-            return Ok(live);
+        match slot.live() {
+            Some(live) => Ok(live),
+            None => Box::pin(self.started(entry, slot)).await,
         }
+    }
+
+    /// The same, started if nobody did.
+    async fn started(self: &Arc<Self>, entry: &Arc<Entry>, slot: &Arc<Slot>) -> Result<Arc<Attachment>, String> {
+        let arrived = Instant::now();
+        let name = &entry.name;
         let mut state = slot.state.lock().await;
         if let Some(live) = slot.live() {
             return Ok(live);

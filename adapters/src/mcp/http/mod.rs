@@ -103,7 +103,7 @@ impl Http {
         }
         let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
         if status.is_success() && kind.starts_with("text/event-stream") {
-            return self.follow(response, id, &asking).await;
+            return Box::pin(self.follow(response, id, &asking)).await;
         }
         let body = bounded(response).await?;
         let limits = Limits { bytes: MAX_BODY, ..Limits::default() };
@@ -182,12 +182,20 @@ impl Http {
         self.send(request.body(message.to_text())).await
     }
 
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, McpError> {
+        match &self.target.tokens {
+            None => request.send().await.map_err(|e| self.unreachable(e)),
+            Some(tokens) => Box::pin(self.send_with(&**tokens, request)).await,
+        }
+    }
+
     /// Sends a request with the token of the moment, and again where the server refused that
     /// one and there is another. Nothing was done that was refused so.
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, McpError> {
-        let Some(tokens) = &self.target.tokens else {
-            return request.send().await.map_err(|e| self.unreachable(e));
-        };
+    async fn send_with(
+        &self,
+        tokens: &dyn Tokens,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, McpError> {
         let mut tries = 0;
         loop {
             let shown = tokens.bearer().await.map_err(McpError::Unauthorized)?;

@@ -200,7 +200,7 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
     let claimed = text(&headers, "mcp-protocol-version");
     if let Json::Array(items) = json {
         drop(body);
-        return legacy::batch(&door, view, agent, &headers, items).await;
+        return Box::pin(legacy::batch(&door, view, agent, &headers, items)).await;
     }
     match Message::from_json(json).map_err(bad)? {
         Message::Request { id, method, params } => {
@@ -213,7 +213,7 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
                 return Ok(modern_request(view, id, (method, params), body).await);
             }
             drop(body);
-            legacy::request(&door, view, agent, &headers, id, method, params).await
+            Box::pin(legacy::request(&door, view, agent, &headers, id, method, params)).await
         }
         other => legacy::other(&door, &view, agent, &headers, other),
     }
@@ -299,7 +299,7 @@ async fn modern_request(view: View, id: Json, (method, params): (String, Object)
         if let Err(error) = check_listen(&params) {
             return json(StatusCode::BAD_REQUEST, &Message::Response { id, outcome: Err(error) });
         }
-        let messages = changes::listen(view, id, &params).await;
+        let messages = Box::pin(changes::listen(view, id, &params)).await;
         return sse(messages.map(|m| event(&m)));
     }
     let mut answering = Answering::new(view, id, (method, params), raw);
