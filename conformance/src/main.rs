@@ -53,6 +53,7 @@ fn main() -> ExitCode {
             let address = rest.first().map_or("127.0.0.1:0", String::as_str);
             return ended(conformance::mirror::run(era, transport, address));
         }
+        [word, args @ ..] if word == "policy" => return ended(conformance::policy::run(args)),
         [word, file] if word == "ledger" => return ended(conformance::crash::ledger(file)),
         [word, extent] if word == "crash" => {
             let kills = if extent == "--all" { Some(2_000) } else { extent.parse().ok() };
