@@ -34,16 +34,26 @@ fn credentials() -> Vec<Case> {
         ("A3.06", "an empty token", vec![("authorization", "Bearer ")]),
         ("A3.07", "a token under another scheme", vec![("authorization", "Basic alice-alice-alice-alice")]),
         ("A3.08", "a token without a scheme", vec![("authorization", "alice-alice-alice-alice")]),
-        ("A3.09", "a wrong token, then a right one", vec![("authorization", "Bearer nobody"), ("authorization", ALICE)]),
+        (
+            "A3.09",
+            "a wrong token, then a right one",
+            vec![("authorization", "Bearer nobody"), ("authorization", ALICE)],
+        ),
         ("A3.10", "a token in another header", vec![("x-api-key", "alice-alice-alice-alice")]),
         ("A3.11", "a token in a cookie", vec![("cookie", "token=alice-alice-alice-alice")]),
         ("A3.12", "the name of a client", vec![("authorization", "Bearer alice")]),
-        ("A3.13", "a token for whom nobody signed", vec![("authorization", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.")]),
+        (
+            "A3.13",
+            "a token for whom nobody signed",
+            vec![("authorization", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.")],
+        ),
         ("A3.14", "who somebody says to be", vec![("x-forwarded-user", "alice"), ("x-forwarded-for", "127.0.0.1")]),
         ("A3.15", "two tokens in one", vec![("authorization", "Bearer nobody, Bearer alice-alice-alice-alice")]),
     ]
     .into_iter()
-    .map(|(id, says, headers)| Case::new(id, says, call("clients", &headers), call("clients", &[("authorization", ALICE)])))
+    .map(|(id, says, headers)| {
+        Case::new(id, says, call("clients", &headers), call("clients", &[("authorization", ALICE)]))
+    })
     .collect()
 }
 
@@ -68,7 +78,9 @@ fn origins() -> Vec<Case> {
         ("A2.16", "an empty origin", "origin", ""),
     ]
     .into_iter()
-    .map(|(id, says, name, value)| Case::new(id, format!("{says}, as {name}"), call("shared", &[(name, value)]), twin()))
+    .map(|(id, says, name, value)| {
+        Case::new(id, format!("{says}, as {name}"), call("shared", &[(name, value)]), twin())
+    })
     .collect()
 }
 
@@ -93,16 +105,66 @@ fn rights() -> Vec<Case> {
     let file = |path: &str| json!({ "file_path": path });
     let public = super::world::PUBLIC;
     vec![
-        Case::new("A4.01", "a client reads what another may", does(BOB, "/mcp", "rec__peek", &path("docs/a.md"), ""), does(BOB, "/mcp", "rec__peek", &path("docs/sub/b.md"), "")),
-        Case::new("A4.02", "the same, by the workspace server", does(BOB, "/mcp", "files__Read", &file("docs/a.md"), public), does(BOB, "/mcp", "files__Read", &file("docs/sub/b.md"), public)),
-        Case::new("A4.03", "a client that may only read writes", does(BOB, "/mcp", "rec__put", &path("docs/sub/b.md"), ""), does(BOB, "/mcp", "rec__peek", &path("docs/sub/b.md"), "")),
-        Case::new("A4.04", "a client uses what the root grants and its own table does not", does(ALICE, "/mcp", "rec__peek", &path("out/mine.txt"), ""), does(BOSS, "/mcp", "rec__peek", &path("out/mine.txt"), "")),
-        Case::new("A4.05", "an agent's door is wider than the agent", does(BOSS, "/mcp/agents/narrow", "rec__peek", &path("docs/a.md"), ""), does(BOSS, "/mcp/agents/narrow", "rec__peek", &path("docs/sub/b.md"), "")),
-        Case::new("A4.06", "an agent's door by another spelling", does(BOSS, "/mcp/agents/narrow/../../", "rec__peek", &path("out/mine.txt"), ""), does(BOSS, "/mcp", "rec__peek", &path("out/mine.txt"), "")),
-        Case::new("A4.07", "an agent's door by an encoded name", does(BOSS, "/mcp/agents/narro%77", "rec__peek", &path("docs/a.md"), ""), does(BOSS, "/mcp/agents/narro%77", "rec__peek", &path("docs/sub/b.md"), "")),
-        Case::new("A4.10", "a client's own token goes on to a server", passed("alice-alice"), does(ALICE, "/mcp", "rec__peek", &path("docs/a.md"), "")),
-        Case::new("A4.11", "a client's cookie goes on to a server", passed("cookie-of-alice"), does(ALICE, "/mcp", "rec__peek", &path("docs/a.md"), "")),
-        Case::new("A4.12", "a client's forwarded address goes on to a server", passed("203.0.113.9"), does(ALICE, "/mcp", "rec__peek", &path("docs/a.md"), "")),
+        Case::new(
+            "A4.01",
+            "a client reads what another may",
+            does(BOB, "/mcp", "rec__peek", &path("docs/a.md"), ""),
+            does(BOB, "/mcp", "rec__peek", &path("docs/sub/b.md"), ""),
+        ),
+        Case::new(
+            "A4.02",
+            "the same, by the workspace server",
+            does(BOB, "/mcp", "files__Read", &file("docs/a.md"), public),
+            does(BOB, "/mcp", "files__Read", &file("docs/sub/b.md"), public),
+        ),
+        Case::new(
+            "A4.03",
+            "a client that may only read writes",
+            does(BOB, "/mcp", "rec__put", &path("docs/sub/b.md"), ""),
+            does(BOB, "/mcp", "rec__peek", &path("docs/sub/b.md"), ""),
+        ),
+        Case::new(
+            "A4.04",
+            "a client uses what the root grants and its own table does not",
+            does(ALICE, "/mcp", "rec__peek", &path("out/mine.txt"), ""),
+            does(BOSS, "/mcp", "rec__peek", &path("out/mine.txt"), ""),
+        ),
+        Case::new(
+            "A4.05",
+            "an agent's door is wider than the agent",
+            does(BOSS, "/mcp/agents/narrow", "rec__peek", &path("docs/a.md"), ""),
+            does(BOSS, "/mcp/agents/narrow", "rec__peek", &path("docs/sub/b.md"), ""),
+        ),
+        Case::new(
+            "A4.06",
+            "an agent's door by another spelling",
+            does(BOSS, "/mcp/agents/narrow/../../", "rec__peek", &path("out/mine.txt"), ""),
+            does(BOSS, "/mcp", "rec__peek", &path("out/mine.txt"), ""),
+        ),
+        Case::new(
+            "A4.07",
+            "an agent's door by an encoded name",
+            does(BOSS, "/mcp/agents/narro%77", "rec__peek", &path("docs/a.md"), ""),
+            does(BOSS, "/mcp/agents/narro%77", "rec__peek", &path("docs/sub/b.md"), ""),
+        ),
+        Case::new(
+            "A4.10",
+            "a client's own token goes on to a server",
+            passed("alice-alice"),
+            does(ALICE, "/mcp", "rec__peek", &path("docs/a.md"), ""),
+        ),
+        Case::new(
+            "A4.11",
+            "a client's cookie goes on to a server",
+            passed("cookie-of-alice"),
+            does(ALICE, "/mcp", "rec__peek", &path("docs/a.md"), ""),
+        ),
+        Case::new(
+            "A4.12",
+            "a client's forwarded address goes on to a server",
+            passed("203.0.113.9"),
+            does(ALICE, "/mcp", "rec__peek", &path("docs/a.md"), ""),
+        ),
     ]
 }
 
@@ -137,8 +199,12 @@ type Ask = fn(&Arena, &Gate, &str, &str) -> Answer;
 fn crossing() -> Vec<Case> {
     let asks: [(&str, &str, Ask); 7] = [
         ("A5.01", "another's run", |a, g, run, who| g.get(a, &format!("/v1/runs/{run}"), &[("authorization", who)])),
-        ("A5.02", "another's events", |a, g, run, who| g.get(a, &format!("/v1/runs/{run}/events"), &[("authorization", who)])),
-        ("A5.03", "another's run by a tool", |a, g, run, who| g.call(a, "pleach__run", &json!({ "run": run }), &[("authorization", who)])),
+        ("A5.02", "another's events", |a, g, run, who| {
+            g.get(a, &format!("/v1/runs/{run}/events"), &[("authorization", who)])
+        }),
+        ("A5.03", "another's run by a tool", |a, g, run, who| {
+            g.call(a, "pleach__run", &json!({ "run": run }), &[("authorization", who)])
+        }),
         ("A5.04", "another's task", |a, g, run, who| {
             let body = json!({ "jsonrpc": "2.0", "id": 7, "method": "GetTask", "params": { "id": run } }).to_string();
             g.post(a, "/a2a/teller", &[("authorization", who), ("a2a-version", "1.0")], body)
@@ -147,7 +213,9 @@ fn crossing() -> Vec<Case> {
             g.get(a, &format!("/a2a/teller/rest/tasks/{run}"), &[("authorization", who), ("a2a-version", "1.0")])
         }),
         ("A5.06", "everybody's tasks", |a, g, _, who| {
-            let body = json!({ "jsonrpc": "2.0", "id": 7, "method": "ListTasks", "params": { "includeArtifacts": true } }).to_string();
+            let body =
+                json!({ "jsonrpc": "2.0", "id": 7, "method": "ListTasks", "params": { "includeArtifacts": true } })
+                    .to_string();
             g.post(a, "/a2a/teller", &[("authorization", who), ("a2a-version", "1.0")], body)
         }),
         ("A5.07", "another's task, of the older generation", |a, g, run, who| {

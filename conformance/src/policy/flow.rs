@@ -102,7 +102,9 @@ fn secrets() -> Vec<Case> {
             let mut command = std::process::Command::new("grep");
             let found = command.args(["-rlaF", "-e", SECRET]).arg(&root).output().map_err(|e| e.to_string())?;
             let files = String::from_utf8_lossy(&found.stdout).into_owned();
-            Ok(files.lines().any(|file| file.strip_prefix(&root.display().to_string()).is_some_and(|f| f.contains(what))))
+            Ok(files
+                .lines()
+                .any(|file| file.strip_prefix(&root.display().to_string()).is_some_and(|f| f.contains(what))))
         })
     };
     let other = move || -> Act {
@@ -121,17 +123,42 @@ fn secrets() -> Vec<Case> {
     };
     vec![
         Case::new("E4.01", "a server's key, in the error of a server that is down", ask("down__x", json!({})), twin()),
-        Case::new("E4.02", "in a denial", ask("files__Read", json!({ "file_path": "outside/${RECORDER_KEY}" })), twin()),
-        Case::new("E4.03", "in an argument that names its variable", ask("rec__peek", json!({ "x": "${RECORDER_KEY}" })), twin()),
+        Case::new(
+            "E4.02",
+            "in a denial",
+            ask("files__Read", json!({ "file_path": "outside/${RECORDER_KEY}" })),
+            twin(),
+        ),
+        Case::new(
+            "E4.03",
+            "in an argument that names its variable",
+            ask("rec__peek", json!({ "x": "${RECORDER_KEY}" })),
+            twin(),
+        ),
         Case::new("E4.04", "in another server's headers", other(), twin()),
-        Case::new("E4.05", "in the environment of a program", ask("files__Bash", json!({ "command": "printenv; cat /proc/*/environ" })), twin()),
-        Case::new("E4.06", "in an explanation", ask("pleach__explain", json!({ "tool": "rec__peek", "arguments": {} })), twin()),
+        Case::new(
+            "E4.05",
+            "in the environment of a program",
+            ask("files__Bash", json!({ "command": "printenv; cat /proc/*/environ" })),
+            twin(),
+        ),
+        Case::new(
+            "E4.06",
+            "in an explanation",
+            ask("pleach__explain", json!({ "tool": "rec__peek", "arguments": {} })),
+            twin(),
+        ),
         Case::new("E4.07", "in the audit", kept("audit"), twin()),
         Case::new("E4.08", "in the store", kept("pleach.db"), twin()),
         Case::new("E4.09", "in the state", kept(".state"), twin()),
         Case::new("E4.10", "in the metrics", page("/metrics"), twin()),
         Case::new("E4.11", "in a page of Pleach's", page("/openapi.json"), twin()),
-        Case::new("E4.12", "in the policy file, read by a program", ask("files__Bash", json!({ "command": "cat pleach.toml | head -c 20; env | grep -i key" })), twin()),
+        Case::new(
+            "E4.12",
+            "in the policy file, read by a program",
+            ask("files__Bash", json!({ "command": "cat pleach.toml | head -c 20; env | grep -i key" })),
+            twin(),
+        ),
     ]
 }
 
@@ -140,7 +167,10 @@ fn siblings() -> Vec<Case> {
     let two = |first: &'static str, second: &'static str, attack: bool| -> Act {
         Box::new(move |arena| {
             let tag = arena.tag();
-            let policy = format!("{}\n[agents.one]\nprompt = \"\"\n[agents.one.policy]\nfilesystem = {{ read = [\"docs\"], read_write = [\"out\"] }}\n[agents.two]\nprompt = \"\"\n[agents.two.policy]\nfilesystem = {{ read = [\"docs/sub\"] }}\n", super::world::POLICY.replace(", deny = [\"docs/private\", \"docs/hidden.txt\", \"out/kept\"]", ""));
+            let policy = format!(
+                "{}\n[agents.one]\nprompt = \"\"\n[agents.one.policy]\nfilesystem = {{ read = [\"docs\"], read_write = [\"out\"] }}\n[agents.two]\nprompt = \"\"\n[agents.two.policy]\nfilesystem = {{ read = [\"docs/sub\"] }}\n",
+                super::world::POLICY.replace(", deny = [\"docs/private\", \"docs/hidden.txt\", \"out/kept\"]", "")
+            );
             let world = World::new(&policy, "")?;
             let run = |agent: &str, script: &str| {
                 world.folder.run(&["exec", "--agent", agent, "--", "bash", "-c", &script.replace("{tag}", &tag)])
@@ -153,10 +183,35 @@ fn siblings() -> Vec<Case> {
     };
     let twin = || two("true", "cat docs/sub/b.md", false);
     vec![
-        Case::new("E1.01", "a secret left in the temporary folder", two("cat docs/team/secret.txt > $TMPDIR/{tag}", "cat $TMPDIR/{tag} /tmp/{tag} /tmp/*/{tag}", true), twin()),
-        Case::new("E1.02", "a secret left in the home", two("cat docs/team/secret.txt > ~/{tag}", "cat ~/{tag} ~/../*/{tag}", true), twin()),
-        Case::new("E1.03", "a secret left in shared memory", two("cat docs/team/secret.txt > /dev/shm/{tag}", "cat /dev/shm/{tag}", true), twin()),
-        Case::new("E1.04", "a secret left in a folder only the first may write", two("cat docs/team/secret.txt > out/{tag}", "cat out/{tag}", true), twin()),
-        Case::new("E1.05", "a secret left in a name", two("mkdir out/$(cat docs/team/secret.txt)", "ls out", true), twin()),
+        Case::new(
+            "E1.01",
+            "a secret left in the temporary folder",
+            two("cat docs/team/secret.txt > $TMPDIR/{tag}", "cat $TMPDIR/{tag} /tmp/{tag} /tmp/*/{tag}", true),
+            twin(),
+        ),
+        Case::new(
+            "E1.02",
+            "a secret left in the home",
+            two("cat docs/team/secret.txt > ~/{tag}", "cat ~/{tag} ~/../*/{tag}", true),
+            twin(),
+        ),
+        Case::new(
+            "E1.03",
+            "a secret left in shared memory",
+            two("cat docs/team/secret.txt > /dev/shm/{tag}", "cat /dev/shm/{tag}", true),
+            twin(),
+        ),
+        Case::new(
+            "E1.04",
+            "a secret left in a folder only the first may write",
+            two("cat docs/team/secret.txt > out/{tag}", "cat out/{tag}", true),
+            twin(),
+        ),
+        Case::new(
+            "E1.05",
+            "a secret left in a name",
+            two("mkdir out/$(cat docs/team/secret.txt)", "ls out", true),
+            twin(),
+        ),
     ]
 }

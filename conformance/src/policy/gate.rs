@@ -238,7 +238,8 @@ pub(super) fn posting(id: &str, says: &str, path: &'static str, attack: &[u8], t
             let gate = arena.gates.get("shared")?;
             let tag = arena.tag();
             let body = replace(&body, b"{tag}", tag.as_bytes());
-            let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "rec__peek")];
+            let headers =
+                [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "rec__peek")];
             show(&gate.post(arena, path, &headers, body));
             Ok(gate.reached(&tag))
         })

@@ -36,7 +36,6 @@ mod world;
 use arena::Arena;
 use report::{Verdict, judge};
 use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -99,9 +98,15 @@ const WORKERS: usize = 6;
 /// # Errors
 /// How many cases did not hold.
 pub fn run(args: &[String]) -> Result<(), String> {
-    if std::env::var_os(arena::INSIDE).is_none() {
-        return enter(args);
-    }
+    let Some(folder) = std::env::var_os(arena::INSIDE) else { return enter(args) };
+    let played = inside(args);
+    // What the namespaces were entered with, and nobody else's.
+    let _ = std::fs::remove_dir_all(folder);
+    played
+}
+
+/// Plays, in namespaces of its own.
+fn inside(args: &[String]) -> Result<(), String> {
     let (flags, wanted): (Vec<&str>, Vec<&str>) = args.iter().map(String::as_str).partition(|a| a.starts_with("--"));
     if let Some(flag) = flags.iter().find(|f| !["--json", "--list"].contains(f)) {
         return Err(format!("policy takes --json, --list, families and ids, not {flag}"));
@@ -137,13 +142,14 @@ fn unique(cases: &[Case]) -> Result<(), String> {
     }
 }
 
+/// The last families first: theirs are the acts that wait longest.
 fn play(cases: &[Case], arena: &Arena, json: bool) -> Vec<Verdict> {
     let next = AtomicUsize::new(0);
     let verdicts: Mutex<Vec<Option<Verdict>>> = Mutex::new(cases.iter().map(|_| None).collect());
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
-                while let Some(at) = Some(next.fetch_add(1, Ordering::SeqCst)).filter(|at| *at < cases.len()) {
+                while let Some(at) = cases.len().checked_sub(1 + next.fetch_add(1, Ordering::SeqCst)) {
                     let verdict = judge(&cases[at], arena);
                     report::line(&cases[at], &verdict, json);
                     if let Ok(mut all) = verdicts.lock() {
@@ -158,7 +164,7 @@ fn play(cases: &[Case], arena: &Arena, json: bool) -> Vec<Verdict> {
 }
 
 /// Goes on in namespaces of its own: nothing here may reach the real network, or leave anything
-/// in the real `/etc`. Becomes that process.
+/// in the real `/etc`.
 fn enter(args: &[String]) -> Result<(), String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let script = "ip link set lo up && ip route add local 0.0.0.0/0 dev lo && ip -6 route add local ::/0 dev lo && \
@@ -168,7 +174,8 @@ fn enter(args: &[String]) -> Result<(), String> {
                   shift && exec \"$@\"";
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?.keep();
     let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(folder);
-    command.arg(exe).arg("policy").args(args).env(arena::INSIDE, "1");
-    Err(format!("unshare: {} (it needs root, util-linux and iproute2)", command.exec()))
+    command.args(["--net", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(&folder);
+    command.arg(exe).arg("policy").args(args).env(arena::INSIDE, &folder);
+    let status = command.status().map_err(|e| format!("unshare: {e} (it needs root, util-linux and iproute2)"))?;
+    if status.success() { Ok(()) } else { Err(format!("the corpus ended with {status}")) }
 }

@@ -6,7 +6,8 @@ use super::gate::{reaching, reading, writing};
 use super::shell::Scene;
 
 const BY_PATH: &str = "Landlock is about paths, and a second name of the file lies in a writable folder";
-const NO_LINK: &str = "a check of link counts when the sandbox starts; protected_hardlinks keeps others from making such a link";
+const NO_LINK: &str =
+    "a check of link counts when the sandbox starts; protected_hardlinks keeps others from making such a link";
 
 pub(super) fn cases() -> Vec<Case> {
     [guarded(), arguments(), links(), programs(), protected(), metadata()].into_iter().flatten().collect()
@@ -51,7 +52,13 @@ fn guarded() -> Vec<Case> {
     for (id, says, attack, twin) in SPELLINGS {
         let climb = attack.replace("LONG", &("sub/../".repeat(400) + "../"));
         let json = |path: &str| format!("{{\"path\": \"{path}\"}}");
-        all.push(reaching(format!("{id}a"), &format!("{says}, to a server behind"), "peek", &json(&climb), &json(twin)));
+        all.push(reaching(
+            format!("{id}a"),
+            &format!("{says}, to a server behind"),
+            "peek",
+            &json(&climb),
+            &json(twin),
+        ));
         let plain = climb.replace("\\n", "\n");
         all.push(reading(format!("{id}b"), &format!("{says}, read"), &plain, twin));
     }
@@ -78,32 +85,140 @@ fn guarded() -> Vec<Case> {
 fn arguments() -> Vec<Case> {
     let secret = "{root}/outside/secret.txt";
     [
-        ("P2.10", "an array of paths, one of them outside", "list", format!("{{\"paths\": [\"docs/a.md\", \"{secret}\"]}}"), "{\"paths\": [\"docs/a.md\", \"docs/sub/b.md\"]}"),
-        ("P2.11", "arrays within arrays", "list", format!("{{\"paths\": [[\"docs/a.md\"], [[\"{secret}\"]]]}}"), "{\"paths\": [[\"docs/a.md\"]]}"),
-        ("P2.12", "objects in the place of a path", "list", format!("{{\"paths\": {{\"x\": \"{secret}\"}}}}"), "{\"paths\": {\"x\": \"docs/a.md\"}}"),
-        ("P2.13", "a nested pointer", "deep", format!("{{\"a\": {{\"b\": \"{secret}\"}}}}"), "{\"a\": {\"b\": \"docs/a.md\"}}"),
+        (
+            "P2.10",
+            "an array of paths, one of them outside",
+            "list",
+            format!("{{\"paths\": [\"docs/a.md\", \"{secret}\"]}}"),
+            "{\"paths\": [\"docs/a.md\", \"docs/sub/b.md\"]}",
+        ),
+        (
+            "P2.11",
+            "arrays within arrays",
+            "list",
+            format!("{{\"paths\": [[\"docs/a.md\"], [[\"{secret}\"]]]}}"),
+            "{\"paths\": [[\"docs/a.md\"]]}",
+        ),
+        (
+            "P2.12",
+            "objects in the place of a path",
+            "list",
+            format!("{{\"paths\": {{\"x\": \"{secret}\"}}}}"),
+            "{\"paths\": {\"x\": \"docs/a.md\"}}",
+        ),
+        (
+            "P2.13",
+            "a nested pointer",
+            "deep",
+            format!("{{\"a\": {{\"b\": \"{secret}\"}}}}"),
+            "{\"a\": {\"b\": \"docs/a.md\"}}",
+        ),
         ("P2.14", "a key with a slash in it", "deep", format!("{{\"a/b\": \"{secret}\"}}"), "{\"a/b\": \"docs/a.md\"}"),
         ("P2.15", "an element of an array", "deep", format!("{{\"c\": [\"{secret}\"]}}"), "{\"c\": [\"docs/a.md\"]}"),
-        ("P2.16", "an undeclared argument that reads as a path", "guess", format!("{{\"anything\": \"{secret}\"}}"), "{\"anything\": \"docs\"}"),
-        ("P2.17", "an undeclared argument of a telling name", "guess", "{\"file\": \"outside/secret.txt\"}".into(), "{\"file\": \"docs/a.md\"}"),
-        ("P2.18", "an undeclared file: URL", "guess", format!("{{\"x\": \"file://{secret}\"}}"), "{\"x\": \"file://{root}/docs/a.md\"}"),
-        ("P2.19", "a file: URL with a tab in its scheme", "guess", format!("{{\"x\": \"fi\\tle://{secret}\"}}"), "{\"x\": \"file://{root}/docs/a.md\"}"),
-        ("P2.20", "a file: URL with a host", "peek", format!("{{\"path\": \"file://elsewhere{secret}\"}}"), "{\"path\": \"file://{root}/docs/a.md\"}"),
-        ("P2.21", "an encoded file: URL", "peek", "{\"path\": \"file://{root}/docs/%2e%2e/outside/secret.txt\"}".into(), "{\"path\": \"file://{root}/docs/%61.md\"}"),
-        ("P2.22", "a file: URL with a fragment", "peek", format!("{{\"path\": \"file://{{root}}/docs/a.md#/../../{secret}\"}}"), "{\"path\": \"file://{root}/docs/a.md\"}"),
+        (
+            "P2.16",
+            "an undeclared argument that reads as a path",
+            "guess",
+            format!("{{\"anything\": \"{secret}\"}}"),
+            "{\"anything\": \"docs\"}",
+        ),
+        (
+            "P2.17",
+            "an undeclared argument of a telling name",
+            "guess",
+            "{\"file\": \"outside/secret.txt\"}".into(),
+            "{\"file\": \"docs/a.md\"}",
+        ),
+        (
+            "P2.18",
+            "an undeclared file: URL",
+            "guess",
+            format!("{{\"x\": \"file://{secret}\"}}"),
+            "{\"x\": \"file://{root}/docs/a.md\"}",
+        ),
+        (
+            "P2.19",
+            "a file: URL with a tab in its scheme",
+            "guess",
+            format!("{{\"x\": \"fi\\tle://{secret}\"}}"),
+            "{\"x\": \"file://{root}/docs/a.md\"}",
+        ),
+        (
+            "P2.20",
+            "a file: URL with a host",
+            "peek",
+            format!("{{\"path\": \"file://elsewhere{secret}\"}}"),
+            "{\"path\": \"file://{root}/docs/a.md\"}",
+        ),
+        (
+            "P2.21",
+            "an encoded file: URL",
+            "peek",
+            "{\"path\": \"file://{root}/docs/%2e%2e/outside/secret.txt\"}".into(),
+            "{\"path\": \"file://{root}/docs/%61.md\"}",
+        ),
+        (
+            "P2.22",
+            "a file: URL with a fragment",
+            "peek",
+            format!("{{\"path\": \"file://{{root}}/docs/a.md#/../../{secret}\"}}"),
+            "{\"path\": \"file://{root}/docs/a.md\"}",
+        ),
         ("P2.23", "a path as a key", "guess", format!("{{\"{secret}\": 1}}"), "{\"docs\": 1}"),
-        ("P2.24", "deep inside undeclared arguments", "guess", format!("{{\"a\": [{{\"b\": {{\"c\": [\"{secret}\"]}}}}]}}"), "{\"a\": [{\"b\": {\"c\": [\"word\"]}}]}"),
+        (
+            "P2.24",
+            "deep inside undeclared arguments",
+            "guess",
+            format!("{{\"a\": [{{\"b\": {{\"c\": [\"{secret}\"]}}}}]}}"),
+            "{\"a\": [{\"b\": {\"c\": [\"word\"]}}]}",
+        ),
         ("P2.25", "an empty path", "peek", "{\"path\": \"\"}".into(), "{\"path\": \"docs\"}"),
         ("P2.26", "the folder itself", "peek", "{\"path\": \".\"}".into(), "{\"path\": \"./docs\"}"),
         ("P2.27", "the root", "peek", "{\"path\": \"/\"}".into(), "{\"path\": \"docs/\"}"),
-        ("P5.10", "NUL in a path", "peek", "{\"path\": \"docs/a.md\\u0000/../../outside/secret.txt\"}".into(), "{\"path\": \"docs/a.md\"}"),
-        ("P5.11", "a name longer than any", "peek", format!("{{\"path\": \"docs/{}/../../outside/secret.txt\"}}", "n".repeat(300)), "{\"path\": \"docs/a.md\"}"),
+        (
+            "P5.10",
+            "NUL in a path",
+            "peek",
+            "{\"path\": \"docs/a.md\\u0000/../../outside/secret.txt\"}".into(),
+            "{\"path\": \"docs/a.md\"}",
+        ),
+        (
+            "P5.11",
+            "a name longer than any",
+            "peek",
+            format!("{{\"path\": \"docs/{}/../../outside/secret.txt\"}}", "n".repeat(300)),
+            "{\"path\": \"docs/a.md\"}",
+        ),
         ("P5.12", "a loop of links", "peek", "{\"path\": \"out/loop\"}".into(), "{\"path\": \"out/goodchain\"}"),
         ("P5.13", "a link to nothing yet", "put", "{\"path\": \"out/dangling\"}".into(), "{\"path\": \"out/new\"}"),
-        ("P5.14", "up from what is not there", "peek", "{\"path\": \"docs/nothing/../../outside/secret.txt\"}".into(), "{\"path\": \"docs/nothing\"}"),
-        ("P5.15", "writing where only reading is granted", "put", "{\"path\": \"docs/a.md\"}".into(), "{\"path\": \"out/mine.txt\"}"),
-        ("P9.01", "a working folder among the arguments", "guess", "{\"cwd\": \"/\", \"x\": \"etc\"}".into(), "{\"cwd\": \"{root}/docs\", \"x\": \"a\"}"),
-        ("P9.02", "a working folder by a relative way", "guess", "{\"working_directory\": \"docs/../outside\"}".into(), "{\"working_directory\": \"docs/../docs\"}"),
+        (
+            "P5.14",
+            "up from what is not there",
+            "peek",
+            "{\"path\": \"docs/nothing/../../outside/secret.txt\"}".into(),
+            "{\"path\": \"docs/nothing\"}",
+        ),
+        (
+            "P5.15",
+            "writing where only reading is granted",
+            "put",
+            "{\"path\": \"docs/a.md\"}".into(),
+            "{\"path\": \"out/mine.txt\"}",
+        ),
+        (
+            "P9.01",
+            "a working folder among the arguments",
+            "guess",
+            "{\"cwd\": \"/\", \"x\": \"etc\"}".into(),
+            "{\"cwd\": \"{root}/docs\", \"x\": \"a\"}",
+        ),
+        (
+            "P9.02",
+            "a working folder by a relative way",
+            "guess",
+            "{\"working_directory\": \"docs/../outside\"}".into(),
+            "{\"working_directory\": \"docs/../docs\"}",
+        ),
     ]
     .into_iter()
     .map(|(id, says, tool, attack, twin)| reaching(id.to_owned(), says, tool, &attack, twin))
@@ -147,7 +262,8 @@ fn links() -> Vec<Case> {
 
 /// What a program gets at by itself.
 fn programs() -> Vec<Case> {
-    let read = |id: &str, says: &str, path: &str| Scene::plain().case(id, says, &format!("cat '{path}'"), "cat docs/a.md");
+    let read =
+        |id: &str, says: &str, path: &str| Scene::plain().case(id, says, &format!("cat '{path}'"), "cat docs/a.md");
     let write = |id: &str, says: &str, script: &str, twin: &str| Scene::plain().case(id, says, script, twin);
     vec![
         read("P1.30", "cat of a file outside", "outside/secret.txt"),
@@ -160,15 +276,45 @@ fn programs() -> Vec<Case> {
         write("P1.37", "truncating it", "truncate -s 0 docs/a.md", "echo x > out/done; truncate -s 0 out/done"),
         write("P1.38", "removing it", "rm -f docs/a.md", "rm -f out/mine.txt && touch out/done"),
         write("P1.39", "renaming it away", "mv docs/a.md out/a.md", "mv out/mine.txt out/done"),
-        write("P1.40", "renaming over it", "mv out/mine.txt docs/a.md", "cp docs/a.md out/mine.txt; mv out/mine.txt out/done"),
+        write(
+            "P1.40",
+            "renaming over it",
+            "mv out/mine.txt docs/a.md",
+            "cp docs/a.md out/mine.txt; mv out/mine.txt out/done",
+        ),
         write("P1.41", "making a folder there", "mkdir docs/new", "mkdir out/done"),
         write("P1.42", "removing a denied folder", "rm -rf out/kept", "mkdir out/d; rm -rf out/d; touch out/done"),
-        write("P1.43", "renaming a denied folder away", "mv out/kept out/free; cat out/free/k.txt", "mkdir out/d; mv out/d out/done"),
-        write("P1.44", "renaming the granted folder itself", "mv out gone; mkdir out", "mkdir out/d; mv out/d out/done"),
-        write("P1.45", "exchanging two files", "python3 -c 'import ctypes; ctypes.CDLL(None).renameat2(-100, b\"out/mine.txt\", -100, b\"docs/a.md\", 2)'", "mv out/mine.txt out/done"),
-        write("P10.01", "the policy file", "echo 'version = 1' > pleach.toml; rm -f pleach.toml; mv out/mine.txt pleach.toml", "mv out/mine.txt out/done"),
+        write(
+            "P1.43",
+            "renaming a denied folder away",
+            "mv out/kept out/free; cat out/free/k.txt",
+            "mkdir out/d; mv out/d out/done",
+        ),
+        write(
+            "P1.44",
+            "renaming the granted folder itself",
+            "mv out gone; mkdir out",
+            "mkdir out/d; mv out/d out/done",
+        ),
+        write(
+            "P1.45",
+            "exchanging two files",
+            "python3 -c 'import ctypes; ctypes.CDLL(None).renameat2(-100, b\"out/mine.txt\", -100, b\"docs/a.md\", 2)'",
+            "mv out/mine.txt out/done",
+        ),
+        write(
+            "P10.01",
+            "the policy file",
+            "echo 'version = 1' > pleach.toml; rm -f pleach.toml; mv out/mine.txt pleach.toml",
+            "mv out/mine.txt out/done",
+        ),
         write("P10.02", "the script of replies", "echo > replies.toml", "touch out/done"),
-        write("P10.03", "what Pleach keeps", "find .state .data pleach.db -type f 2>/dev/null -exec sh -c 'echo evil > \"$1\" && touch outside/x' x {} \\;", "touch out/done"),
+        write(
+            "P10.03",
+            "what Pleach keeps",
+            "find .state .data pleach.db -type f 2>/dev/null -exec sh -c 'echo evil > \"$1\" && touch outside/x' x {} \\;",
+            "touch out/done",
+        ),
     ]
 }
 
@@ -195,10 +341,22 @@ fn protected() -> Vec<Case> {
         ("P10.32", "the folder above it renamed", "mv repo/.git repo/g; mkdir repo/.git; echo evil > repo/.git/config"),
         ("P10.33", "hooks replaced by a link", "rm -rf repo/.git/hooks; ln -s /tmp repo/.git/hooks"),
         ("P10.34", "servers of other clients, there", "echo evil > repo/.mcp.json"),
-        ("P10.35", "servers of other clients, renamed over", "echo evil > repo/n; mv repo/n repo/.mcp.json; rm -f repo/n"),
-        ("P10.36", "settings of an agent, not there", "mkdir -p repo/.claude && echo evil > repo/.claude/settings.json"),
+        (
+            "P10.35",
+            "servers of other clients, renamed over",
+            "echo evil > repo/n; mv repo/n repo/.mcp.json; rm -f repo/n",
+        ),
+        (
+            "P10.36",
+            "settings of an agent, not there",
+            "mkdir -p repo/.claude && echo evil > repo/.claude/settings.json",
+        ),
         ("P10.37", "settings of an agent, there, deeper", "echo evil > repo/deep/.claude/settings.json"),
-        ("P10.38", "the folder around those renamed", "mv repo/deep repo/d2; mkdir -p repo/deep/.claude; echo evil > repo/deep/.claude/settings.json"),
+        (
+            "P10.38",
+            "the folder around those renamed",
+            "mv repo/deep repo/d2; mkdir -p repo/deep/.claude; echo evil > repo/deep/.claude/settings.json",
+        ),
         ("P10.39", "tasks of an editor, not there", "mkdir -p repo/.vscode; echo evil > repo/.vscode/tasks.json"),
         ("P10.40", "submodules' own settings", "mkdir -p repo/.git/modules/m; echo evil > repo/.git/modules/m/config"),
         ("P10.41", "a .git that is a file", "mv -T repo/.git repo/old; echo 'gitdir: /tmp/evil' > repo/.git"),
@@ -216,22 +374,42 @@ const BY_OWNER: &str = "Landlock has no right for it, and the program has the us
 /// What is about a file, not in it.
 fn metadata() -> Vec<Case> {
     let cases = [
-        ("01", "the mode of a file outside", "chmod 777 outside/target.txt", "chmod 600 out/mine.txt && touch out/done"),
-        ("02", "the times of a file outside", "touch -c -d 2001-01-01 outside/target.txt", "touch -d 2001-01-01 out/done"),
+        (
+            "01",
+            "the mode of a file outside",
+            "chmod 777 outside/target.txt",
+            "chmod 600 out/mine.txt && touch out/done",
+        ),
+        (
+            "02",
+            "the times of a file outside",
+            "touch -c -d 2001-01-01 outside/target.txt",
+            "touch -d 2001-01-01 out/done",
+        ),
         ("03", "the mode of a read-only file", "chmod 777 docs/a.md", "chmod 600 out/mine.txt && touch out/done"),
         ("04", "the mode of the policy file", "chmod 666 pleach.toml", "chmod 600 out/mine.txt && touch out/done"),
         ("05", "the owner of a file outside", "chown 65534 outside/target.txt", "touch out/done"),
         ("06", "the mode of a folder outside", "chmod 777 outside", "mkdir out/d && chmod 700 out/d && touch out/done"),
     ];
-    let mut all: Vec<Case> =
-        cases.iter().map(|(id, says, attack, twin)| Scene::plain().case(&format!("P12.{id}"), says, attack, twin)).collect();
+    let mut all: Vec<Case> = cases
+        .iter()
+        .map(|(id, says, attack, twin)| Scene::plain().case(&format!("P12.{id}"), says, attack, twin))
+        .collect();
     // The weaker profile has no mount namespace, and says so; 04 and 05 are stopped there too, by
     // the absence of capabilities or not at all.
     let weak = "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n[policy]\nmax_access = \"destructive\"\n\
                 filesystem = { read = [\"docs/sub\"], read_write = [\"out/lead\"] }\n[policy.sandbox]\nprofile = \"no-namespaces\"\n[agents.a]\nprompt = \"\"\n";
     let weak = Scene::plain().under(weak);
-    for (id, says, attack) in [("21", "the mode", "chmod 777 outside/target.txt"), ("22", "the times", "touch -c -d 2001-01-01 outside/target.txt")] {
-        let case = weak.case(&format!("P12.{id}"), &format!("{says} of a file outside, under profile no-namespaces"), attack, "touch out/lead/done");
+    for (id, says, attack) in [
+        ("21", "the mode", "chmod 777 outside/target.txt"),
+        ("22", "the times", "touch -c -d 2001-01-01 outside/target.txt"),
+    ] {
+        let case = weak.case(
+            &format!("P12.{id}"),
+            &format!("{says} of a file outside, under profile no-namespaces"),
+            attack,
+            "touch out/lead/done",
+        );
         all.push(case.gap(BY_OWNER, "profile = \"full\", whose mounts are read-only but for what is granted"));
     }
     let seen = Scene::plain().case(
@@ -240,6 +418,9 @@ fn metadata() -> Vec<Case> {
         "test $(stat -c %s outside/secret.txt) -gt 0 && echo S3CR3T-canary-9f41",
         "test $(stat -c %s docs/a.md) -gt 0 && touch out/done",
     );
-    all.push(seen.gap("Landlock has no right for stat", "a mount namespace that holds only what is granted; no ABI up to 12 has one"));
+    all.push(seen.gap(
+        "Landlock has no right for stat",
+        "a mount namespace that holds only what is granted; no ABI up to 12 has one",
+    ));
     all
 }

@@ -22,7 +22,14 @@ pub(super) struct Way {
 impl Way {
     /// A grant: lines of `[policy]`.
     pub(super) fn granted(grants: &str) -> Self {
-        Self { grants: grants.to_owned(), answer: PONG.to_owned(), python: false, names: false, elsewhere: false, word: "" }
+        Self {
+            grants: grants.to_owned(),
+            answer: PONG.to_owned(),
+            python: false,
+            names: false,
+            elsewhere: false,
+            word: "",
+        }
     }
     /// The listener says this instead.
     pub(super) fn answered(mut self, answer: &str) -> Self {
@@ -60,9 +67,7 @@ impl Way {
     }
     /// The same by two texts said to the proxy as they are; `\r\n` is written so.
     pub(super) fn said(&self, id: &str, says: &str, attack: &str, twin: &str) -> Case {
-        let say = |text: &str| {
-            format!("exec 3<>/dev/tcp/127.0.0.1/3128; printf '{text}' >&3; timeout 2 cat <&3")
-        };
+        let say = |text: &str| format!("exec 3<>/dev/tcp/127.0.0.1/3128; printf '{text}' >&3; timeout 2 cat <&3");
         self.case(id, says, &say(attack), &say(twin))
     }
     /// One half of a case.

@@ -16,15 +16,45 @@ fn programs() -> Vec<Case> {
     let limit = |id: &str, says: &str, attack: &str, twin: &str| Scene::python().case(id, says, attack, twin);
     let got = "print('S3CR3T-canary-9f41')";
     vec![
-        limit("Q1.01", "more descriptors than there are", &format!("import os\nkept = []\ntry:\n  for i in range(20000): kept.append(os.open('docs/a.md', 0))\n  {got}\nexcept OSError: pass"), "import os\nkept = [os.open('docs/a.md', 0) for i in range(500)]; print(os.read(kept[0], 99).decode())"),
-        limit("Q1.02", "a file larger than the limit", &format!("import os\nfd = os.open('out/big', os.O_CREAT | os.O_WRONLY)\ntry:\n  os.ftruncate(fd, 9 << 30); {got}\nexcept OSError: pass"), "import os\nfd = os.open('out/done', os.O_CREAT | os.O_WRONLY); os.ftruncate(fd, 1 << 30)"),
-        limit("Q1.03", "more shared memory than there is", &format!("import os\nfd = os.open('/dev/shm/big', os.O_CREAT | os.O_WRONLY)\ntry:\n  os.posix_fallocate(fd, 0, 300 << 20); {got}\nexcept OSError: pass"), "import os\nfd = os.open('/dev/shm/x', os.O_CREAT | os.O_WRONLY); os.posix_fallocate(fd, 0, 1 << 20); open('out/done', 'w')"),
-        limit("Q1.04", "limits raised again", &format!("import resource\ntry:\n  resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)); {got}\nexcept (ValueError, PermissionError): pass"), "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); open('out/done', 'w').write('x')"),
+        limit(
+            "Q1.01",
+            "more descriptors than there are",
+            &format!(
+                "import os\nkept = []\ntry:\n  for i in range(20000): kept.append(os.open('docs/a.md', 0))\n  {got}\nexcept OSError: pass"
+            ),
+            "import os\nkept = [os.open('docs/a.md', 0) for i in range(500)]; print(os.read(kept[0], 99).decode())",
+        ),
+        limit(
+            "Q1.02",
+            "a file larger than the limit",
+            &format!(
+                "import os\nfd = os.open('out/big', os.O_CREAT | os.O_WRONLY)\ntry:\n  os.ftruncate(fd, 9 << 30); {got}\nexcept OSError: pass"
+            ),
+            "import os\nfd = os.open('out/done', os.O_CREAT | os.O_WRONLY); os.ftruncate(fd, 1 << 30)",
+        ),
+        limit(
+            "Q1.03",
+            "more shared memory than there is",
+            &format!(
+                "import os\nfd = os.open('/dev/shm/big', os.O_CREAT | os.O_WRONLY)\ntry:\n  os.posix_fallocate(fd, 0, 300 << 20); {got}\nexcept OSError: pass"
+            ),
+            "import os\nfd = os.open('/dev/shm/x', os.O_CREAT | os.O_WRONLY); os.posix_fallocate(fd, 0, 1 << 20); open('out/done', 'w')",
+        ),
+        limit(
+            "Q1.04",
+            "limits raised again",
+            &format!(
+                "import resource\ntry:\n  resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)); {got}\nexcept (ValueError, PermissionError): pass"
+            ),
+            "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); open('out/done', 'w').write('x')",
+        ),
     ]
 }
 
 fn policy(url: &str) -> String {
-    format!("version = 1\n[servers.s]\nurl = {url:?}\ndefault_access = \"read-only\"\ntimeout = 3000\n[servers.files]\nbuiltin = \"workspace\"\n[policy]\nmax_access = \"read-only\"\nfilesystem.read = [\"docs\"]\ntools = {{ allow = [\"*\"] }}\n")
+    format!(
+        "version = 1\n[servers.s]\nurl = {url:?}\ndefault_access = \"read-only\"\ntimeout = 3000\n[servers.files]\nbuiltin = \"workspace\"\n[policy]\nmax_access = \"read-only\"\nfilesystem.read = [\"docs\"]\ntools = {{ allow = [\"*\"] }}\n"
+    )
 }
 
 /// A server that misbehaves; what is looked at is whether another server's tool still answers.
@@ -36,7 +66,9 @@ fn harms(does: fn(&upstream::Seen) -> upstream::Act, attack: bool) -> Act {
         let read = json!({ "name": "files__Read", "arguments": { "file_path": "docs/a.md" } });
         let answer = arena.runtime.block_on(async {
             let bad = gate.served.modern("/mcp", "tools/call", bad, &[]);
-            let good = async { tokio::time::timeout(Duration::from_secs(20), gate.served.modern("/mcp", "tools/call", read, &[])).await };
+            let good = async {
+                tokio::time::timeout(Duration::from_secs(20), gate.served.modern("/mcp", "tools/call", read, &[])).await
+            };
             let (bad, good) = tokio::join!(tokio::time::timeout(Duration::from_secs(30), bad), good);
             drop(bad);
             good
@@ -51,7 +83,8 @@ fn harms(does: fn(&upstream::Seen) -> upstream::Act, attack: bool) -> Act {
 }
 
 fn ordinary(seen: &upstream::Seen) -> upstream::Act {
-    upstream::modern(seen, json!({ "tools": {} }), &["add"]).unwrap_or_else(|| upstream::Act::Result(upstream::told("3")))
+    upstream::modern(seen, json!({ "tools": {} }), &["add"])
+        .unwrap_or_else(|| upstream::Act::Result(upstream::told("3")))
 }
 
 fn servers() -> Vec<Case> {
@@ -66,13 +99,19 @@ fn servers() -> Vec<Case> {
         case("Q1.11", "a server that never answers at all", |_| upstream::Act::Hang),
         case("Q1.12", "a server with a hundred thousand tools", |seen| match seen.method.as_str() {
             "tools/list" => {
-                let tools: Vec<Value> = (0..100_000).map(|i| json!({ "name": format!("t{i}"), "inputSchema": { "type": "object" } })).collect();
-                upstream::Act::Result(json!({ "resultType": "complete", "ttlMs": 60_000, "cacheScope": "private", "tools": tools }))
+                let tools: Vec<Value> = (0..100_000)
+                    .map(|i| json!({ "name": format!("t{i}"), "inputSchema": { "type": "object" } }))
+                    .collect();
+                upstream::Act::Result(
+                    json!({ "resultType": "complete", "ttlMs": 60_000, "cacheScope": "private", "tools": tools }),
+                )
             }
             _ => ordinary(seen),
         }),
         case("Q1.13", "a server whose list has no last page", |seen| match seen.method.as_str() {
-            "tools/list" => upstream::Act::Result(json!({ "resultType": "complete", "ttlMs": 0, "cacheScope": "private", "tools": [{ "name": "add", "inputSchema": { "type": "object" } }], "nextCursor": format!("c{}", seen.before) })),
+            "tools/list" => upstream::Act::Result(
+                json!({ "resultType": "complete", "ttlMs": 0, "cacheScope": "private", "tools": [{ "name": "add", "inputSchema": { "type": "object" } }], "nextCursor": format!("c{}", seen.before) }),
+            ),
             _ => ordinary(seen),
         }),
         case("Q1.14", "an answer of fifty megabytes", |seen| match seen.method.as_str() {
@@ -85,12 +124,16 @@ fn servers() -> Vec<Case> {
                 for _ in 0..100 {
                     deep = json!([deep]);
                 }
-                upstream::Act::Result(json!({ "resultType": "complete", "content": [], "structuredContent": { "a": deep } }))
+                upstream::Act::Result(
+                    json!({ "resultType": "complete", "content": [], "structuredContent": { "a": deep } }),
+                )
             }
             _ => ordinary(seen),
         }),
         case("Q1.16", "a server that answers with a failure each time", |_| upstream::Act::Status(500, Value::Null)),
-        case("Q1.17", "a server that sends to itself for ever", |_| upstream::Act::Headed(302, "location", "/mcp".into())),
+        case("Q1.17", "a server that sends to itself for ever", |_| {
+            upstream::Act::Headed(302, "location", "/mcp".into())
+        }),
     ]
 }
 
@@ -130,7 +173,10 @@ fn audit() -> Vec<Case> {
             // A disk that is full: of one page, and that is taken.
             let disk = world.folder.join("disk");
             if attack {
-                let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=4k,nr_inodes=8", "none"]).arg(&disk).status();
+                let mounted = std::process::Command::new("mount")
+                    .args(["-t", "tmpfs", "-o", "size=4k,nr_inodes=8", "none"])
+                    .arg(&disk)
+                    .status();
                 if !mounted.is_ok_and(|status| status.success()) {
                     return Err("no small disk could be mounted".into());
                 }

@@ -120,5 +120,9 @@ pub(super) fn tell(cases: &[Case], verdicts: &[Verdict], took: Duration, json: b
 }
 
 fn row(name: &str, [cases, stopped, passed, gaps]: [usize; 4]) {
-    println!("  {name:20} {cases:>5}  {:>15}  {:>13}  {gaps:>5}", format!("{stopped}/{}", cases - gaps), format!("{passed}/{cases}"));
+    println!(
+        "  {name:20} {cases:>5}  {:>15}  {:>13}  {gaps:>5}",
+        format!("{stopped}/{}", cases - gaps),
+        format!("{passed}/{cases}")
+    );
 }

@@ -71,7 +71,10 @@ impl World {
     pub(super) fn broken(&self, ran: &Ran) -> bool {
         let said = [&ran.out, &ran.err].into_iter().any(|text| leaks(text));
         let made = |name: &str| self.folder.join(name).symlink_metadata().is_ok();
-        said || made("out/evil") || made("out/lead/evil") || self.stolen(&self.folder.join("out")) || self.now() != self.before
+        said || made("out/evil")
+            || made("out/lead/evil")
+            || self.stolen(&self.folder.join("out"))
+            || self.now() != self.before
     }
     /// How everything outside is.
     pub(super) fn state(&self) -> BTreeMap<String, String> {
@@ -97,7 +100,11 @@ impl World {
     pub(super) fn question(&self) -> Result<String, String> {
         let listed = self.folder.run(&["answer", "--json"]).out;
         let words = listed.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-        words.into_iter().find(|w| w.starts_with("q-")).map(str::to_owned).ok_or_else(|| format!("no question: {listed}"))
+        words
+            .into_iter()
+            .find(|w| w.starts_with("q-"))
+            .map(str::to_owned)
+            .ok_or_else(|| format!("no question: {listed}"))
     }
     /// The root run that was started first.
     pub(super) fn run_id(&self) -> Result<String, String> {
@@ -133,7 +140,13 @@ impl World {
             let path = entry.path();
             let name = path.strip_prefix(self.folder.path()).unwrap_or(&path).display().to_string();
             let free = name.starts_with("out/") && !name.starts_with("out/kept");
-            if free || name.starts_with(".state") || name.starts_with(".data") || name.starts_with("pleach.db") || name.starts_with("audit") || name.starts_with("pleach.audit") {
+            if free
+                || name.starts_with(".state")
+                || name.starts_with(".data")
+                || name.starts_with("pleach.db")
+                || name.starts_with("audit")
+                || name.starts_with("pleach.audit")
+            {
                 continue;
             }
             let Ok(metadata) = path.symlink_metadata() else { continue };
@@ -142,7 +155,13 @@ impl World {
                 format!("-> {:?}", std::fs::read_link(&path).ok())
             } else if metadata.is_file() {
                 let content = String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).into_owned();
-                format!("{mode:o} {}:{} {}.{} {content}", metadata.uid(), metadata.gid(), metadata.mtime(), metadata.mtime_nsec())
+                format!(
+                    "{mode:o} {}:{} {}.{} {content}",
+                    metadata.uid(),
+                    metadata.gid(),
+                    metadata.mtime(),
+                    metadata.mtime_nsec()
+                )
             } else {
                 format!("{mode:o} {}:{}", metadata.uid(), metadata.gid())
             };
