@@ -75,8 +75,11 @@ impl Case {
     }
 }
 
+/// A letter, a word, and its cases.
+type Family = (&'static str, &'static str, fn() -> Vec<Case>);
+
 /// The families, in the order of the reference.
-const FAMILIES: [(&str, &str, fn() -> Vec<Case>); 10] = [
+const FAMILIES: [Family; 10] = [
     ("P", "paths", paths::cases),
     ("X", "processes", exec::cases),
     ("D", "domains", domains::cases),

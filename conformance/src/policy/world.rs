@@ -110,7 +110,7 @@ impl World {
     pub(super) fn run_id(&self) -> Result<String, String> {
         let listed = self.folder.run(&["runs", "--json"]).out;
         let rows = listed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let last = rows.filter_map(|row| row["run"].as_str().map(str::to_owned)).last();
+        let last = rows.filter_map(|row| row["run"].as_str().map(str::to_owned)).next_back();
         last.ok_or_else(|| format!("no run: {listed}"))
     }
     fn stolen(&self, folder: &Path) -> bool {
