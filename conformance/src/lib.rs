@@ -10,5 +10,6 @@ pub mod mirror_server;
 pub mod official;
 pub mod parked;
 pub mod pleach;
+pub mod policy;
 pub mod served;
 pub mod upstream;

@@ -1,5 +1,6 @@
 //! `cargo conformance`: everything there is to pass, in one command. `cargo conformance STEP`
-//! runs one step; `cargo conformance crash 2000` (or `--all`) kills so many; `cargo conformance a2a`
+//! runs one step; `cargo conformance crash 2000` (or `--all`) kills so many; `cargo conformance policy P3`
+//! attacks in that way only; `cargo conformance a2a`
 //! tests the A2A door alone, and `a2a --serve` serves what A2A kits are to be pointed at.
 
 use conformance::crash::Extent;
@@ -10,7 +11,7 @@ use std::time::Instant;
 /// The steps in order: a name, what it shows, what it runs.
 type Step = (&'static str, &'static str, fn(&Path) -> Result<(), String>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("fmt", "the code is formatted", |root| cargo(root, &["fmt", "--all", "--check"], &[])),
     ("build", "it builds", |root| cargo(root, &["build", "--workspace", "--all-targets"], &[])),
     ("clippy", "no lint, warnings denied", |root| {
@@ -31,6 +32,7 @@ const STEPS: [Step; 9] = [
     ("crash", "killed at every edge of its journal, a tree goes on and nothing is done twice", |_| {
         conformance::crash::run(Extent::Each)
     }),
+    ("policy", "the attack corpus is stopped, and its benign twins pass", |_| conformance::policy::run(&[])),
     ("mcp", "the official MCP suite passes, through the gateway and against its connector", |root| {
         let kits = kits_folder(root);
         conformance::official::servers(&kits)?;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
             let address = rest.first().map_or("127.0.0.1:0", String::as_str);
             return ended(conformance::mirror::run(era, transport, address));
         }
+        [word, args @ ..] if word == "policy" => return ended(conformance::policy::run(args)),
         [word, file] if word == "ledger" => return ended(conformance::crash::ledger(file)),
         [word, extent] if word == "crash" => {
             let kills = if extent == "--all" { Some(2_000) } else { extent.parse().ok() };

@@ -32,7 +32,15 @@ impl Folder {
     /// When the machine has no temporary folder.
     #[allow(clippy::unwrap_used)]
     pub fn new(policy: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(&std::env::temp_dir(), policy)
+    }
+    /// The same below another folder.
+    ///
+    /// # Panics
+    /// When nothing can be made there.
+    #[allow(clippy::unwrap_used)]
+    pub fn within(parent: &Path, policy: &str) -> Self {
+        let dir = tempfile::tempdir_in(parent).unwrap();
         let root = dir.path().canonicalize().unwrap();
         let folder = Self { dir, root };
         folder.write("pleach.toml", policy);

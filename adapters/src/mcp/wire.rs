@@ -136,6 +136,10 @@ impl Message {
         let id = object.remove("id");
         if let Some(method) = object.remove("method") {
             let Json::String(method) = method else { return Err(invalid("method is not a string")) };
+            // A peer that looks for the answer first would read another message than we.
+            if object.get("result").or(object.get("error")).is_some() {
+                return Err(invalid("it has a method and an outcome"));
+            }
             let params = match object.remove("params") {
                 None => Object::new(),
                 Some(Json::Object(params)) => params,

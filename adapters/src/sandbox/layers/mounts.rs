@@ -19,6 +19,7 @@ pub(crate) fn build(spec: &Spec, notes: &mut Vec<String>) -> Result<(), Refusal>
         move |e: io::Error| Refusal::new("mounts", format!("{what}: {e}"))
     };
     sys::mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "").map_err(refuse("make / private"))?;
+    seal(spec).map_err(refuse("make / read-only"))?;
     if spec.private_tmp() {
         overlay_tmp(spec).map_err(refuse("/tmp"))?;
     } else {
@@ -33,6 +34,24 @@ pub(crate) fn build(spec: &Spec, notes: &mut Vec<String>) -> Result<(), Refusal>
     check_holdable(spec)?;
     protected::hold(spec, notes).map_err(refuse("protected names"))?;
     masks(spec).map_err(refuse("filesystem.deny"))
+}
+
+/// Everything is read-only but what is granted for writing, put back as it was. Landlock has no
+/// right for the mode, the owner, the times and the attributes of a file: whoever has the user's
+/// id could change those of every file there is.
+fn seal(spec: &Spec) -> io::Result<()> {
+    let writable: Vec<&PathBuf> = spec.write.iter().chain([&spec.home]).filter(|p| there(p)).collect();
+    if writable.iter().any(|p| p.as_path() == Path::new("/")) {
+        return Ok(());
+    }
+    let mut outer: Vec<&PathBuf> =
+        writable.iter().filter(|p| !writable.iter().any(|o| p != &o && p.starts_with(o))).copied().collect();
+    outer.sort();
+    outer.dedup();
+    let trees: Vec<(OwnedFd, &PathBuf)> =
+        outer.into_iter().map(|p| Ok((sys::open_tree(p)?, p))).collect::<io::Result<_>>()?;
+    sys::make_read_only(&fs::File::open("/")?.into())?;
+    trees.into_iter().try_for_each(|(tree, path)| sys::move_mount(&tree, path))
 }
 
 /// Masks what is denied. The private home may lie inside Pleach's own folder: that mask stays
