@@ -155,7 +155,12 @@ fn rights() -> Vec<Case> {
             "import resource\nif resource.getrlimit(resource.RLIMIT_CORE)[1] != 0: got()",
             "import resource\nresource.getrlimit(resource.RLIMIT_CORE)",
         ),
-        call("X3.09", "a higher priority", "if l.setpriority(0, 0, -10) == 0: got()", "l.setpriority(0, 0, 5)"),
+        call(
+            "X3.09",
+            "a higher priority",
+            "if l.setpriority(0, 0, os.getpriority(0, 0) - 1) == 0: got()",
+            "l.setpriority(0, 0, 15)",
+        ),
         call(
             "X3.10",
             "the clock",

@@ -98,7 +98,7 @@ fn requests() -> Vec<Case> {
             "a tool its parent may not use",
             json!({ "tools": { "allow": ["files__Edit"] } }),
             ("files__Edit", json!({ "file_path": "out/lead/e", "old_string": "a", "new_string": "b" })),
-            json!({ "tools": { "allow": ["files__Read"], "deny": ["files__Edit"] } }),
+            json!({ "tools": { "allow": ["files__Read"] } }),
             ok(),
         ),
         case(

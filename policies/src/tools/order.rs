@@ -14,6 +14,9 @@ const MAX_STATES: usize = 50_000;
 /// A character no pattern contains, for "any other".
 const OTHER: u8 = 0;
 
+/// How names of servers' own tools look.
+const OF_SERVERS: &[u8] = b"*__*";
+
 struct Automaton<'a>(&'a [u8]);
 
 impl Automaton<'_> {
@@ -55,8 +58,9 @@ pub(super) fn within(left: &ToolRules, right: &ToolRules) -> bool {
     }
     globs.sort();
     globs.dedup();
-    let automata: Vec<Automaton<'_>> = globs.iter().map(|g| Automaton(g.as_str().as_bytes())).collect();
-    let mut alphabet: Vec<u8> = globs.iter().flat_map(|g| g.as_str().bytes()).filter(|b| *b != b'*').collect();
+    let patterns = globs.iter().map(|g| g.as_str().as_bytes()).chain([OF_SERVERS]);
+    let automata: Vec<Automaton<'_>> = patterns.map(Automaton).collect();
+    let mut alphabet: Vec<u8> = automata.iter().flat_map(|a| a.0).copied().filter(|b| *b != b'*').collect();
     alphabet.push(OTHER);
     alphabet.sort_unstable();
     alphabet.dedup();
@@ -73,7 +77,11 @@ pub(super) fn within(left: &ToolRules, right: &ToolRules) -> bool {
                 continue;
             }
             let matched = |glob: &Glob| globs.binary_search(&glob).is_ok_and(|i| automata[i].accepts(next[i]));
-            if !verdicts_within(left, right, matched) {
+            let of_server = automata[globs.len()].accepts(next[globs.len()]);
+            // What a server asks its caller needs no allow either. It is asked in a call that does:
+            // so only a rule that speaks of such questions counts (`SERVER__elicitation/create`).
+            let asked = globs.iter().any(|g| g.as_str().contains('/') && matched(g));
+            if !verdicts_within(left, right, matched, !of_server || asked) {
                 return false;
             }
             seen.insert(next.clone());
@@ -83,7 +91,8 @@ pub(super) fn within(left: &ToolRules, right: &ToolRules) -> bool {
     true
 }
 
-fn verdicts_within(left: &ToolRules, right: &ToolRules, matched: impl Fn(&Glob) -> bool) -> bool {
+/// Of a name that these patterns match; `runtime` where it may be one of the runtime's.
+fn verdicts_within(left: &ToolRules, right: &ToolRules, matched: impl Fn(&Glob) -> bool, runtime: bool) -> bool {
     let mode = |rules: &ToolRules, unmatched: Option<Mode>| {
         let of_layer = |layer: &super::Layer| {
             [Mode::Deny, Mode::Ask, Mode::Allow]
@@ -94,5 +103,6 @@ fn verdicts_within(left: &ToolRules, right: &ToolRules, matched: impl Fn(&Glob) 
         rules.layers().map(of_layer).min().unwrap_or(Mode::Allow)
     };
     // A server's tool that nothing matches is as its layer says; one of the runtime is allowed.
-    [None, Some(Mode::Allow)].into_iter().all(|unmatched| mode(left, unmatched) <= mode(right, unmatched))
+    let judgements = [None, Some(Mode::Allow)].into_iter().take(if runtime { 2 } else { 1 });
+    judgements.into_iter().all(|unmatched| mode(left, unmatched) <= mode(right, unmatched))
 }

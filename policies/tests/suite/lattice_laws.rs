@@ -169,3 +169,22 @@ fn tools_exhaustively() {
         }
     }
 }
+
+/// What needs an allow is not asked for by leaving out a deny; what needs none is.
+#[test]
+fn a_deny_is_left_out_where_nothing_is_allowed() {
+    use policies::tools::{Glob, Layer, ToolRules};
+    let rules = |allow: &[&str], deny: &[&str]| {
+        let globs = |list: &[&str]| list.iter().map(|g| Glob::try_from(*g).unwrap()).collect::<Vec<_>>();
+        ToolRules::of(Layer::new(globs(allow), [], globs(deny)))
+    };
+    let reads = rules(&["files__Read"], &[]);
+    for deny in ["files__Edit", "*__delete_*", "git__*"] {
+        assert!(reads.within(&rules(&["files__*"], &[deny])), "{deny}");
+    }
+    for deny in ["files__Read", "*__Read", "Agent", "ask_*", "files__elicitation/create", "*__sampling/*", "files__*/*"]
+    {
+        assert!(!reads.within(&rules(&["files__*"], &[deny])), "{deny}");
+        assert!(rules(&["files__Read"], &[deny]).within(&rules(&["files__*"], &[deny])), "{deny}");
+    }
+}

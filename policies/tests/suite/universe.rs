@@ -151,7 +151,10 @@ pub(crate) fn wants() -> Vec<Want> {
         ["a", "b", "ab", "aab", "s__a", "s__b", "t__a", "axb", "bab", "zabz", "z", "xaybz", "aa", "bb", "ba", "s__ab"]
     {
         all.extend([Mode::Ask, Mode::Allow].map(|m| Want::Tool(tool, m)));
-        all.extend([Mode::Ask, Mode::Allow].map(|m| Want::Runtime(tool, m)));
+        // The runtime's own tools have no `__`.
+        if !tool.contains("__") {
+            all.extend([Mode::Ask, Mode::Allow].map(|m| Want::Runtime(tool, m)));
+        }
     }
     all.extend(["x", "y", "z", "w"].map(Want::Model));
     all.extend(["x", "y", "z", "w"].map(Want::Agent));
