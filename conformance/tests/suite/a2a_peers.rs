@@ -137,6 +137,19 @@ async fn a_caller_that_leaves_takes_its_task_along() {
     tokio::time::timeout(patience, state("TASK_STATE_CANCELED")).await.expect("it goes on over there");
 }
 
+/// A long task says how it goes.
+#[tokio::test]
+async fn progress_is_told_to_whoever_wants_it() {
+    let far_folder = far_folder();
+    let far = Served::start(&far_folder);
+    let (_folder, served) = near(&[("s", &card_of(&far, "slow"), &headers())], "");
+    let token = json!({ "progressToken": "mine" });
+    let params = json!({ "name": "s__slow", "arguments": { "message": "go" }, "_meta": token });
+    let mut telling = served.begin("/mcp", "tools/call", params, &[]).await;
+    telling.until("notifications/progress").await;
+    telling.until("\"mine\"").await;
+}
+
 /// The class and the grant decide, as for every tool; what is denied never reaches the peer.
 #[tokio::test]
 async fn a_peers_skills_are_under_the_same_grants() {
