@@ -165,15 +165,17 @@ impl Peer {
                     }
                 }
             };
-            match outcome {
-                Some(outcome) if !taken_back.is_cancelled() => drop(tell.send(outcome)),
-                Some(Ok(tale)) if tale.is_over() => {}
-                _ => {
-                    let task = talk.known.borrow().clone();
-                    if let Some(task) = task {
-                        cancel(&talk.wire, &task).await;
-                    }
-                }
+            let left = match outcome {
+                Some(outcome) if !taken_back.is_cancelled() => match tell.send(outcome) {
+                    Ok(()) => false,
+                    Err(outcome) => !outcome.is_ok_and(|tale| tale.is_over()),
+                },
+                Some(Ok(tale)) => !tale.is_over(),
+                _ => true,
+            };
+            let task = talk.known.borrow().clone().filter(|_| left);
+            if let Some(task) = task {
+                cancel(&talk.wire, &task).await;
             }
         });
         let outcome = told.await.unwrap_or(Err(McpError::Cancelled));
