@@ -5,10 +5,12 @@
 //! |---|---|
 //! | [`sandbox`] | a grant to the kernel |
 //! | [`net`] | permits to sockets: the only dialler |
+//! | [`a2a`] | peers to what servers are |
 //! | [`oauth`] | a server's authorization to tokens for it |
 //! | [`jwt`] | signed tokens to their claims |
 //! | [`paths`] | the filesystem to `policies` |
 
+pub mod a2a;
 pub mod builtin;
 pub mod crash;
 pub mod jwt;

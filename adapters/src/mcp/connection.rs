@@ -8,6 +8,7 @@ use super::standing::{self, Watches};
 use super::stdio::Stdio;
 use super::wire::{LEGACY, MODERN, Message, RpcError, TASKS, meta};
 use super::{McpError, Topic};
+use crate::a2a::{Peer, PeerTarget};
 use crate::sandbox::Instance;
 use policies::json::{Json, Object};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -42,6 +43,8 @@ const TOLD_AGAIN: u8 = 2;
 pub(super) enum Link {
     Stdio(Stdio),
     Http(Box<Http>),
+    /// No server of MCP, but its face.
+    Peer(Box<Peer>),
 }
 
 /// A connected server. Its standing stream ends with it.
@@ -181,6 +184,18 @@ impl Connection {
         let questions = Questions::new(asks, &capabilities);
         Self::handshake(link, known, capabilities, events, (questions, Arc::default())).await
     }
+    /// Speaks to an A2A peer, which answers as a stateless server would.
+    ///
+    /// # Errors
+    /// When its card cannot be had, or is none that can be used.
+    pub async fn peer(target: PeerTarget, events: Arc<dyn Events>) -> Result<Self, McpError> {
+        let link = Link::Peer(Box::new(Peer::new(target)));
+        let core = Core::new(link, Object::new(), events, (Questions::new(false, &Object::new()), Arc::default()));
+        let core = Arc::new(core);
+        core.discover().await?;
+        let end = core.end.clone();
+        Ok(Self::stand(core, end).await)
+    }
     /// The era it speaks.
     pub fn era(&self) -> Era {
         self.core.era
@@ -215,7 +230,7 @@ impl Connection {
     pub fn alive(&self) -> bool {
         let up = match &self.core.link {
             Link::Stdio(stdio) => stdio.alive(),
-            Link::Http(_) => true,
+            Link::Http(_) | Link::Peer(_) => true,
         };
         up && !self.core.stale.load(Ordering::Relaxed) && !self.core.questions.retired()
     }
@@ -257,10 +272,13 @@ impl Connection {
             let Some(party) = exchange.party.as_ref().filter(|_| kind == "input_required") else {
                 return Err(McpError::Protocol(format!("resultType {kind:?}, which was not offered")));
             };
+            let mut open = OpenQuestion(Some((core, &result)));
             let answers = tokio::select! {
                 answers = Box::pin(ask_all(&**party, &result)) => answers?,
                 () = exchange.cancel.cancelled() => return Err(McpError::Cancelled),
             };
+            open.0 = None;
+            drop(open);
             let Message::Request { params, .. } = &mut message else { continue };
             params.set("inputResponses", answers);
             match result.get("requestState") {
@@ -294,7 +312,7 @@ impl Connection {
         match &self.core.link {
             Link::Stdio(stdio) => stdio.notify(&message),
             Link::Http(http) if self.core.era == Era::Legacy => http.notify(&message).await,
-            Link::Http(_) => {}
+            Link::Http(_) | Link::Peer(_) => {}
         }
     }
 
@@ -344,21 +362,8 @@ impl Connection {
         events: Arc<dyn Events>,
         (questions, watches): (Arc<Questions>, Arc<Watches>),
     ) -> Result<Self, McpError> {
-        let end = CancellationToken::new();
-        let mut core = Arc::new(Core {
-            link,
-            era: Era::Modern,
-            capabilities,
-            server: Mutex::new(Arc::new(Json::Null)),
-            next: AtomicU64::new(1),
-            events,
-            questions,
-            watches,
-            introduction: tokio::sync::Mutex::default(),
-            roots: AtomicU8::new(TOLD),
-            stale: AtomicBool::new(false),
-            end: end.clone(),
-        });
+        let mut core = Arc::new(Core::new(link, capabilities, events, (questions, watches)));
+        let end = core.end.clone();
         if known != Some(Era::Legacy) {
             let discovered = match core.discover().await {
                 // It refuses the revision and names it among those it speaks: it is asked again.
@@ -397,6 +402,27 @@ impl Connection {
 }
 
 impl Core {
+    fn new(
+        link: Link,
+        capabilities: Object,
+        events: Arc<dyn Events>,
+        (questions, watches): (Arc<Questions>, Arc<Watches>),
+    ) -> Self {
+        Self {
+            link,
+            era: Era::Modern,
+            capabilities,
+            server: Mutex::new(Arc::new(Json::Null)),
+            next: AtomicU64::new(1),
+            events,
+            questions,
+            watches,
+            introduction: tokio::sync::Mutex::default(),
+            roots: AtomicU8::new(TOLD),
+            stale: AtomicBool::new(false),
+            end: CancellationToken::new(),
+        }
+    }
     /// What the server claims under a capability.
     pub(super) fn capability(&self, name: &str) -> Option<Json> {
         lock(&self.server).get("capabilities").and_then(|c| c.get(name)).cloned()
@@ -497,6 +523,7 @@ impl Core {
         let work = async {
             match &self.link {
                 Link::Stdio(stdio) => stdio.request(number, message, party).await,
+                Link::Peer(peer) => peer.request(number, message, party).await,
                 Link::Http(http) => {
                     let (era, events, questions) = (self.era, &self.events, &self.questions);
                     http.request(Asking { message, era, mirrored, party, clock: &clock, events, questions }).await
@@ -550,6 +577,7 @@ impl Core {
                 });
             }
             Link::Http(_) => {}
+            Link::Peer(peer) => peer.abandon(number),
         }
     }
 
@@ -593,6 +621,7 @@ impl Core {
                     http.notify(&initialized).await;
                     Ok(result)
                 }
+                Link::Peer(_) => Err(McpError::Protocol("a peer is not initialized".into())),
             }
         };
         let late = || McpError::Timeout { method: "initialize".into(), seconds: START_LIMIT.as_secs() };
@@ -623,7 +652,7 @@ impl Core {
     pub(super) fn session(&self) -> Option<String> {
         match &self.link {
             Link::Http(http) => http.session(),
-            Link::Stdio(_) => None,
+            Link::Stdio(_) | Link::Peer(_) => None,
         }
     }
 
@@ -652,6 +681,21 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if let Some((core, number)) = self.0.take() {
             core.abandon(number, "the caller went away");
+        }
+    }
+}
+
+/// A question without an answer. A peer's task waits for it: whoever puts it down has that
+/// cancelled.
+struct OpenQuestion<'a>(Option<(&'a Core, &'a Json)>);
+
+impl Drop for OpenQuestion<'_> {
+    fn drop(&mut self) {
+        if let Some((core, result)) = self.0.take()
+            && let Link::Peer(peer) = &core.link
+            && let Some(state) = result.get("requestState")
+        {
+            peer.let_go(state);
         }
     }
 }

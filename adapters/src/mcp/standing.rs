@@ -124,7 +124,7 @@ pub(super) async fn start(core: Arc<Core>) -> JoinHandle<()> {
 
 async fn run(core: &Arc<Core>, stands: oneshot::Sender<()>) {
     match (&core.link, core.era) {
-        (Link::Stdio(_), Era::Legacy) => {}
+        (Link::Stdio(_), Era::Legacy) | (Link::Peer(_), _) => {}
         (Link::Stdio(_), Era::Modern) => over_stdio(core).await,
         (Link::Http(http), _) => over_http(core, http, stands).await,
     }

@@ -3,6 +3,8 @@
 
 mod a2a;
 mod a2a_clients;
+mod a2a_peers;
+mod a2a_peers_faults;
 mod a2a_turns;
 mod a2a_wire;
 mod abandoned;

@@ -30,6 +30,7 @@ use policies::json::{Json, Object};
 use policies::manifest::{NameMap, Tool, visible};
 use policies::names::Name;
 use policies::permit::{Denial, Permit, Question, Rule, Verdict};
+use policies::resolve::Transport;
 use policies::tools::Mode;
 pub(crate) use ports::{A2A, CLI, LOCAL, MCP, MCP_AGENT, REST};
 use std::sync::{Arc, OnceLock};
@@ -358,7 +359,8 @@ impl Guard {
         mut exchange: Exchange,
         send: impl AsyncFnOnce(Arc<Attachment>, Exchange) -> Result<Reply, McpError>,
     ) -> Result<Reply, McpError> {
-        if let Some(spec) = self.servers.spec(server) {
+        let spec = self.servers.spec(server);
+        if let Some(spec) = &spec {
             exchange.limit = exchange.limit.min(spec.timeout.max(Duration::from_millis(1)));
         }
         let mut abilities = Abilities::default();
@@ -377,8 +379,11 @@ impl Guard {
             }
         };
         let mut reply = send(attachment, exchange).await.map_err(|e| inquiry::judge_error(self, caller, server, e))?;
-        let offers = self.servers.offered.of(caller);
-        outside::Outside { uris: &offers.uris, server }.result(&mut reply.result);
+        // A peer has no resources: an address it names is one of the world's.
+        if !spec.is_some_and(|spec| matches!(spec.transport, Transport::Peer(_))) {
+            let offers = self.servers.offered.of(caller);
+            outside::Outside { uris: &offers.uris, server }.result(&mut reply.result);
+        }
         fetch::judged(self, caller, server, reply)
     }
 }

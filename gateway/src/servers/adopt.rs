@@ -20,7 +20,7 @@ use super::{Entry, Servers, lock};
 use crate::settings::Loaded;
 use policies::grant::Grant;
 use policies::names::Name;
-use policies::resolve::{ServerSpec, Transport};
+use policies::resolve::ServerSpec;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -84,7 +84,7 @@ impl Servers {
         for entry in self.entries().values() {
             let slots: Vec<Arc<Slot>> = lock(&entry.slots).values().cloned().collect();
             for slot in slots {
-                if seen && !matches!(entry.spec().transport, Transport::Http { .. }) {
+                if seen && entry.spec().transport.is_process() {
                     slot.withdraw(NARROWER);
                     entry.remove(&slot);
                 } else {
@@ -110,7 +110,7 @@ impl Servers {
         if slot.fits(&policy) {
             return Ok(());
         }
-        let process = !matches!(entry.spec().transport, Transport::Http { .. });
+        let process = entry.spec().transport.is_process();
         let why = match self.live.again(&slot.caller) {
             Ok(now) if !process || now.sandbox == slot.caller.sandbox => {
                 slot.found_to_fit(&policy);

@@ -7,6 +7,8 @@ use crate::audit::{Audit, Before, Entry};
 use crate::egress::{self, Owner};
 use crate::live::Live;
 use crate::oauth::Account;
+use adapters::a2a::PeerTarget;
+use adapters::jwt::Keys;
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError, Tokens};
 use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
 use adapters::{builtin, net};
@@ -14,7 +16,7 @@ use policies::authority::Authority;
 use policies::decide;
 use policies::json::Object;
 use policies::names::Name;
-use policies::resolve::{Secret, ServerSpec, Transport};
+use policies::resolve::{PeerSpec, Secret, ServerSpec, Transport};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -55,6 +57,13 @@ pub(super) async fn start(
             let entry = entry.with("target", url.origin().ascii_serialization()).with("verdict", "allow");
             on_record(servers, entry.with("rule", "registered").with("place", spec.place.to_string())).await?;
             Connection::http(target, known, capabilities, events).await
+        }
+        Transport::Peer(peer) => {
+            let target = peer_target(peer).map_err(StartError::Failed)?;
+            let entry = Entry::new("connect").by(caller).with("server", spec.name.as_str());
+            let entry = entry.with("target", peer.home().origin().ascii_serialization()).with("verdict", "allow");
+            on_record(servers, entry.with("rule", "registered").with("place", spec.place.to_string())).await?;
+            Connection::peer(target, events).await
         }
         _ => {
             let sandbox = sandbox_spec(servers, spec, caller).map_err(StartError::Failed)?;
@@ -98,6 +107,22 @@ pub(crate) fn target(
     let (host, port) = net::origin(url)?;
     let client = net::client(decide::registered(host, port)).map_err(|e| e.to_string())?;
     Ok(HttpTarget { url: url.clone(), headers: headers.clone(), client, tokens })
+}
+
+/// Where a peer is, and what it is shown.
+fn peer_target(peer: &PeerSpec) -> Result<PeerTarget, String> {
+    let client = |url: &url::Url| -> Result<_, String> {
+        let (host, port) = net::origin(url)?;
+        net::client(decide::registered(host, port)).map_err(|e| e.to_string())
+    };
+    let home = peer.home();
+    let (card_client, client) = (client(&peer.card)?, client(home)?);
+    let keys = peer.keys.as_ref().map(|keys| Keys::read(keys.to_text().as_bytes())).transpose()?;
+    if keys.as_ref().is_some_and(Keys::is_empty) {
+        return Err("none of its keys can be used: RSA, P-256 and Ed25519 can".into());
+    }
+    let (card, home, headers) = (peer.card.clone(), home.clone(), peer.headers.clone());
+    Ok(PeerTarget { card, card_client, home, client, headers, keys })
 }
 
 /// What the process of a stdio server is told and given.

@@ -305,7 +305,7 @@ impl Entry {
             principal: caller.principal.clone(),
             // An HTTP server is no process of ours, so its sandbox distinguishes nothing.
             sandbox: match self.spec().transport {
-                Transport::Http { .. } => Arc::from(""),
+                Transport::Http { .. } | Transport::Peer(_) => Arc::from(""),
                 _ => caller.sandbox.clone(),
             },
             // A modern server is told with each request.

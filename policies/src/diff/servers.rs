@@ -37,6 +37,10 @@ fn what_it_is(spec: &ServerSpec) -> String {
             format!("it runs {}", std::iter::once(command).chain(args).cloned().collect::<Vec<_>>().join(" "))
         }
         Transport::Http { url, .. } => format!("it is at {}", shown(url)),
+        Transport::Peer(peer) => match &peer.url {
+            Some(url) => format!("it is the peer of {}, at {}", shown(&peer.card), shown(url)),
+            None => format!("it is the peer of {}", shown(&peer.card)),
+        },
     }
 }
 
@@ -67,6 +71,21 @@ fn server(before: &ServerSpec, after: &ServerSpec, folder: &Path, about: &mut Ab
             given("headers", h1, h2, at(), about);
             if x1 != x2 {
                 about.note(Way::Other, "auth", "is shown another account".into(), at());
+            }
+        }
+        (Transport::Peer(was), Transport::Peer(is)) => {
+            if (&was.card, &was.url) != (&is.card, &is.url) {
+                let says = format!("is elsewhere: {}; before: {}", what_it_is(after), what_it_is(before));
+                about.note(Way::Other, "card", says, at());
+            }
+            given("headers", &was.headers, &is.headers, at(), about);
+            let (way, says) = match (&was.keys, &is.keys) {
+                (Some(_), None) => (Way::Wider, "is believed without a signature"),
+                (None, Some(_)) => (Way::Narrower, "needs a card that is signed"),
+                _ => (Way::Other, "has its card signed with other keys"),
+            };
+            if was.keys != is.keys {
+                about.note(way, "keys", says.into(), at());
             }
         }
         (a, b) if a == b => {}

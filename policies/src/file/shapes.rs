@@ -230,6 +230,24 @@ const SERVER: Shape = Shape::Table(&[
     key("runtime_paths", "More folders its own program needs, read-only, in no grant.", Shape::List(&PATH)),
     key("tools", "The operator's words for single tools.", Shape::Tools(&TOOL)),
 ]);
+/// The keys a peer's card may be signed with: a table, or a file of the same.
+const JWKS: Shape = Shape::TableOr(|text| match text {
+    t if t.ends_with(".json") && !t.contains('\0') => Ok(()),
+    t => Err(Flaw::Wrong(format!("{t:?} is no .json file; keys are a JWK set, as a table or such a file"))),
+});
+const PEER: Shape = Shape::Table(&[
+    key("card", "The address of its agent card.", FILLED),
+    key("url", "Where it answers, where that is not the origin of its card.", FILLED),
+    key("headers", "Headers sent to it: to the origin of url, or of card where there is no url.", Shape::Texts),
+    key("keys", "The JWK set that signs its card, as a table or a .json file; then an unsigned card is refused.", JWKS),
+    key("timeout", "Milliseconds a call may take; default 60000.", TIMEOUT_MS),
+    key(
+        "default_access",
+        "The class of its skills without one of their own.",
+        Shape::Word(&["read-only", "read-write", "destructive"], &[]),
+    ),
+    key("tools", "The operator's words for single skills.", Shape::Tools(&TOOL)),
+]);
 const CLIENT: Shape = Shape::Table(&[
     key("token", "The bearer token that names this client.", FILLED),
     key(
@@ -293,7 +311,7 @@ pub const FILE: Shape = Shape::Table(&[
     later("bus", "How several machines wake each other."),
     key("models", "Models by name.", Shape::Map("a model", &MODEL)),
     key("servers", "MCP servers by name.", Shape::Map("a server", &SERVER)),
-    later("peers", "A2A peers by name."),
+    key("peers", "A2A peers by name; their skills are tools.", Shape::Map("a peer", &PEER)),
     key("clients", "Who may call.", Shape::Map("a client", &CLIENT)),
     key("policy", "The root grant; everything else only narrows it.", GRANT),
     key("agents", "Agents by name.", Shape::Map("an agent", &AGENT)),

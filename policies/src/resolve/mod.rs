@@ -9,6 +9,7 @@ mod auth;
 mod grants;
 mod models;
 mod output;
+mod peers;
 mod prices;
 mod servers;
 
@@ -17,6 +18,7 @@ pub use audit::AuditSpec;
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
 pub use models::{BY_CLIENT, ModelSpec, Priced, Provider, RemoteModel, Wire};
 pub use output::OutputSchema;
+pub use peers::PeerSpec;
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 
 use crate::authority::{AgentPolicy, Authority, Link, Sources};

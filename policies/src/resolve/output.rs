@@ -48,36 +48,39 @@ impl Eq for OutputSchema {}
 impl Resolver<'_> {
     pub(super) fn output_schema(&mut self, agent: &Node) -> Option<OutputSchema> {
         let node = agent.get("output_schema")?;
-        let (schema, of) = match node.text() {
-            Some(file) => {
-                let path = self.absolute(file);
-                let text = match self.around.read_text(&path) {
-                    Ok(text) => text,
-                    Err(why) => {
-                        self.error(&node.place, format!("output_schema {}: {why}", path.display()));
-                        return None;
-                    }
-                };
-                match Json::parse(text.as_bytes(), Limits::default()) {
-                    Ok(schema) => (schema, format!("output_schema {}", path.display())),
-                    Err(why) => {
-                        self.error(&node.place, format!("output_schema {} is not JSON: {why}", path.display()));
-                        return None;
-                    }
-                }
-            }
-            None => match to_json(node) {
-                Ok(value) => (Json::from(&value), "output_schema".to_owned()),
-                Err(at) => {
-                    self.error(&at.place, "output_schema holds what JSON has not: a time, or a number without end");
-                    return None;
-                }
-            },
-        };
+        let (schema, of) = self.document(node, "output_schema")?;
         match OutputSchema::new(&schema) {
             Ok(schema) => Some(schema),
             Err(why) => {
                 self.error(&node.place, format!("{of} is no JSON Schema: {why}"));
+                None
+            }
+        }
+    }
+
+    /// A JSON document, written as a table or named as a file; and how it is called in errors.
+    pub(super) fn document(&mut self, node: &Node, key: &str) -> Option<(Json, String)> {
+        let Some(file) = node.text() else {
+            return match to_json(node) {
+                Ok(value) => Some((Json::from(&value), key.to_owned())),
+                Err(at) => {
+                    self.error(&at.place, format!("{key} holds what JSON has not: a time, or a number without end"));
+                    None
+                }
+            };
+        };
+        let path = self.absolute(file);
+        let text = match self.around.read_text(&path) {
+            Ok(text) => text,
+            Err(why) => {
+                self.error(&node.place, format!("{key} {}: {why}", path.display()));
+                return None;
+            }
+        };
+        match Json::parse(text.as_bytes(), Limits::default()) {
+            Ok(document) => Some((document, format!("{key} {}", path.display()))),
+            Err(why) => {
+                self.error(&node.place, format!("{key} {} is not JSON: {why}", path.display()));
                 None
             }
         }

@@ -2,6 +2,7 @@
 
 use super::Resolver;
 use super::auth::AuthSpec;
+use super::peers::PeerSpec;
 use crate::action::Effect;
 use crate::file::Node;
 use crate::import::Kind;
@@ -67,6 +68,15 @@ pub enum Transport {
         /// Who Pleach is there, unless a header says so.
         auth: Option<Box<AuthSpec>>,
     },
+    /// An A2A peer, whose skills are tools.
+    Peer(Box<PeerSpec>),
+}
+
+impl Transport {
+    /// Whether it is a process of ours, with a sandbox of its own.
+    pub fn is_process(&self) -> bool {
+        matches!(self, Transport::Builtin(_) | Transport::Stdio { .. })
+    }
 }
 
 /// A registered server.
@@ -119,6 +129,7 @@ impl Resolver<'_> {
                 out.insert(name, spec);
             }
         }
+        self.peers(file, &mut out);
         out
     }
 
@@ -164,12 +175,18 @@ impl Resolver<'_> {
     }
 
     /// See [`ServerSpec::identity`].
-    fn identity(&self, transport: &Transport, node: &Node) -> Json {
+    pub(super) fn identity(&self, transport: &Transport, node: &Node) -> Json {
         let written = |key: &str| node.get(key).and_then(Node::text).unwrap_or_default();
         let mut out = Object::new();
         match transport {
             Transport::Builtin(_) => {}
             Transport::Http { .. } => out.set("url", written("url")),
+            Transport::Peer(_) => {
+                out.set("card", written("card"));
+                if node.get("url").is_some() {
+                    out.set("url", written("url"));
+                }
+            }
             Transport::Stdio { command, .. } => {
                 out.set("command", written("command"));
                 let args = node.get("args").map(Node::items).unwrap_or_default();
@@ -190,7 +207,7 @@ impl Resolver<'_> {
     }
 
     /// Whether a server may run, and what is pinned of it.
-    fn approval(
+    pub(super) fn approval(
         &mut self,
         name: &Name,
         place: &Place,
@@ -251,19 +268,7 @@ impl Resolver<'_> {
                 Some(Transport::Stdio { command, args: args?, env: self.secrets(node.get("env"))? })
             }
             _ => {
-                let at = node.get("url")?;
-                let text = self.expand(at)?;
-                let url = match url::Url::parse(&text) {
-                    Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => url,
-                    _ => {
-                        self.error(&at.place, "url is no http(s) address");
-                        return None;
-                    }
-                };
-                if !url.username().is_empty() || url.password().is_some() {
-                    self.error(&at.place, "url holds a user or password; use headers = { Authorization = … }");
-                    return None;
-                }
+                let url = self.address(node.get("url")?, "url")?;
                 let headers = self.secrets(node.get("headers"))?;
                 let auth = self.server_auth(node, &url, &headers)?;
                 Some(Transport::Http { url, headers, auth: auth.map(Box::new) })
@@ -271,7 +276,24 @@ impl Resolver<'_> {
         }
     }
 
-    fn secrets(&mut self, table: Option<&Node>) -> Option<BTreeMap<String, Secret>> {
+    /// An address of HTTP without a password in it.
+    pub(super) fn address(&mut self, at: &Node, key: &str) -> Option<url::Url> {
+        let text = self.expand(at)?;
+        let url = match url::Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => url,
+            _ => {
+                self.error(&at.place, format!("{key} is no http(s) address"));
+                return None;
+            }
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            self.error(&at.place, format!("{key} holds a user or password; use headers = {{ Authorization = … }}"));
+            return None;
+        }
+        Some(url)
+    }
+
+    pub(super) fn secrets(&mut self, table: Option<&Node>) -> Option<BTreeMap<String, Secret>> {
         let mut out = BTreeMap::new();
         for (key, _, value) in table.map(Node::entries).unwrap_or_default() {
             out.insert(key.clone(), Secret::new(self.expand(value)?));
@@ -279,7 +301,7 @@ impl Resolver<'_> {
         Some(out)
     }
 
-    fn words(&mut self, node: &Node, builtin: bool) -> ServerWords {
+    pub(super) fn words(&mut self, node: &Node, builtin: bool) -> ServerWords {
         let access = |n: Option<&Node>| {
             let n = n?;
             Some((n.text().and_then(Access::from_word)?, Some(n.place.clone())))

@@ -1,0 +1,295 @@
+//! One interface of a peer: operations as its binding and generation write them, answers in the
+//! words of 1.0. Nothing is read into types here: what a peer says is passed on as it said it.
+
+use super::card::{Binding, Interface};
+use super::{MAX_BODY, PeerTarget, v0_3};
+use crate::mcp::{McpError, Message, RpcError};
+use crate::net::{bounded, reasons};
+use crate::sse;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use policies::json::{Json, Limits, Object};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What is asked of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Send,
+    Stream,
+    Get,
+    Cancel,
+    Subscribe,
+}
+
+/// How a peer answered.
+pub(super) enum Answer {
+    /// At once.
+    Whole(Json),
+    /// Bit by bit.
+    Updates(Updates),
+}
+
+/// An interface and how it is reached.
+#[derive(Clone)]
+pub(super) struct Wire {
+    target: Arc<PeerTarget>,
+    interface: Interface,
+}
+
+impl Wire {
+    pub(super) fn new(target: Arc<PeerTarget>, interface: Interface) -> Self {
+        Self { target, interface }
+    }
+    /// For people: never the whole address, which may hold a key.
+    pub(super) fn origin(&self) -> String {
+        self.interface.url.origin().ascii_serialization()
+    }
+
+    /// Sends a message; `at_once`: an answer is wanted before the task ends.
+    ///
+    /// # Errors
+    /// See [`McpError`].
+    pub(super) async fn send(&self, message: Object, at_once: bool) -> Result<Json, McpError> {
+        let mut params = Object::new();
+        params.set("message", message);
+        params.set("configuration", Json::object([("returnImmediately", at_once.into())]));
+        let answer = self.whole(Op::Send, params).await?;
+        Ok(if self.is_old() { v0_3::update(answer) } else { answer })
+    }
+    /// Sends a message and hears what comes of it.
+    ///
+    /// # Errors
+    /// See [`McpError`].
+    pub(super) async fn stream(&self, message: Object) -> Result<Answer, McpError> {
+        let mut params = Object::new();
+        params.set("message", message);
+        self.open(Op::Stream, params).await
+    }
+    /// Hears what becomes of a task from now on; what it is now comes first.
+    ///
+    /// # Errors
+    /// See [`McpError`].
+    pub(super) async fn subscribe(&self, task: &str) -> Result<Answer, McpError> {
+        self.open(Op::Subscribe, named(task)).await
+    }
+    /// A task as it is now.
+    ///
+    /// # Errors
+    /// See [`McpError`].
+    pub(super) async fn get(&self, task: &str) -> Result<Json, McpError> {
+        let answer = self.whole(Op::Get, named(task)).await?;
+        let answer = if self.is_old() { v0_3::task(answer) } else { answer };
+        Ok(Json::object([("task", answer)]))
+    }
+    /// Cancels a task.
+    ///
+    /// # Errors
+    /// See [`McpError`].
+    pub(super) async fn cancel(&self, task: &str) -> Result<Json, McpError> {
+        self.whole(Op::Cancel, named(task)).await
+    }
+
+    fn is_old(&self) -> bool {
+        self.interface.binding == Binding::OldRpc
+    }
+
+    async fn whole(&self, op: Op, params: Object) -> Result<Json, McpError> {
+        let response = self.ask(op, params).await?;
+        self.read(response).await
+    }
+    async fn open(&self, op: Op, params: Object) -> Result<Answer, McpError> {
+        let response = self.ask(op, params).await?;
+        let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
+        if response.status().is_success() && kind.starts_with("text/event-stream") {
+            let (bytes, events, heard) = (response.bytes_stream().boxed(), sse::Events::default(), VecDeque::new());
+            return Ok(Answer::Updates(Updates { bytes, events, heard, binding: self.interface.binding, size: 0 }));
+        }
+        let answer = self.read(response).await?;
+        Ok(Answer::Whole(if self.is_old() { v0_3::update(answer) } else { answer }))
+    }
+
+    async fn ask(&self, op: Op, mut params: Object) -> Result<reqwest::Response, McpError> {
+        let client = &self.target.client;
+        let kind = if op == Op::Stream || op == Op::Subscribe { "text/event-stream" } else { "application/json" };
+        let mut request = match self.interface.binding {
+            Binding::Http => {
+                let url = self.path(op, &params)?;
+                match op {
+                    Op::Get => client.get(url),
+                    Op::Cancel | Op::Subscribe => client.post(url).body("{}"),
+                    Op::Send | Op::Stream => client.post(url).body(Json::Object(params).to_text()),
+                }
+                .header("content-type", "application/a2a+json")
+            }
+            binding => {
+                let old = binding == Binding::OldRpc;
+                if old {
+                    v0_3::params(&mut params);
+                } else if let Some(tenant) = &self.interface.tenant {
+                    params.set("tenant", tenant.as_str());
+                }
+                let method = if old { v0_3::method(op.name()) } else { op.name() }.to_owned();
+                let message = Message::Request { id: 1_u64.into(), method, params };
+                client
+                    .post(self.interface.url.clone())
+                    .header("content-type", "application/json")
+                    .body(message.to_text())
+            }
+        };
+        for (name, value) in &self.target.headers {
+            request = request.header(name, value.expose());
+        }
+        request = request.header("a2a-version", if self.is_old() { "0.3" } else { "1.0" }).header("accept", kind);
+        let response = request.send().await.map_err(|error| {
+            // What was never connected cannot have received anything.
+            let unsent = error.is_connect() || error.is_builder();
+            let why = format!("{}: {}", self.origin(), reasons(&error.without_url()));
+            if unsent { McpError::Unreachable(why) } else { McpError::Broken(why) }
+        })?;
+        let status = response.status();
+        match status.as_u16() {
+            401 | 403 => Err(McpError::Unauthorized(format!(
+                "{} answers HTTP {status}: it asks who we are, or refuses who we say; see headers in its [peers] table",
+                self.origin()
+            ))),
+            300..=399 => Err(McpError::Protocol(format!("HTTP {status}: a redirect is not followed"))),
+            _ => Ok(response),
+        }
+    }
+
+    /// Where the other binding has an operation.
+    fn path(&self, op: Op, params: &Object) -> Result<url::Url, McpError> {
+        let mut url = self.interface.url.clone();
+        let id = params.get("id").and_then(Json::as_str).unwrap_or_default();
+        {
+            let no_path = || McpError::Protocol("its address cannot have a path".into());
+            let mut path = url.path_segments_mut().map_err(|()| no_path())?;
+            path.pop_if_empty();
+            path.extend(self.interface.tenant.as_deref());
+            match op {
+                Op::Send => path.push("message:send"),
+                Op::Stream => path.push("message:stream"),
+                Op::Get => path.push("tasks").push(id),
+                Op::Cancel => path.push("tasks").push(&format!("{id}:cancel")),
+                Op::Subscribe => path.push("tasks").push(&format!("{id}:subscribe")),
+            };
+        }
+        Ok(url)
+    }
+
+    async fn read(&self, response: reqwest::Response) -> Result<Json, McpError> {
+        let status = response.status();
+        let body =
+            bounded(response, MAX_BODY).await.map_err(|why| McpError::Gone(format!("; its answer broke: {why}")))?;
+        let unreadable = |why: String| McpError::Protocol(format!("HTTP {status}: its answer is unacceptable: {why}"));
+        let json = match Json::parse(&body, limits()) {
+            Ok(json) => json,
+            Err(_) if !status.is_success() => {
+                let excerpt = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+                return Err(McpError::Protocol(format!("HTTP {status}: {excerpt}")));
+            }
+            Err(e) => return Err(unreadable(e.to_string())),
+        };
+        heard(self.interface.binding, json, status.is_success()).map_err(|e| match e {
+            McpError::Protocol(why) => unreadable(why),
+            other => other,
+        })
+    }
+}
+
+impl Op {
+    fn name(self) -> &'static str {
+        match self {
+            Op::Send => "SendMessage",
+            Op::Stream => "SendStreamingMessage",
+            Op::Get => "GetTask",
+            Op::Cancel => "CancelTask",
+            Op::Subscribe => "SubscribeToTask",
+        }
+    }
+}
+
+fn named(task: &str) -> Object {
+    let mut params = Object::new();
+    params.set("id", task);
+    params
+}
+
+fn limits() -> Limits {
+    Limits { bytes: MAX_BODY, ..Limits::default() }
+}
+
+/// What an answer or an event says, out of its envelope.
+fn heard(binding: Binding, json: Json, good: bool) -> Result<Json, McpError> {
+    if binding != Binding::Http {
+        return match Message::from_json(json) {
+            Ok(Message::Response { outcome, .. }) => outcome.map_err(McpError::Rpc),
+            Ok(_) => Err(McpError::Protocol("no JSON-RPC response".into())),
+            Err(e) => Err(McpError::Protocol(e.to_string())),
+        };
+    }
+    match json.get("error") {
+        Some(error) => {
+            let text = |key: &str| error.get(key).and_then(Json::as_str);
+            let reason = error.pointer("/details/0/reason").and_then(Json::as_str);
+            let unsupported = reason == Some("UNSUPPORTED_OPERATION");
+            let message = text("message").or(text("status")).unwrap_or("an error without a message");
+            Err(McpError::Rpc(RpcError::new(if unsupported { UNSUPPORTED } else { -32603 }, message)))
+        }
+        None if good => Ok(json),
+        None => Err(McpError::Rpc(RpcError::new(-32603, "an error without a message"))),
+    }
+}
+
+/// `UnsupportedOperationError`.
+pub(super) const UNSUPPORTED: i64 = -32004;
+
+/// What a peer tells bit by bit.
+pub(super) struct Updates {
+    bytes: BoxStream<'static, reqwest::Result<Bytes>>,
+    events: sse::Events,
+    heard: VecDeque<Json>,
+    binding: Binding,
+    size: usize,
+}
+
+/// Why a stream tells no more.
+pub(super) enum Silence {
+    /// It ended or broke; the task may go on.
+    Broke(String),
+    /// The peer said no, or something nobody can read.
+    Refused(McpError),
+}
+
+impl Updates {
+    /// The next update.
+    ///
+    /// # Errors
+    /// See [`Silence`].
+    pub(super) async fn next(&mut self) -> Result<Json, Silence> {
+        loop {
+            if let Some(json) = self.heard.pop_front() {
+                let update = heard(self.binding, json, true).map_err(Silence::Refused)?;
+                return Ok(if self.binding == Binding::OldRpc { v0_3::update(update) } else { update });
+            }
+            let chunk = match self.bytes.next().await {
+                None => return Err(Silence::Broke("its stream ended".into())),
+                Some(Err(e)) => return Err(Silence::Broke(format!("its stream broke: {}", reasons(&e.without_url())))),
+                Some(Ok(chunk)) => chunk,
+            };
+            self.size += chunk.len();
+            let refused = |why: String| Silence::Refused(McpError::Protocol(why));
+            if self.size > 4 * MAX_BODY {
+                return Err(refused(format!("it says more than {} bytes", 4 * MAX_BODY)));
+            }
+            for event in self.events.feed(&chunk, MAX_BODY).map_err(refused)? {
+                if !event.data.is_empty() {
+                    let json = Json::parse(&event.data, limits());
+                    self.heard.push_back(json.map_err(|e| refused(format!("an event is unacceptable: {e}")))?);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `[peers]`: A2A agents elsewhere, whose skills are tools like those of a server.
+
+use super::Resolver;
+use super::servers::{Secret, ServerSpec, Transport};
+use crate::file::Node;
+use crate::json::Json;
+use crate::names::Name;
+use crate::place::Place;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a peer is reached, and what is believed of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerSpec {
+    /// The address of its card.
+    pub card: url::Url,
+    /// Where it answers, where that is not the origin of its card.
+    pub url: Option<url::Url>,
+    /// Headers for [`PeerSpec::home`].
+    pub headers: BTreeMap<String, Secret>,
+    /// The JWK set its card must be signed with, if it must.
+    pub keys: Option<Json>,
+}
+
+impl PeerSpec {
+    /// The address whose origin is the peer's own: what it is shown goes there and nowhere else.
+    pub fn home(&self) -> &url::Url {
+        self.url.as_ref().unwrap_or(&self.card)
+    }
+}
+
+impl Resolver<'_> {
+    /// Adds the peers to the servers: one table of names, for their tools have one.
+    pub(super) fn peers(&mut self, file: &Node, out: &mut BTreeMap<Name, ServerSpec>) {
+        for (key, place, node) in file.get("peers").map(Node::entries).unwrap_or_default() {
+            let Ok(name) = Name::try_from(key.as_str()) else { continue };
+            if key == "pleach" {
+                self.error(place, "the name \"pleach\" belongs to pleach's own tools; choose another");
+                continue;
+            }
+            if let Some(server) = file.get("servers").and_then(|s| s.key_place(key)) {
+                let message = format!("{key} is the name of a server as well (line {}); choose another", server.line);
+                self.error(place, message);
+                continue;
+            }
+            if let Some(spec) = self.peer(&name, place, node) {
+                out.insert(name, spec);
+            }
+        }
+    }
+
+    fn peer(&mut self, name: &Name, place: &Place, node: &Node) -> Option<ServerSpec> {
+        let Some(card) = node.get("card") else {
+            let message = format!("peer {name} needs card, such as \"https://…/.well-known/agent-card.json\"");
+            self.error(place, message);
+            return None;
+        };
+        let card = self.address(card, "card")?;
+        let url = match node.get("url") {
+            Some(at) => Some(self.address(at, "url")?),
+            None => None,
+        };
+        let headers = self.secrets(node.get("headers"))?;
+        let keys = match node.get("keys") {
+            Some(at) => Some(self.signing_keys(at)?),
+            None => None,
+        };
+        let transport = Transport::Peer(Box::new(PeerSpec { card, url, headers, keys }));
+        let identity = self.identity(&transport, node);
+        let (unapproved, pinned) = self.approval(name, place, &transport, &identity);
+        let timeout = node.get("timeout").and_then(Node::int).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(60_000);
+        Some(ServerSpec {
+            name: name.clone(),
+            place: place.clone(),
+            words: self.words(node, false),
+            transport,
+            cwd: self.around.folder().to_owned(),
+            timeout: Duration::from_millis(timeout),
+            runtime_paths: Vec::new(),
+            unapproved,
+            identity,
+            pinned,
+        })
+    }
+
+    fn signing_keys(&mut self, at: &Node) -> Option<Json> {
+        let (set, of) = self.document(at, "keys")?;
+        if set.get("keys").and_then(Json::as_array).is_none_or(<[Json]>::is_empty) {
+            self.error(&at.place, format!("{of} is no JWK set: it needs keys = [{{ kty = …, kid = … }}, …]"));
+            return None;
+        }
+        Some(set)
+    }
+}
