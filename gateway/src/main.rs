@@ -8,6 +8,7 @@ mod cli;
 mod compose;
 mod egress;
 mod error;
+mod fetched;
 mod guard;
 mod hosted;
 mod live;

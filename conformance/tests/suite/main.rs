@@ -52,6 +52,7 @@ mod sandbox_files;
 mod sandbox_processes;
 mod sandbox_protected;
 mod scale;
+mod secrets;
 mod watching;
 
 /// Where the third-party servers and clients are.

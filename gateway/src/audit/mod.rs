@@ -139,7 +139,7 @@ impl Audit {
     /// before whatever is put there next.
     pub(crate) async fn owe(&self, entry: Entry) {
         let (done, wait) = oneshot::channel();
-        let message = Message { at: now(), body: Some(entry.into_body()), durable: true, owed: true, done: Some(done) };
+        let message = Message { at: now(), body: Some(body(entry)), durable: true, owed: true, done: Some(done) };
         if lock(&self.0.queue).send(Item::Message(message)).is_ok() {
             let _ = wait.await;
         }
@@ -166,7 +166,7 @@ impl Audit {
         before: Before,
         done: Option<oneshot::Sender<Result<u64, Failed>>>,
     ) -> Result<(), Failed> {
-        let body = entry.map(Entry::into_body);
+        let body = entry.map(body);
         let message = Message { at: now(), body, durable: before == Before::Acting, owed: false, done };
         lock(&self.0.queue).send(Item::Message(message)).map_err(|_| Failed::ended())
     }
@@ -195,6 +195,11 @@ impl Audit {
         }
         self.head()
     }
+}
+
+/// What is written of an entry: whatever its texts came from, no value of a secret.
+fn body(entry: Entry) -> String {
+    adapters::hidden::in_text(&entry.into_body()).into_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -230,6 +230,12 @@ const SERVER: Shape = Shape::Table(&[
     key("runtime_paths", "More folders its own program needs, read-only, in no grant.", Shape::List(&PATH)),
     key("tools", "The operator's words for single tools.", Shape::Tools(&TOOL)),
 ]);
+/// Where a value comes from that nobody may read here; one of the three.
+const SECRET: Shape = Shape::Table(&[
+    key("file", "A file that holds it; in no grant, and read by its owner only.", PATH),
+    key("command", "A program and its arguments, run outside the sandbox, that prints it.", Shape::List(&FILLED)),
+    key("env", "A variable of pleach's own environment.", FILLED),
+]);
 const CLIENT: Shape = Shape::Table(&[
     key("token", "The bearer token that names this client.", FILLED),
     key(
@@ -293,6 +299,11 @@ pub const FILE: Shape = Shape::Table(&[
     later("bus", "How several machines wake each other."),
     key("models", "Models by name.", Shape::Map("a model", &MODEL)),
     key("servers", "MCP servers by name.", Shape::Map("a server", &SERVER)),
+    key(
+        "secrets",
+        "Values from elsewhere by name, given as ${secret:NAME} by env, headers, api_key, client_secret or token.",
+        Shape::Map("a secret", &SECRET),
+    ),
     later("peers", "A2A peers by name."),
     key("clients", "Who may call.", Shape::Map("a client", &CLIENT)),
     key("policy", "The root grant; everything else only narrows it.", GRANT),

@@ -97,10 +97,13 @@ pub struct ServerSpec {
     pub pinned: Option<Arc<PinnedServer>>,
 }
 
-/// The value of a variable of a server's environment, for a file that others read.
+/// The value of a variable of a server's environment, for a file that others read: the name of
+/// the variable or secret it is.
 fn reference(text: &str) -> Json {
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-    match name.filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')) {
+    let variable = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let secret = |name: &str| name.strip_prefix("secret:").is_some_and(|name| Name::try_from(name).is_ok());
+    match name.filter(|name| variable(name) || secret(name)) {
         Some(_) => text.into(),
         None => format!("sha256:{}", digest(text)).into(),
     }
@@ -248,7 +251,7 @@ impl Resolver<'_> {
                 let command = self.expand(node.get("command")?)?;
                 let args = node.get("args").map(Node::items).unwrap_or_default();
                 let args: Option<Vec<String>> = args.iter().map(|a| self.expand(a)).collect();
-                Some(Transport::Stdio { command, args: args?, env: self.secrets(node.get("env"))? })
+                Some(Transport::Stdio { command, args: args?, env: self.secrets(name, node.get("env"))? })
             }
             _ => {
                 let at = node.get("url")?;
@@ -264,19 +267,20 @@ impl Resolver<'_> {
                     self.error(&at.place, "url holds a user or password; use headers = { Authorization = … }");
                     return None;
                 }
-                let headers = self.secrets(node.get("headers"))?;
-                let auth = self.server_auth(node, &url, &headers)?;
+                let headers = self.secrets(name, node.get("headers"))?;
+                let auth = self.server_auth(name, node, &url, &headers)?;
                 Some(Transport::Http { url, headers, auth: auth.map(Box::new) })
             }
         }
     }
 
-    fn secrets(&mut self, table: Option<&Node>) -> Option<BTreeMap<String, Secret>> {
-        let mut out = BTreeMap::new();
-        for (key, _, value) in table.map(Node::entries).unwrap_or_default() {
-            out.insert(key.clone(), Secret::new(self.expand(value)?));
-        }
-        Some(out)
+    /// All of them, so that each error is told.
+    fn secrets(&mut self, name: &Name, table: Option<&Node>) -> Option<BTreeMap<String, Secret>> {
+        let entries = table.map(Node::entries).unwrap_or_default();
+        let whose = format!("server {name}");
+        let values: Vec<_> =
+            entries.iter().map(|(key, _, value)| self.private(value, &whose).map(|v| (key.clone(), v))).collect();
+        values.into_iter().collect()
     }
 
     fn words(&mut self, node: &Node, builtin: bool) -> ServerWords {
