@@ -48,6 +48,7 @@ mod rest_webhooks;
 mod runs;
 mod sampling;
 mod sandbox_egress;
+mod sandbox_egress_tunnels;
 mod sandbox_files;
 mod sandbox_processes;
 mod sandbox_protected;
