@@ -5,11 +5,13 @@
 mod deliver;
 mod fetch;
 mod http;
+mod proxied;
 
 pub use deliver::{DELIVERY_LIMIT, deliver, screen};
 pub(crate) use fetch::bounded;
 pub use fetch::{fetch, origin};
 pub use http::{client, install_tls};
+pub use proxied::Proxied;
 
 use policies::action::Connect;
 use policies::domain::Host;

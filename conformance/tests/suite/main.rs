@@ -55,6 +55,7 @@ mod sandbox_protected;
 mod scale;
 mod secrets;
 mod watching;
+mod web_fetch;
 
 /// Where the third-party servers and clients are.
 fn kits() -> std::path::PathBuf {

@@ -206,7 +206,7 @@ const AUTH: Shape = Shape::Table(&[
     key("redirect_port", "The loopback port of `pleach login`; absent: a free one.", Shape::Int(1, 65_535)),
 ]);
 const SERVER: Shape = Shape::Table(&[
-    key("builtin", "A server that ships with Pleach.", Shape::Word(&["workspace"], &["web"])),
+    key("builtin", "A server that ships with Pleach.", Shape::Word(&["workspace", "web"], &[])),
     key("type", "The transport, as .mcp.json names it.", Shape::Word(&["stdio", "http", "streamable-http"], &["sse"])),
     key("command", "The program of a stdio server.", FILLED),
     key("args", "Its arguments; never seen by a shell.", Shape::List(&ANY)),

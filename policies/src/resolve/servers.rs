@@ -42,6 +42,8 @@ impl fmt::Debug for Secret {
 pub enum Builtin {
     /// Read, Write, Edit, Glob, Grep, Bash.
     Workspace,
+    /// WebFetch.
+    Web,
 }
 
 /// How a server is reached.
@@ -246,7 +248,10 @@ impl Resolver<'_> {
             );
         }
         match given[0] {
-            "builtin" => Some(Transport::Builtin(Builtin::Workspace)),
+            "builtin" => Some(Transport::Builtin(match node.text_at("builtin") {
+                Some("web") => Builtin::Web,
+                _ => Builtin::Workspace,
+            })),
             "command" => {
                 let command = self.expand(node.get("command")?)?;
                 let args = node.get("args").map(Node::items).unwrap_or_default();
