@@ -42,6 +42,7 @@ mod pins;
 mod prefixes;
 mod providers;
 mod questions;
+mod real_tools;
 mod rest;
 mod rest_events;
 mod rest_webhooks;
