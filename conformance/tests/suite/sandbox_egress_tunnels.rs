@@ -186,8 +186,8 @@ fn every_request_in_a_tunnel_must_be_for_its_host() {
         }
     }
     keeper.came.lock().unwrap().clear();
-    let last = format!("GET /last HTTP/1.1\\r\\nHost: LOCALHOST\\r\\nConnection: close\\r\\n\\r\\n");
-    let ran = probe(&folder, "connect", "localhost", port, &[&good, "wait:", &last]);
+    let last = "GET /last HTTP/1.1\\r\\nHost: LOCALHOST\\r\\nConnection: close\\r\\n\\r\\n";
+    let ran = probe(&folder, "connect", "localhost", port, &[&good, "wait:", last]);
     assert_eq!(ran.out.matches("pong").count(), 2, "{ran:?}");
     assert!(keeper.came().contains("get /good") && keeper.came().contains("get /last"), "{}", keeper.came());
     let refused = probe(&folder, "connect", "localhost", port, &[evil]);

@@ -42,12 +42,9 @@ impl Account {
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-    fn count(&self, what: &AtomicU64, bytes: usize, cap: u64, way: &str) -> io::Result<()> {
+    fn count(&self, what: &AtomicU64, bytes: usize) {
         self.last.store(self.now(), Ordering::Relaxed);
-        match what.fetch_add(bytes as u64, Ordering::Relaxed).saturating_add(bytes as u64) > cap {
-            true => Err(io::Error::other(format!("more than {cap} bytes {way} one connection"))),
-            false => Ok(()),
-        }
+        what.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -102,10 +99,18 @@ impl Watch {
 
 impl AsyncRead for Metered {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // A read that gave something cannot fail as well, so the one after it does.
+        if self.account.down.load(Ordering::Relaxed) > self.caps.down {
+            return Poll::Ready(Err(io::Error::other(format!(
+                "more than {} bytes down one connection",
+                self.caps.down
+            ))));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let (account, read) = (&self.account, buf.filled().len() - before);
-        Poll::Ready(account.count(&account.down, read, self.caps.down, "down"))
+        account.count(&account.down, read);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -119,7 +124,7 @@ impl AsyncWrite for Metered {
         let part = &buf[..buf.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, part))?;
         let account = &self.account;
-        account.count(&account.up, written, self.caps.up, "up")?;
+        account.count(&account.up, written);
         Poll::Ready(Ok(written))
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
