@@ -9,10 +9,12 @@
 //! | [`oauth`] | a server's authorization to tokens for it |
 //! | [`jwt`] | signed tokens to their claims |
 //! | [`paths`] | the filesystem to `policies` |
+//! | [`hidden`] | what is told and written to the values it must not hold |
 
 pub mod a2a;
 pub mod builtin;
 pub mod crash;
+pub mod hidden;
 pub mod jwt;
 pub mod mcp;
 pub mod model;

@@ -8,6 +8,7 @@ mod cli;
 mod compose;
 mod egress;
 mod error;
+mod fetched;
 mod guard;
 mod hosted;
 mod live;
@@ -29,13 +30,16 @@ fn main() -> std::process::ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|a| a.to_str()) {
         Some(adapters::sandbox::ENTRY) => adapters::sandbox::enter(),
-        Some(adapters::builtin::ENTRY) => match adapters::builtin::serve() {
-            Ok(()) => std::process::ExitCode::SUCCESS,
-            Err(e) => {
-                eprintln!("pleach workspace server: {e}");
-                std::process::ExitCode::FAILURE
+        Some(adapters::builtin::ENTRY) => {
+            let which = args.next().and_then(|which| which.into_string().ok()).unwrap_or_default();
+            match adapters::builtin::serve(&which) {
+                Ok(()) => std::process::ExitCode::SUCCESS,
+                Err(e) => {
+                    eprintln!("pleach {which} server: {e}");
+                    std::process::ExitCode::FAILURE
+                }
             }
-        },
+        }
         _ => cli::main(),
     }
 }

@@ -1,12 +1,13 @@
 //! From a path on the command line to a [`Policy`], with the machine around it.
 
 use crate::error::Failure;
+use crate::fetched;
 use policies::file::FileErrors;
 use policies::grant::Narrowing;
 use policies::import::Import;
 use policies::json::{Json, digest};
 use policies::place::Place;
-use policies::resolve::{Limits, Policy, Provider, Surroundings, lock_of, resolve};
+use policies::resolve::{Limits, Policy, Provider, SecretFile, Surroundings, lock_of, resolve};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ impl Loaded {
         let store = self.policy.store.display().to_string();
         let mut own = self.sources();
         own.extend([self.policy.store.clone(), self.policy.audit.folder.clone(), state_root()]);
+        own.extend(self.policy.secret_files());
         own.extend(["-wal", "-shm", "-journal"].map(|suffix| PathBuf::from(format!("{store}{suffix}"))));
         own
     }
@@ -71,18 +73,32 @@ impl Loaded {
     }
 }
 
-/// Reads, checks and resolves a policy file.
+/// Reads, checks and resolves a policy file, its secrets included.
 ///
 /// # Errors
 /// Exit 2 with every error of the file.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Failure> {
+    load_with(path, true)
+}
+
+/// The same for who only looks: no command of a secret is run, and their values are not there.
+///
+/// # Errors
+/// Exit 2 with every error of the file.
+pub(crate) fn look(path: &Path) -> Result<Loaded, Failure> {
+    load_with(path, false)
+}
+
+fn load_with(path: &Path, fetches: bool) -> Result<Loaded, Failure> {
     let shown = path.display().to_string();
     let source = std::fs::read_to_string(path).map_err(|e| {
         let hint = if e.kind() == std::io::ErrorKind::NotFound { "; `pleach init` writes one" } else { "" };
         Failure::usage(format!("{shown}: {e}{hint}"))
     })?;
     let file = path.canonicalize().map_err(|e| Failure::usage(format!("{shown}: {e}")))?;
-    let mut loaded = understand(&shown, &source, &file).map_err(|errors| {
+    let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let machine = Machine { fetches, ..Machine::new(folder, file) };
+    let mut loaded = understand_on(&shown, &source, &machine).map_err(|errors| {
         let n = errors.0.len();
         let count = if n == 1 { "1 error".to_owned() } else { format!("{n} errors") };
         Failure::usage(format!("{errors}\n{shown}: {count}; nothing was started"))
@@ -118,7 +134,8 @@ pub(crate) fn again(before: &Loaded) -> Again {
     let failed = |e: std::io::Error| format!("{shown}: {e}");
     let read = std::fs::read_to_string(named).and_then(|source| Ok((source, named.canonicalize()?)));
     let understood = read.map_err(failed).and_then(|(source, file)| {
-        let machine = Machine::new(file.parent().unwrap_or(Path::new("/")).to_owned(), file.clone());
+        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        let machine = Machine { fetches: true, ..Machine::new(folder, file.clone()) };
         digests.insert(file, digest(&source));
         let understood = understand_on(shown, &source, &machine).map_err(|errors| errors.to_string());
         sources.extend(machine.read.into_inner());
@@ -135,7 +152,8 @@ pub(crate) fn again(before: &Loaded) -> Again {
     Again { sources, digests, understood }
 }
 
-/// The same without changing anything in the filesystem: for `check` and `diff`.
+/// The same without changing anything in the filesystem and without running anything: for `check`
+/// and `diff`, which are shown files of others.
 pub(crate) fn understand(shown: &str, source: &str, file: &Path) -> Result<Loaded, FileErrors> {
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
     understand_on(shown, source, &Machine::new(folder, file.to_owned()))
@@ -144,6 +162,7 @@ pub(crate) fn understand(shown: &str, source: &str, file: &Path) -> Result<Loade
 fn understand_on(shown: &str, source: &str, machine: &Machine) -> Result<Loaded, FileErrors> {
     let node = policies::file::read(shown, source)?;
     let policy = Arc::new(resolve(&node, machine)?);
+    adapters::hidden::hide(&policy.hidden);
     let own = short_hash(&machine.file);
     let (state, packages) = (state_root().join(&own), data_root().join("packages").join(&own));
     let mut sources = machine.read.borrow().clone();
@@ -201,6 +220,8 @@ fn short_hash(path: &Path) -> String {
 struct Machine {
     folder: PathBuf,
     file: PathBuf,
+    /// Whether commands of secrets are run.
+    fetches: bool,
     /// What was read.
     read: RefCell<BTreeSet<PathBuf>>,
     /// What stood there.
@@ -209,7 +230,7 @@ struct Machine {
 
 impl Machine {
     fn new(folder: PathBuf, file: PathBuf) -> Self {
-        Self { folder, file, read: RefCell::default(), texts: RefCell::default() }
+        Self { folder, file, fetches: false, read: RefCell::default(), texts: RefCell::default() }
     }
     fn text(&self, path: &Path) -> std::io::Result<String> {
         self.read.borrow_mut().insert(path.to_owned());
@@ -240,6 +261,18 @@ impl Surroundings for Machine {
     }
     fn read_text(&self, path: &Path) -> Result<String, String> {
         self.text(path).map_err(|e| e.to_string())
+    }
+    fn secret_file(&self, path: &Path) -> Result<SecretFile, String> {
+        // Watched like the rest of the policy; but no digest of it is kept, which would tell a
+        // short value to who can guess.
+        self.read.borrow_mut().insert(path.to_owned());
+        fetched::file(path)
+    }
+    fn secret_command(&self, command: &[String]) -> Result<Option<String>, String> {
+        match self.fetches {
+            true => fetched::command(command, &self.folder).map(Some),
+            false => Ok(None),
+        }
     }
     fn lock(&self) -> Result<Option<String>, String> {
         match self.text(&lock_of(&self.file)) {

@@ -7,7 +7,7 @@ use crate::fs::FsGrant;
 use crate::grant::{Grant, Profile};
 use crate::permission::Access;
 use crate::price::Usd;
-use crate::resolve::{AgentSpec, Limits, ModelSpec, Policy, Priced};
+use crate::resolve::{AgentSpec, Limits, ModelSpec, Policy, Priced, SecretSpec, Source};
 use crate::tools::Mode;
 use std::path::Path;
 
@@ -21,6 +21,7 @@ pub fn sentences(policy: &Policy, folder: &Path) -> Vec<String> {
         out.push(format!("The sandbox profile \"{}\" loses:\n{}", policy.root.sandbox, loses.join("\n")));
     }
     out.extend(policy.models.values().filter_map(model));
+    out.extend(policy.secrets.values().filter(|secret| !secret.given_to.is_empty()).map(|s| secret(s, folder)));
     for agent in policy.agents.values() {
         let Ok(own) = RunAuthority::spawn(&policy.door(None), &agent.policy, None) else { continue };
         out.push(format!("{} {}", agent.name, agent_sentence(policy, agent, &own, folder)));
@@ -34,6 +35,21 @@ pub fn sentences(policy: &Policy, folder: &Path) -> Vec<String> {
         }
     }
     out
+}
+
+/// Where a secret comes from, and who gets it.
+fn secret(spec: &SecretSpec, folder: &Path) -> String {
+    let from = match &spec.source {
+        Source::File { named, .. } => {
+            format!("the file {}, which is in no grant,", named.strip_prefix(folder).unwrap_or(named).display())
+        }
+        Source::Command(words) => {
+            format!("the command {}, run outside the sandbox,", words.first().map_or("", String::as_str))
+        }
+        Source::Variable(name) => format!("the variable {name}"),
+    };
+    let whom: Vec<&str> = spec.given_to.iter().map(String::as_str).collect();
+    format!("Secret {} comes from {from} and is given to {} only.", spec.name, whom.join(", "))
 }
 
 /// A model that is somewhere else: who is told what agents say, and what that costs.

@@ -33,6 +33,7 @@ pub mod pins;
 pub mod place;
 pub mod price;
 pub mod resolve;
+pub mod secrets;
 pub mod tools;
 
 /// A network known to be well-formed.

@@ -5,6 +5,7 @@
 mod bash;
 mod files;
 mod search;
+mod web;
 
 use rmcp::ServiceExt;
 use rmcp::handler::server::ServerHandler;
@@ -17,8 +18,12 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The first argument that makes our binary a built-in server.
+/// The first argument that makes our binary a built-in server; the second says which.
 pub const ENTRY: &str = "__builtin";
+/// Read, Write, Edit, Glob, Grep and Bash over the working folder.
+pub const WORKSPACE: &str = "workspace";
+/// WebFetch.
+pub const WEB: &str = "web";
 
 /// What a tool gives back: text, or text that says what went wrong.
 type Outcome = Result<String, String>;
@@ -26,26 +31,34 @@ type Outcome = Result<String, String>;
 /// Serves until its input closes. Called inside the sandbox.
 ///
 /// # Errors
-/// When the streams cannot be used.
-pub fn serve() -> std::io::Result<()> {
+/// When the streams cannot be used, or nothing goes by that name.
+pub fn serve(which: &str) -> std::io::Result<()> {
+    let web = match which {
+        WORKSPACE => false,
+        WEB => true,
+        other => return Err(std::io::Error::other(format!("there is no built-in server {other:?}"))),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = Workspace { folder: std::env::current_dir()? };
+        let server = Builtin { folder: std::env::current_dir()?, web };
         let running = server.serve(rmcp::transport::stdio()).await.map_err(std::io::Error::other)?;
         running.waiting().await.map(drop).map_err(std::io::Error::other)
     })
 }
 
-/// Read, Write, Edit, Glob, Grep and Bash over the working folder.
+/// One of them.
 #[derive(Clone)]
-struct Workspace {
+struct Builtin {
     folder: PathBuf,
+    /// Whether it is the web server; else the workspace's.
+    web: bool,
 }
 
-impl ServerHandler for Workspace {
+impl ServerHandler for Builtin {
     fn get_info(&self) -> ServerConfig {
         let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build());
-        info.server_info = Implementation::new("pleach-workspace", env!("CARGO_PKG_VERSION"));
+        info.server_info =
+            Implementation::new(if self.web { "pleach-web" } else { "pleach-workspace" }, env!("CARGO_PKG_VERSION"));
         info
     }
     async fn list_tools(
@@ -53,7 +66,7 @@ impl ServerHandler for Workspace {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, rmcp::ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools()))
+        Ok(ListToolsResult::with_all_items(if self.web { web::tools() } else { tools() }))
     }
     async fn call_tool(
         &self,
@@ -62,6 +75,8 @@ impl ServerHandler for Workspace {
     ) -> Result<CallToolResponse, rmcp::ErrorData> {
         let args = Arguments { values: request.arguments.unwrap_or_default(), folder: self.folder.clone() };
         let outcome = match request.name.as_ref() {
+            "WebFetch" if self.web => web::fetch(args).await,
+            other if self.web => Err(format!("there is no tool {other}")),
             "Bash" => bash::run(args, context.ct.clone()).await,
             name => {
                 let name = name.to_owned();

@@ -9,6 +9,7 @@ use super::party::{Events, Party};
 use super::questions::{Open, Questions};
 use super::standing::{ACKNOWLEDGED, Watches};
 use super::wire::Message;
+use crate::hidden;
 use crate::sandbox::Instance;
 use policies::json::{Json, Limits, Object};
 use std::collections::HashMap;
@@ -169,6 +170,7 @@ async fn keep_tail(stderr: ChildStderr, shared: Arc<Shared>) {
             Ok(_) => {}
         }
         let text = String::from_utf8_lossy(&line);
+        let text = hidden::in_text(&text);
         shared.events.log(text.trim_end());
         let mut tail = shared.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         tail.push_str(&text);
@@ -222,7 +224,7 @@ async fn read(stdout: ChildStdout, shared: &Arc<Shared>) -> String {
 
 fn sort(text: &[u8], shared: &Arc<Shared>) {
     let limits = Limits { bytes: MAX_LINE, ..Limits::default() };
-    match Message::read(text, limits) {
+    match Message::heard(text, limits) {
         Ok(Message::Response { id, outcome }) => {
             let waiting = id.as_u64().and_then(|id| shared.lock().remove(&id));
             match waiting {
@@ -294,7 +296,8 @@ fn unreadable(text: &[u8], why: &str, shared: &Shared) {
         let _ = waiting.done.send(Err(McpError::Protocol(format!("its answer is unacceptable: {why}"))));
         return;
     }
-    let start = String::from_utf8_lossy(&text[..text.len().min(120)]);
+    let text = String::from_utf8_lossy(text);
+    let start: String = hidden::in_text(&text).chars().take(120).collect();
     shared.events.log(&format!("ignored on stdout: {start}"));
 }
 

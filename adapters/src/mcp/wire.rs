@@ -117,6 +117,16 @@ impl Message {
         let json = Json::parse(bytes, limits).map_err(|e| RpcError::new(-32700, format!("Parse error: {e}")))?;
         Message::from_json(json)
     }
+    /// Reads what a server says: no value of a secret gets any further.
+    ///
+    /// # Errors
+    /// As [`Message::read`].
+    pub(super) fn heard(bytes: &[u8], limits: Limits) -> Result<Message, RpcError> {
+        let json = Json::parse(bytes, limits).map_err(|e| RpcError::new(-32700, format!("Parse error: {e}")));
+        let mut json = json?;
+        crate::hidden::in_json(&mut json);
+        Message::from_json(json)
+    }
     /// Reads a message from a value.
     ///
     /// # Errors

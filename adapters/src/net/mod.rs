@@ -5,11 +5,13 @@
 mod deliver;
 mod fetch;
 mod http;
+mod proxied;
 
 pub use deliver::{DELIVERY_LIMIT, deliver, screen};
 pub(crate) use fetch::bounded;
 pub use fetch::{fetch, origin};
 pub use http::{client, install_tls};
+pub use proxied::Proxied;
 
 use policies::action::Connect;
 use policies::domain::Host;
@@ -21,6 +23,8 @@ use tokio::net::TcpStream;
 
 /// How long a name may take to resolve, and each address to answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long all of its addresses may take: whoever answers for a name decides how many there are.
+const DIAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why a connection was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +48,10 @@ pub async fn dial(permit: Permit<Connect>) -> Result<TcpStream, DialError> {
     let target = permit.redeem();
     let addresses = judged(&target).await?;
     let mut last = io::Error::from(io::ErrorKind::TimedOut);
+    let end = tokio::time::Instant::now() + DIAL_LIMIT;
     for address in addresses {
-        match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await {
+        let Some(left) = end.checked_duration_since(tokio::time::Instant::now()) else { break };
+        match tokio::time::timeout(DIAL_TIMEOUT.min(left), TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);

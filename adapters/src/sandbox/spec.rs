@@ -111,6 +111,18 @@ pub enum Report {
     },
 }
 
+/// Variables that name the proxy for HTTP and for whatever can be tunnelled through it.
+const PROXIED: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "npm_config_proxy",
+    "npm_config_https_proxy",
+];
+
 /// Variables of ours a program may see; everything else is left out.
 const KEPT: [&str; 8] = ["PATH", "LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "USER", "LOGNAME"];
 
@@ -150,10 +162,13 @@ impl Spec {
         self.env.insert("TMPDIR".into(), self.tmpdir().display().to_string());
         if self.profile() == Profile::Full {
             let proxy = format!("http://127.0.0.1:{}", super::PROXY_PORT);
-            for name in
-                ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "npm_config_proxy", "npm_config_https_proxy"]
-            {
+            for name in PROXIED {
                 self.env.insert(name.into(), proxy.clone());
+            }
+            // The same listener speaks SOCKS5. Not in ALL_PROXY: Python's httpx, for one, fails to
+            // start over a SOCKS address there without a package more, and speaks HTTP well.
+            for name in ["socks_proxy", "SOCKS_PROXY"] {
+                self.env.insert(name.into(), format!("socks5h://127.0.0.1:{}", super::PROXY_PORT));
             }
             self.env.insert("NODE_USE_ENV_PROXY".into(), "1".into());
             if self.own_loopback {

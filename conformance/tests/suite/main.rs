@@ -45,6 +45,7 @@ mod pins;
 mod prefixes;
 mod providers;
 mod questions;
+mod real_tools;
 mod rest;
 mod rest_events;
 mod rest_webhooks;
@@ -52,12 +53,15 @@ mod runs;
 mod same_verdict;
 mod sampling;
 mod sandbox_egress;
+mod sandbox_egress_tunnels;
 mod sandbox_files;
 mod sandbox_processes;
 mod sandbox_protected;
 mod scale;
+mod secrets;
 mod verbs_killed;
 mod watching;
+mod web_fetch;
 
 /// Where the third-party servers and clients are.
 fn kits() -> std::path::PathBuf {

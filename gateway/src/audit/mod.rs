@@ -133,7 +133,7 @@ impl Audit {
     /// When it cannot be: then it must not happen.
     pub(crate) async fn record(&self, entry: Entry, before: Before) -> Result<u64, Failed> {
         let (done, wait) = oneshot::channel();
-        let (body, durable) = (Some(entry.into_body()), before == Before::Acting);
+        let (body, durable) = (Some(body(entry)), before == Before::Acting);
         self.0.desk.hand_in(Message { at: now(), body, durable, owed: false, done: Some(done) })?;
         wait.await.unwrap_or_else(|_| Err(Failed::ended()))
     }
@@ -142,7 +142,7 @@ impl Audit {
     /// before whatever is put there next.
     pub(crate) async fn owe(&self, entry: Entry) {
         let (done, wait) = oneshot::channel();
-        let message = Message { at: now(), body: Some(entry.into_body()), durable: true, owed: true, done: Some(done) };
+        let message = Message { at: now(), body: Some(body(entry)), durable: true, owed: true, done: Some(done) };
         if self.0.desk.hand_in(message).is_ok() {
             let _ = wait.await;
         }
@@ -150,7 +150,7 @@ impl Audit {
 
     /// Puts something on record without waiting for it: what came of a decision.
     pub(crate) fn note(&self, entry: Entry) {
-        let body = Some(entry.into_body());
+        let body = Some(body(entry));
         let _ = self.0.desk.leave(Message { at: now(), body, durable: false, owed: false, done: None });
     }
 
@@ -188,6 +188,11 @@ impl Audit {
         }
         self.head()
     }
+}
+
+/// What is written of an entry: whatever its texts came from, no value of a secret.
+fn body(entry: Entry) -> String {
+    adapters::hidden::in_text(&entry.into_body()).into_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -61,7 +61,7 @@ enum Command {
 pub(super) fn run(context: &Context, args: Args) -> Outcome {
     let folder = match args.folder {
         Some(folder) => folder,
-        None => settings::load(&context.config)?.policy.audit.folder.clone(),
+        None => settings::look(&context.config)?.policy.audit.folder.clone(),
     };
     let unreadable = |e: std::io::Error| Failure::new(Exit::Failed, format!("{}: {e}", folder.display()));
     match args.command {

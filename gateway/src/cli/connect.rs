@@ -21,7 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Outcome {
-    let loaded = crate::settings::load(&context.config)?;
+    let loaded = crate::settings::look(&context.config)?;
     let binary = std::env::current_exe()?.canonicalize()?;
     let mut entry = json!({
         "command": binary.display().to_string(),

@@ -9,6 +9,7 @@ use policies::authority::{Authority, RunAuthority};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 use subagents::run::Caller;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         .use_;
     let name = format!("exec as {}", agent.name);
     let audit = Audit::open(&loaded);
+    egress::keep_from(loaded.policy.gateway.listen);
     let spec = spec(&loaded, &authority, &args.command, agent.name.as_str())?;
     let caller = Caller::new(LOCAL, &name, authority).through(CLI);
     let profile = format!("{:?}", caller.authority.grant().sandbox);
@@ -129,6 +131,9 @@ async fn execute(mut spec: Spec, owner: Arc<dyn Owner>) -> Outcome {
         relay.finish();
     }
     stop.cancel();
+    tasks.close();
+    // What became of its connections is on record when they end, which they do at once.
+    let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
     Ok(u8::try_from(status.code().unwrap_or(i32::from(Exit::ExecFailed as u8))).unwrap_or(Exit::ExecFailed as u8))
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(context: &Context, args: Args) -> Outcome {
-    let loaded = settings::load(&context.config)?;
+    let loaded = settings::look(&context.config)?;
     let Some(store) = Store::look(&loaded.policy.store).await? else {
         if !args.json {
             say!("no run yet; `pleach run` starts one");

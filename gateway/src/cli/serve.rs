@@ -56,6 +56,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     } else {
         let listener = serve::bind(listen).map_err(Failure::usage)?;
         let address = listener.local_addr()?;
+        crate::egress::keep_from(address);
         live::watch::start(&app, Some(address), stop.clone())?;
         eprintln!(
             "pleach serves MCP on http://{address}/mcp ({} servers, {} agents)",

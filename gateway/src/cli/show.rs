@@ -21,7 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(context: &Context, args: Args) -> Outcome {
-    let loaded = settings::load(&context.config)?;
+    let loaded = settings::look(&context.config)?;
     let missing = || Failure::new(Exit::Failed, format!("no run is named {}; `pleach runs` lists them", args.run));
     let store = Store::look(&loaded.policy.store).await?.ok_or_else(missing)?;
     let listed = &super::runs::named(&store, &args.run).await?;

@@ -2,27 +2,39 @@
 //! otherwise empty network namespace. One listener, one instance, one authority: whoever
 //! connects is known by where they connect.
 //!
-//! HTTP CONNECT and plain HTTP (absolute form). The host is judged by name, resolved once, every
-//! address judged, and a judged address dialled (`adapters::net`).
+//! ```text
+//!  connection ─┬─ 0x05 ─▶ socks ──┐
+//!              └─ else ─▶ http ───┼─ CONNECT ─▶ open ─▶ first bytes ─┬─ TLS: the name it asks for ─▶ copied
+//!                                 │                                  ├─ HTTP: Host of each request ─▶ relayed
+//!                                 │                                  └─ neither, on another port ───▶ copied
+//!                                 └─ http://… ─▶ open, Host written anew ──────────────────────────▶ relayed
+//!  open: host canonical ─▶ decide ─▶ on record ─▶ resolved once, every address judged, dialled (adapters::net)
+//! ```
+//!
+//! A tunnel is for the host it was allowed for: what its own first bytes name must be that host.
+//! What connects by address may name another host only where that is allowed too.
+
+mod first;
+mod hello;
+mod http;
+mod meter;
+mod socks;
+mod tunnel;
 
 use crate::audit::{Audit, Before, Decision, Entry};
 use adapters::net;
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use meter::{CAPS, Metered};
 use policies::authority::Authority;
 use policies::decide;
 use policies::domain::Host;
 use policies::permit::{Denial, Verdict};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
-
-type Body = BoxBody<Bytes, hyper::Error>;
 
 /// Whose connections these are, and what they may reach. Asked at each connection; an instance
 /// answers with the authority it was started under, because it serves that grant and no other.
@@ -39,6 +51,28 @@ pub(crate) trait Owner: Send + Sync {
 
 /// Connections of one instance at a time.
 const MAX_CONNECTIONS: usize = 256;
+/// How long somebody who connected may take to say what they want.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where this gateway's own doors are. A door lets whoever is on this machine in with the root
+/// grant, so it is not reached from a sandbox.
+static DOORS: RwLock<Vec<SocketAddr>> = RwLock::new(Vec::new());
+
+/// Keeps sandboxed processes away from a door.
+pub(crate) fn keep_from(door: SocketAddr) {
+    let mut doors = DOORS.write().unwrap_or_else(PoisonError::into_inner);
+    if !doors.contains(&door) {
+        doors.push(door);
+    }
+}
+
+/// Whether a connection leads back to one of them, whatever address of this machine it was made to.
+fn leads_home(stream: &TcpStream) -> bool {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return true };
+    let here = peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip();
+    let doors = DOORS.read().unwrap_or_else(PoisonError::into_inner);
+    doors.iter().any(|door| door.port() == peer.port() && (here || door.ip() == peer.ip()))
+}
 
 /// Serves one instance until cancelled.
 pub(crate) fn serve(
@@ -58,200 +92,170 @@ pub(crate) fn serve(
             };
             let Ok((stream, _)) = accepted else {
                 // Out of descriptors, most likely: some will come back.
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let (owner, stop, inner) = (owner.clone(), stop.clone(), tracker.clone());
+            let way = Way { owner: owner.clone(), tasks: tracker.clone(), slot: Arc::new(slot), stop: stop.clone() };
             tracker.spawn(async move {
-                // A tunnel outlives its connection's handler and keeps the slot as long.
-                let slot = Arc::new(slot);
-                let held = slot.clone();
-                let cut = stop.clone();
-                let service = hyper::service::service_fn(move |request| {
-                    answer(
-                        request,
-                        owner.clone(),
-                        Tunnels { tasks: inner.clone(), slot: held.clone(), stop: cut.clone() },
-                    )
-                });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .half_close(true)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades();
+                let cut = way.stop.clone();
                 tokio::select! {
-                    () = stop.cancelled() => {}
-                    result = connection => if let Err(e) = result { debug!("proxy connection: {e}") },
+                    () = cut.cancelled() => {}
+                    () = accepted_by(stream, way) => {}
                 }
-                drop(slot);
             });
         }
     });
     Ok(())
 }
 
-/// What a tunnel takes along.
+/// Whose a connection is, and what its tunnel takes along: a tunnel outlives its handler and
+/// keeps the slot as long.
 #[derive(Clone)]
-struct Tunnels {
+struct Way {
+    owner: Arc<dyn Owner>,
     tasks: TaskTracker,
     slot: Arc<tokio::sync::OwnedSemaphorePermit>,
     stop: CancellationToken,
 }
 
-fn answer(
-    request: Request<Incoming>,
-    owner: Arc<dyn Owner>,
-    tunnels: Tunnels,
-) -> BoxFuture<'static, Result<Response<Body>, hyper::Error>> {
-    Box::pin(async move {
-        let result = if request.method() == Method::CONNECT {
-            connect(request, &*owner, tunnels).await
-        } else {
-            forward(request, &*owner, &tunnels.tasks).await
-        };
-        Ok(result.unwrap_or_else(|(status, why)| {
-            info!(owner = owner.name(), "egress {why}");
-            refuse(status, &why)
-        }))
-    })
+/// Tells the two protocols apart by their first byte.
+async fn accepted_by(stream: TcpStream, way: Way) {
+    let mut first = [0u8];
+    match tokio::time::timeout(PATIENCE, stream.peek(&mut first)).await {
+        Ok(Ok(1)) if first == [socks::VERSION] => socks::serve(stream, way).await,
+        Ok(Ok(1)) => http::serve(stream, way).await,
+        _ => {}
+    }
 }
 
-type Refused = (StatusCode, String);
+/// Where a connection may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    host: Host,
+    port: u16,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A connection that was allowed.
+struct Opened {
+    stream: Metered,
+    target: Target,
+}
+
+/// Why there is none, in the kinds that both protocols have words for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It was not asked for in a way that can be judged.
+    Bad,
+    /// It is not allowed.
+    Denied,
+    /// The name does not resolve.
+    Unresolved,
+    /// Nobody answers.
+    Unreachable,
+}
+
+/// Why there is no connection.
+struct Refused {
+    kind: Kind,
+    why: String,
+}
+
+fn refused(kind: Kind, why: impl Into<String>) -> Refused {
+    Refused { kind, why: why.into() }
+}
 
 /// The one judgement: who asks, for which host and port.
-async fn open(owner: &dyn Owner, host: &str, port: u16) -> Result<tokio::net::TcpStream, Refused> {
-    let host = Host::parse(host).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))?;
-    let entry = owner.entry("connect").with("target", format!("{host}:{port}"));
+async fn open(owner: &dyn Owner, host: &str, port: u16) -> Result<Opened, Refused> {
+    let host = Host::parse(host).map_err(|e| refused(Kind::Bad, e.to_string()))?;
+    if port == 0 {
+        return Err(refused(Kind::Bad, "port 0 is none"));
+    }
+    let target = Target { host: host.clone(), port };
+    let entry = owner.entry("connect").with("target", target.to_string());
     let Some(authority) = owner.authority() else {
         let denial = Denial::plain("the run this process belongs to has ended", "");
         let _ = owner.audit().record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
-        return Err((StatusCode::FORBIDDEN, format!("denied: {}", denial.rule)));
+        return Err(refused(Kind::Denied, format!("denied: {}", denial.rule)));
     };
     match decide::connect(&authority, host, port) {
         Verdict::Allow(permit, rule) => {
             let entry = entry.decided(Decision::Allow(&rule));
             let recorded = owner.audit().record(entry, Before::Acting).await;
-            let seq = recorded.map_err(|failed| (StatusCode::FORBIDDEN, failed.to_string()))?;
-            let begun = std::time::Instant::now();
+            let seq = recorded.map_err(|failed| refused(Kind::Denied, failed.to_string()))?;
             debug!(owner = owner.name(), target = %permit.what(), "egress allowed by {rule}");
-            let dialled = net::dial(permit).await;
-            let outcome = match &dialled {
-                Ok(_) => "ok",
-                Err(net::DialError::Denied(_)) => "denied",
-                Err(_) => "error",
-            };
-            let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            owner.audit().note(Entry::outcome(seq, outcome, ms));
-            dialled.map_err(|e| match e {
-                net::DialError::Denied(_) => (StatusCode::FORBIDDEN, e.to_string()),
-                other => (StatusCode::BAD_GATEWAY, other.to_string()),
-            })
+            let stream = dialled(owner, seq, permit).await?;
+            Ok(Opened { stream: Metered::new(stream, owner.audit(), seq, CAPS), target })
         }
         Verdict::Ask(question) => {
             let denial = question.refuse("a connection cannot wait");
             owner.audit().note(entry.decided(Decision::Deny(&denial)));
-            Err((StatusCode::FORBIDDEN, denial.for_model()))
+            Err(refused(Kind::Denied, denial.for_model()))
         }
         Verdict::Deny(denial) => {
             let _ = owner.audit().record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
             info!(owner = owner.name(), "egress {}", denial.for_person());
-            Err((StatusCode::FORBIDDEN, denial.for_model()))
+            Err(refused(Kind::Denied, denial.for_model()))
         }
     }
 }
 
-async fn connect(request: Request<Incoming>, owner: &dyn Owner, tunnels: Tunnels) -> Result<Response<Body>, Refused> {
-    let bad = |why: &str| (StatusCode::BAD_REQUEST, format!("CONNECT {}: {why}", request.uri()));
-    let authority = request.uri().authority().ok_or_else(|| bad("no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(bad("user information"));
-    }
-    let port = authority.port_u16().ok_or_else(|| bad("no port"))?;
-    let mut upstream = open(owner, authority.host(), port).await?;
-    let Tunnels { tasks, slot, stop } = tunnels;
-    tasks.spawn(async move {
-        match hyper::upgrade::on(request).await {
-            Ok(upgraded) => {
-                let mut client = TokioIo::new(upgraded);
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
-                }
-                drop(slot);
-            }
-            Err(e) => debug!("CONNECT was not taken up: {e}"),
-        }
-    });
-    Ok(Response::new(empty()))
-}
-
-/// Headers that belong to one connection (RFC 9110 section 7.6.1) or to the proxy.
-const HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-async fn forward(
-    request: Request<Incoming>,
+/// Dials what was permitted; how that ended is on record where it did not succeed.
+async fn dialled(
     owner: &dyn Owner,
-    tasks: &TaskTracker,
-) -> Result<Response<Body>, Refused> {
-    let uri = request.uri().clone();
-    let bad = |why: &str| (StatusCode::BAD_REQUEST, format!("{uri}: {why}"));
-    if uri.scheme_str() != Some("http") {
-        return Err(bad("a proxy request names an http:// address; https goes through CONNECT"));
-    }
-    let authority = uri.authority().ok_or_else(|| bad("no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(bad("user information"));
-    }
-    let port = authority.port_u16().unwrap_or(80);
-    let stream = open(owner, authority.host(), port).await?;
-
-    let gateway = |e: hyper::Error| (StatusCode::BAD_GATEWAY, format!("{uri}: {e}"));
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gateway)?;
-    tasks.spawn(async move {
-        let _ = connection.await;
-    });
-    let (mut parts, body) = request.into_parts();
-    let listed: Vec<String> = parts
-        .headers
-        .get_all("connection")
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(',').map(|h| h.trim().to_ascii_lowercase()))
-        .collect();
-    for name in HOP.iter().copied().map(str::to_owned).chain(listed) {
-        parts.headers.remove(name.as_str());
-    }
-    // What was judged is what is sent: the Host header is the target, whatever it said.
-    let host = authority.as_str().parse().map_err(|_| bad("a host no header can hold"))?;
-    parts.headers.insert("host", host);
-    let path = uri.path_and_query().map_or("/", |p| p.as_str());
-    parts.uri = path.parse::<Uri>().map_err(|e| bad(&e.to_string()))?;
-    let response = sender.send_request(Request::from_parts(parts, body)).await.map_err(gateway)?;
-    let (mut parts, body) = response.into_parts();
-    for name in HOP {
-        parts.headers.remove(name);
-    }
-    Ok(Response::from_parts(parts, body.boxed()))
+    seq: u64,
+    permit: policies::permit::Permit<policies::action::Connect>,
+) -> Result<TcpStream, Refused> {
+    let begun = std::time::Instant::now();
+    let failed = match net::dial(permit).await {
+        Ok(stream) if leads_home(&stream) => {
+            refused(Kind::Denied, "denied: that is a door of pleach itself; agents call tools, not doors")
+        }
+        Ok(stream) => return Ok(stream),
+        Err(e) => {
+            let kind = match e {
+                net::DialError::Denied(_) => Kind::Denied,
+                net::DialError::Resolve(..) => Kind::Unresolved,
+                net::DialError::Unreachable(..) => Kind::Unreachable,
+            };
+            refused(kind, e.to_string())
+        }
+    };
+    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let outcome = if failed.kind == Kind::Denied { "denied" } else { "error" };
+    owner.audit().note(Entry::outcome(seq, outcome, ms));
+    Err(failed)
 }
 
-fn empty() -> Body {
-    Full::new(Bytes::new()).map_err(|never| match never {}).boxed()
-}
-
-fn refuse(status: StatusCode, why: &str) -> Response<Body> {
-    let body = Full::new(Bytes::from(format!("pleach: {why}\n"))).map_err(|never| match never {}).boxed();
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
+/// Whether what a connection says of whom it is for fits what it was allowed for; else it is on
+/// record.
+fn fits(owner: &dyn Owner, target: &Target, said: Result<Host, String>) -> Result<(), String> {
+    let denial = match said {
+        Ok(said) if said == target.host => return Ok(()),
+        Ok(said) => {
+            // An address is allowed as such; a name that is told to it is judged as a name.
+            let also = matches!(target.host, Host::Address(_)) && matches!(said, Host::Domain(_));
+            let authority = owner.authority().filter(|_| also);
+            if authority.is_some_and(|a| matches!(decide::connect(&a, said.clone(), target.port), Verdict::Allow(..))) {
+                return Ok(());
+            }
+            Denial::plain(
+                format!("this connection was allowed for {target} and names {said}"),
+                format!("connect to {said} itself"),
+            )
+        }
+        Err(why) => {
+            Denial::plain(format!("this connection was allowed for {target}, but {why}"), "say which host it is for")
+        }
+    };
+    let entry = owner.entry("connect").with("target", target.to_string());
+    owner.audit().note(entry.decided(Decision::Deny(&denial)));
+    info!(owner = owner.name(), "egress {}", denial.for_person());
+    Err(denial.for_model())
 }

@@ -16,7 +16,7 @@ use policies::authority::Authority;
 use policies::decide;
 use policies::json::Object;
 use policies::names::Name;
-use policies::resolve::{PeerSpec, Secret, ServerSpec, Transport};
+use policies::resolve::{Builtin, PeerSpec, Secret, ServerSpec, Transport};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -135,10 +135,15 @@ fn sandbox_spec(servers: &Servers, spec: &ServerSpec, caller: &Caller) -> Result
             let found = runtime::discover(command, args, &spec.cwd, &path).map_err(|e| e.to_string())?;
             (found, args.clone(), Some(env))
         }
-        _ => {
+        Transport::Http { .. } | Transport::Peer(_) => return Err("it is reached by url".into()),
+        Transport::Builtin(which) => {
+            let which = match which {
+                Builtin::Workspace => builtin::WORKSPACE,
+                Builtin::Web => builtin::WEB,
+            };
             let program = std::env::current_exe().and_then(|p| p.canonicalize()).map_err(|e| e.to_string())?;
             let found = runtime::Runtime { paths: [program.clone()].into(), program };
-            (found, vec![builtin::ENTRY.to_owned()], None)
+            (found, vec![builtin::ENTRY.to_owned(), which.to_owned()], None)
         }
     };
     let mut sandbox = Spec::new(found, args, spec.cwd.clone(), home);

@@ -206,7 +206,7 @@ const AUTH: Shape = Shape::Table(&[
     key("redirect_port", "The loopback port of `pleach login`; absent: a free one.", Shape::Int(1, 65_535)),
 ]);
 const SERVER: Shape = Shape::Table(&[
-    key("builtin", "A server that ships with Pleach.", Shape::Word(&["workspace"], &["web"])),
+    key("builtin", "A server that ships with Pleach.", Shape::Word(&["workspace", "web"], &[])),
     key("type", "The transport, as .mcp.json names it.", Shape::Word(&["stdio", "http", "streamable-http"], &["sse"])),
     key("command", "The program of a stdio server.", FILLED),
     key("args", "Its arguments; never seen by a shell.", Shape::List(&ANY)),
@@ -247,6 +247,12 @@ const PEER: Shape = Shape::Table(&[
         Shape::Word(&["read-only", "read-write", "destructive"], &[]),
     ),
     key("tools", "The operator's words for single skills.", Shape::Tools(&TOOL)),
+]);
+/// Where a value comes from that nobody may read here; one of the three.
+const SECRET: Shape = Shape::Table(&[
+    key("file", "A file that holds it; in no grant, and read by its owner only.", PATH),
+    key("command", "A program and its arguments, run outside the sandbox, that prints it.", Shape::List(&FILLED)),
+    key("env", "A variable of pleach's own environment.", FILLED),
 ]);
 const CLIENT: Shape = Shape::Table(&[
     key("token", "The bearer token that names this client.", FILLED),
@@ -312,6 +318,11 @@ pub const FILE: Shape = Shape::Table(&[
     key("models", "Models by name.", Shape::Map("a model", &MODEL)),
     key("servers", "MCP servers by name.", Shape::Map("a server", &SERVER)),
     key("peers", "A2A peers by name; their skills are tools.", Shape::Map("a peer", &PEER)),
+    key(
+        "secrets",
+        "Values from elsewhere by name, given as ${secret:NAME} by env, headers, api_key, client_secret or token.",
+        Shape::Map("a secret", &SECRET),
+    ),
     key("clients", "Who may call.", Shape::Map("a client", &CLIENT)),
     key("policy", "The root grant; everything else only narrows it.", GRANT),
     key("agents", "Agents by name.", Shape::Map("an agent", &AGENT)),

@@ -62,7 +62,7 @@ const RUNTIME: [(&str, &str); 4] = [
     ("ListAgents", "list_agents"),
 ];
 const ABSENT: [(&str, &str); 33] = [
-    ("WebFetch", "the built-in web server is not in this version; register a server that fetches"),
+    ("WebFetch", "no server fetches; add [servers.web] with builtin = \"web\" to the policy file"),
     ("WebSearch", "register a server that searches"),
     ("MultiEdit", "Edit is the tool that edits"),
     ("NotebookEdit", "Edit edits every file"),
@@ -120,7 +120,10 @@ impl<'a> Known<'a> {
 
     /// Patterns for tools of the built-in workspace servers; none without such a server.
     pub(super) fn workspace(&self, tools: &[&str]) -> Vec<String> {
-        let built_in = self.table("servers").filter(|(_, node)| node.text_at("builtin") == Some("workspace"));
+        self.built_in("workspace", tools)
+    }
+    fn built_in(&self, which: &str, tools: &[&str]) -> Vec<String> {
+        let built_in = self.table("servers").filter(|(_, node)| node.text_at("builtin") == Some(which));
         built_in.flat_map(|(name, node)| tools.iter().flat_map(move |tool| outside(name, node, tool))).collect()
     }
 
@@ -155,6 +158,12 @@ impl<'a> Known<'a> {
         }
         if let Some(rest) = tool.strip_prefix("mcp__") {
             return self.of_server(rest);
+        }
+        if tool == "WebFetch" {
+            let globs = self.built_in("web", &["WebFetch"]);
+            if !globs.is_empty() {
+                return Ok(Means::Tools(globs));
+            }
         }
         if let Some((_, why)) = ABSENT.iter().find(|(name, _)| *name == tool) {
             return Ok(Means::Absent(why));

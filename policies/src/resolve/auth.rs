@@ -86,6 +86,7 @@ impl Resolver<'_> {
     /// there, unless a header says who it is or a token would travel in clear text.
     pub(super) fn server_auth(
         &mut self,
+        name: &Name,
         node: &Node,
         url: &Url,
         headers: &BTreeMap<String, Secret>,
@@ -111,7 +112,7 @@ impl Resolver<'_> {
             None => None,
         };
         let client_id = self.optional(table, "client_id")?;
-        let proof = self.key_or_secret(table)?;
+        let proof = self.key_or_secret(name, table)?;
         let spec = AuthSpec {
             flow,
             issuer: match table.get("issuer") {
@@ -151,14 +152,14 @@ impl Resolver<'_> {
         false
     }
 
-    fn key_or_secret(&mut self, table: &Node) -> Option<Option<KeyOrSecret>> {
+    fn key_or_secret(&mut self, name: &Name, table: &Node) -> Option<Option<KeyOrSecret>> {
         match (table.get("client_secret"), table.get("private_key_file")) {
             (None, None) => Some(None),
             (Some(_), Some(file)) => {
                 self.error(&file.place, "give client_secret or private_key_file, not both");
                 None
             }
-            (Some(secret), None) => Some(Some(KeyOrSecret::Secret(Secret::new(self.expand(secret)?)))),
+            (Some(secret), None) => Some(Some(KeyOrSecret::Secret(self.private(secret, &format!("server {name}"))?))),
             (None, Some(file)) => {
                 let text = self.expand(file)?;
                 let path = self.absolute(&text);
@@ -206,15 +207,15 @@ impl Resolver<'_> {
     }
 
     fn token(&mut self, name: &Name, at: &Node, others: &BTreeMap<Name, ClientSpec>) -> Option<Proof> {
-        let token = self.expand(at)?;
-        if token.len() < 16 {
+        let token = self.private(at, &format!("client {name}"))?;
+        if token.expose().len() < 16 {
             self.error(&at.place, format!("the token of client {name} is shorter than 16 characters"));
         }
-        let same = |c: &ClientSpec| matches!(&c.proof, Proof::Token(other) if other.expose() == token);
+        let same = |c: &ClientSpec| matches!(&c.proof, Proof::Token(other) if *other == token);
         if others.values().any(same) {
             self.error(&at.place, format!("client {name} shares its token with another; a token names one client"));
         }
-        Some(Proof::Token(Secret::new(token)))
+        Some(Proof::Token(token))
     }
 
     fn oauth(

@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 impl Resolver<'_> {
     pub(super) fn root_grant(&mut self, file: &Node, store: &Path, audit: &Path) -> (Grant, Sources, Limits) {
         // Pleach's own files stay out of every grant, whatever the folders around them are; so do
-        // the imported ones, which are policy too.
+        // the imported ones, which are policy too, and the files of secrets.
         let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", store.display()));
         let here = self.around.file();
         let own =
             [here.to_owned(), super::lock_of(here), store.to_owned(), with("-wal"), with("-shm"), with("-journal")];
         let own = own.into_iter().chain([audit.to_owned()]);
-        let own: Vec<PathBuf> = own.chain(self.import.sources.iter().cloned()).collect();
+        let own: Vec<PathBuf> = own.chain(self.import.sources.iter().cloned()).chain(self.secret_files()).collect();
         let nothing = Grant::nothing();
         let (root, mut sources, limits) = match file.get("policy") {
             None => (nothing, Sources::default(), Limits::DEFAULT),
@@ -101,6 +101,10 @@ impl Resolver<'_> {
             let Some(text) = self.expand(item) else { continue };
             match self.around.canonical(&self.absolute(&text)) {
                 Ok(path) => {
+                    if key != "deny" && self.secret_files().contains(&path) {
+                        let message = format!("{} is the file of a secret, which is in no grant", path.display());
+                        self.warn(&item.place, message);
+                    }
                     sources.0.insert(format!("filesystem.{key}:{}", path.display()), item.place.clone());
                     out.push((path, ()));
                 }

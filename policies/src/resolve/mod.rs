@@ -11,6 +11,7 @@ mod models;
 mod output;
 mod peers;
 mod prices;
+mod secrets;
 mod servers;
 
 pub use agents::{AgentSpec, ClientSpec};
@@ -19,10 +20,12 @@ pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
 pub use models::{BY_CLIENT, ModelSpec, Priced, Provider, RemoteModel, Wire};
 pub use output::OutputSchema;
 pub use peers::PeerSpec;
+pub use secrets::{SecretFile, SecretSpec, Source};
 pub use servers::{Builtin, Secret, ServerSpec, Transport};
 
 use crate::authority::{AgentPolicy, Authority, Link, Sources};
 use crate::file::{FileError, FileErrors, Node};
+use crate::fs::FsGrant;
 use crate::grant::Grant;
 use crate::import::{self, Import, Note};
 use crate::manifest::skeleton;
@@ -30,6 +33,7 @@ use crate::names::{Name, nearest};
 use crate::pins::Pins;
 use crate::place::Place;
 use crate::price::Usd;
+use crate::secrets::Hidden;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,6 +63,23 @@ pub trait Surroundings {
     /// # Errors
     /// Why it cannot be read.
     fn read_text(&self, path: &Path) -> Result<String, String>;
+    /// The file of a secret.
+    ///
+    /// # Errors
+    /// Why it cannot be read; nothing of what stands in it.
+    fn secret_file(&self, path: &Path) -> Result<SecretFile, String> {
+        let _ = path;
+        Err("files of secrets are not read here".into())
+    }
+    /// What the command of a secret prints; `None` where none is run, because the file may be
+    /// somebody else's that is only looked at.
+    ///
+    /// # Errors
+    /// Why it failed; nothing of what it printed.
+    fn secret_command(&self, command: &[String]) -> Result<Option<String>, String> {
+        let _ = command;
+        Ok(None)
+    }
     /// The lock file beside the policy file; `None` where there is none.
     ///
     /// # Errors
@@ -149,6 +170,10 @@ pub struct Policy {
     pub models: BTreeMap<Name, ModelSpec>,
     /// `[servers]`
     pub servers: BTreeMap<Name, ServerSpec>,
+    /// `[secrets]`, without their values.
+    pub secrets: BTreeMap<Name, SecretSpec>,
+    /// Their values, to be taken out of what others read.
+    pub hidden: Hidden,
     /// `[clients]`; `None` when the table is absent, and a loopback caller is anonymous.
     pub clients: Option<BTreeMap<Name, ClientSpec>>,
     /// `[policy]`
@@ -172,6 +197,10 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The files of secrets, as named and with links followed.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        self.secrets.values().flat_map(|spec| spec.source.files()).collect()
+    }
     /// The authority of a door for a caller: `None` is the anonymous one.
     pub fn door(&self, client: Option<&ClientSpec>) -> Authority {
         Authority::root(self.root.clone(), self.root_sources.clone(), client.map(ClientSpec::link))
@@ -248,6 +277,9 @@ fn resolved(file: &Node, around: &dyn Surroundings, import: Import) -> Result<Po
         root: file,
         import,
         pins: None,
+        secrets: BTreeMap::new(),
+        hidden: Hidden::default(),
+        granted: None,
     };
     let policy = cx.policy(file);
     cx.errors.append(&mut cx.import.errors);
@@ -277,6 +309,9 @@ pub fn request(
         root: &node,
         import: Import::default(),
         pins: None,
+        secrets: BTreeMap::new(),
+        hidden: Hidden::default(),
+        granted: None,
     };
     let (asks, _, limits) = cx.narrowing(&node, false, &[]);
     if cx.errors.is_empty() { Ok((asks, limits)) } else { Err(plain(&FileErrors(cx.errors))) }
@@ -333,6 +368,10 @@ struct Resolver<'a> {
     create: Vec<PathBuf>,
     import: Import,
     pins: Option<Arc<Pins>>,
+    secrets: BTreeMap<Name, secrets::Known>,
+    hidden: Hidden,
+    /// The files of the root grant, once they are known.
+    granted: Option<FsGrant>,
 }
 
 impl Resolver<'_> {
@@ -351,9 +390,12 @@ impl Resolver<'_> {
         let store = self.store(file)?;
         self.read_lock(file);
         let audit = self.audit(file, &store)?;
+        self.read_secrets(file);
+        // Before anything is fetched: a command that agents could write is not run.
+        let (root, root_sources, root_limits) = self.root_grant(file, &store, &audit.folder);
+        self.granted = Some(root.filesystem.clone());
         let servers = self.servers(file);
         let models = self.models(file);
-        let (root, root_sources, root_limits) = self.root_grant(file, &store, &audit.folder);
         let agents = self.agents(file);
         let clients = self.clients(file);
         // Only what the root grants is made; a narrower table cannot make folders elsewhere.
@@ -365,6 +407,8 @@ impl Resolver<'_> {
             audit,
             models,
             servers,
+            secrets: self.known_secrets(),
+            hidden: std::mem::take(&mut self.hidden),
             clients,
             root: Arc::new(root),
             root_sources: Arc::new(root_sources),
@@ -466,8 +510,13 @@ impl Resolver<'_> {
         self.around.folder().join(text)
     }
 
-    /// `${VAR}` and `${VAR:-default}`; an unset variable is an error.
+    /// `${VAR}` and `${VAR:-default}`; an unset variable is an error, and so is a secret.
     fn expand(&mut self, node: &Node) -> Option<String> {
+        self.put_in(node, None)
+    }
+
+    /// The same, with secrets for whoever it is for.
+    fn put_in(&mut self, node: &Node, whose: Option<&str>) -> Option<String> {
         let text = node.text()?;
         let mut out = String::new();
         let mut rest = text;
@@ -478,6 +527,11 @@ impl Resolver<'_> {
                 return None;
             };
             let inner = &rest[start + 2..start + end];
+            rest = &rest[start + end + 1..];
+            if let Some(name) = inner.strip_prefix("secret:") {
+                out.push_str(&self.secret(node, name, whose)?);
+                continue;
+            }
             let (name, default) = match inner.split_once(":-") {
                 Some((name, default)) => (name, Some(default)),
                 None => (inner, None),
@@ -492,7 +546,6 @@ impl Resolver<'_> {
                     return None;
                 }
             }
-            rest = &rest[start + end + 1..];
         }
         out.push_str(rest);
         Some(out)

@@ -248,7 +248,7 @@ impl Resolver<'_> {
             None => Url::parse(own).ok(),
         };
         let api_key = match node.get("api_key") {
-            Some(at) => Some(self.api_key(at)),
+            Some(at) => Some(self.api_key(name, at)),
             None if node.get("base_url").is_some() => None,
             None => {
                 self.error(place, format!("model {name} needs a key: api_key = \"${{{variable}}}\""));
@@ -267,9 +267,9 @@ impl Resolver<'_> {
         })
     }
 
-    fn api_key(&mut self, at: &Node) -> Option<Secret> {
-        let key = self.expand(at)?;
-        let key = key.trim();
+    fn api_key(&mut self, name: &Name, at: &Node) -> Option<Secret> {
+        let key = self.private(at, &format!("model {name}"))?;
+        let key = key.expose().trim();
         if key.is_empty() || !key.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
             self.error(&at.place, "api_key is empty, or holds characters that no header can");
             return None;

@@ -60,7 +60,7 @@ impl Resolver<'_> {
             Some(at) => Some(self.address(at, "url")?),
             None => None,
         };
-        let headers = self.secrets(node.get("headers"))?;
+        let headers = self.secrets(&format!("peer {name}"), node.get("headers"))?;
         let keys = match node.get("keys") {
             Some(at) => Some(self.signing_keys(at)?),
             None => None,

@@ -43,6 +43,8 @@ impl fmt::Debug for Secret {
 pub enum Builtin {
     /// Read, Write, Edit, Glob, Grep, Bash.
     Workspace,
+    /// WebFetch.
+    Web,
 }
 
 /// How a server is reached.
@@ -107,10 +109,13 @@ pub struct ServerSpec {
     pub pinned: Option<Arc<PinnedServer>>,
 }
 
-/// The value of a variable of a server's environment, for a file that others read.
+/// The value of a variable of a server's environment, for a file that others read: the name of
+/// the variable or secret it is.
 fn reference(text: &str) -> Json {
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-    match name.filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')) {
+    let variable = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let secret = |name: &str| name.strip_prefix("secret:").is_some_and(|name| Name::try_from(name).is_ok());
+    match name.filter(|name| variable(name) || secret(name)) {
         Some(_) => text.into(),
         None => format!("sha256:{}", digest(text)).into(),
     }
@@ -260,17 +265,24 @@ impl Resolver<'_> {
             );
         }
         match given[0] {
-            "builtin" => Some(Transport::Builtin(Builtin::Workspace)),
+            "builtin" => Some(Transport::Builtin(match node.text_at("builtin") {
+                Some("web") => Builtin::Web,
+                _ => Builtin::Workspace,
+            })),
             "command" => {
                 let command = self.expand(node.get("command")?)?;
                 let args = node.get("args").map(Node::items).unwrap_or_default();
                 let args: Option<Vec<String>> = args.iter().map(|a| self.expand(a)).collect();
-                Some(Transport::Stdio { command, args: args?, env: self.secrets(node.get("env"))? })
+                Some(Transport::Stdio {
+                    command,
+                    args: args?,
+                    env: self.secrets(&format!("server {name}"), node.get("env"))?,
+                })
             }
             _ => {
                 let url = self.address(node.get("url")?, "url")?;
-                let headers = self.secrets(node.get("headers"))?;
-                let auth = self.server_auth(node, &url, &headers)?;
+                let headers = self.secrets(&format!("server {name}"), node.get("headers"))?;
+                let auth = self.server_auth(name, node, &url, &headers)?;
                 Some(Transport::Http { url, headers, auth: auth.map(Box::new) })
             }
         }
@@ -293,12 +305,12 @@ impl Resolver<'_> {
         Some(url)
     }
 
-    pub(super) fn secrets(&mut self, table: Option<&Node>) -> Option<BTreeMap<String, Secret>> {
-        let mut out = BTreeMap::new();
-        for (key, _, value) in table.map(Node::entries).unwrap_or_default() {
-            out.insert(key.clone(), Secret::new(self.expand(value)?));
-        }
-        Some(out)
+    /// All of them, so that each error is told.
+    pub(super) fn secrets(&mut self, whose: &str, table: Option<&Node>) -> Option<BTreeMap<String, Secret>> {
+        let entries = table.map(Node::entries).unwrap_or_default();
+        let values: Vec<_> =
+            entries.iter().map(|(key, _, value)| self.private(value, whose).map(|v| (key.clone(), v))).collect();
+        values.into_iter().collect()
     }
 
     pub(super) fn words(&mut self, node: &Node, builtin: bool) -> ServerWords {

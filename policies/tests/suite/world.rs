@@ -1,7 +1,7 @@
 //! A machine that exists only in the test: every path is what it says, files hold their name.
 
 use policies::file::{self, FileErrors};
-use policies::resolve::{Policy, Surroundings, resolve};
+use policies::resolve::{Policy, SecretFile, Surroundings, resolve};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -17,8 +17,13 @@ impl Default for World {
     fn default() -> Self {
         let ci = ("CI_TOKEN".to_owned(), "0123456789abcdef0123".to_owned());
         let schema = r#"{"type":"object","required":["answer"],"properties":{"answer":{"type":"string"}}}"#;
-        let files =
-            [("/work/answer.json", schema), ("/work/broken.json", "{"), ("/work/wrong.json", r#"{"type":"no"}"#)];
+        let files = [
+            ("/work/answer.json", schema),
+            ("/work/broken.json", "{"),
+            ("/work/wrong.json", r#"{"type":"no"}"#),
+            ("/work/key", "0123456789abcdef0123-key\n"),
+            ("/work/empty", "\n"),
+        ];
         let files = files.into_iter().map(|(path, text)| (path.into(), text.to_owned())).collect();
         Self { variables: BTreeMap::from([ci]), links: BTreeMap::new(), files }
     }
@@ -61,6 +66,12 @@ impl Surroundings for World {
     }
     fn read_text(&self, path: &Path) -> Result<String, String> {
         Ok(self.files.get(path).cloned().unwrap_or_else(|| path.display().to_string()))
+    }
+    fn secret_file(&self, path: &Path) -> Result<SecretFile, String> {
+        match self.files.get(path) {
+            Some(text) => Ok(SecretFile { text: text.clone(), open: None }),
+            None => Err("it is not there".into()),
+        }
     }
     fn lock(&self) -> Result<Option<String>, String> {
         Ok(self.files.get(Path::new("/work/pleach.lock")).cloned())

@@ -9,6 +9,7 @@ use super::party::{Events, Party};
 use super::questions::Questions;
 use super::tokens::{Refusal, Retry, Tokens};
 use super::wire::{MODERN, Message, meta};
+use crate::hidden;
 use crate::net::reasons;
 use futures_util::StreamExt;
 use policies::json::{Json, Limits};
@@ -107,7 +108,7 @@ impl Http {
         }
         let body = bounded(response).await?;
         let limits = Limits { bytes: MAX_BODY, ..Limits::default() };
-        let read = Message::read(&body, limits);
+        let read = Message::heard(&body, limits);
         let own = matches!(&read, Ok(Message::Response { id: of, .. }) if of == id);
         // How servers say that they do not know a session, restarted ones above all.
         let unknown = match status.as_u16() {
@@ -134,7 +135,14 @@ impl Http {
 
     fn with_headers(&self, mut request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         for (name, value) in &self.target.headers {
-            request = request.header(name, value.expose());
+            // A value no header can hold makes the request an error, which is told without it.
+            request = match http::HeaderValue::from_str(value.expose()) {
+                Ok(mut value) => {
+                    value.set_sensitive(true);
+                    request.header(name, value)
+                }
+                Err(_) => request.header(name, "\n"),
+            };
         }
         request
     }
@@ -215,7 +223,7 @@ impl Http {
                 Retry::Again => {
                     return Err(McpError::Unauthorized(format!("{} refuses every token", self.target.origin())));
                 }
-                Retry::No(why) => return Err(McpError::Unauthorized(why)),
+                Retry::No(why) => return Err(McpError::Unauthorized(hidden::in_text(&why).into_owned())),
             }
         }
     }
@@ -260,7 +268,7 @@ async fn bounded(response: reqwest::Response) -> Result<Vec<u8>, McpError> {
 }
 
 fn excerpt(body: &[u8]) -> String {
-    String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned()
+    hidden::in_text(&String::from_utf8_lossy(body)).chars().take(200).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

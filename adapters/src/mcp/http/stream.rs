@@ -186,7 +186,7 @@ impl Place {
 }
 
 fn read(data: &[u8]) -> Result<Message, RpcError> {
-    Message::read(data, Limits { bytes: MAX_BODY, ..Limits::default() })
+    Message::heard(data, Limits { bytes: MAX_BODY, ..Limits::default() })
 }
 
 /// What is said on a request's stream belongs to it; what concerns everybody goes to everybody.
