@@ -7,9 +7,9 @@ use policies::json::Json;
 use policies::secrets::Hidden;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-static HIDDEN: RwLock<Option<Hidden>> = RwLock::new(None);
+static HIDDEN: RwLock<Option<Arc<Hidden>>> = RwLock::new(None);
 /// Asked for every message: no lock where there is nothing to hide.
 static ANY: AtomicBool = AtomicBool::new(false);
 
@@ -18,7 +18,8 @@ pub fn hide(values: &Hidden) {
     if values.is_empty() {
         return;
     }
-    HIDDEN.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(values);
+    let mut hidden = HIDDEN.write().unwrap_or_else(PoisonError::into_inner);
+    Arc::make_mut(hidden.get_or_insert_default()).add(values);
     ANY.store(true, Ordering::Release);
 }
 
@@ -27,14 +28,18 @@ pub fn in_text(text: &str) -> Cow<'_, str> {
     if !ANY.load(Ordering::Acquire) {
         return Cow::Borrowed(text);
     }
-    let hidden = HIDDEN.read().unwrap_or_else(PoisonError::into_inner);
-    hidden.as_ref().map_or(Cow::Borrowed(text), |hidden| hidden.redact(text))
+    known().map_or(Cow::Borrowed(text), |hidden| hidden.redact(text))
+}
+
+/// Looked through without the lock: a long text must hold nobody up.
+fn known() -> Option<Arc<Hidden>> {
+    HIDDEN.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// A value without them.
 pub fn in_json(value: &mut Json) {
     if ANY.load(Ordering::Acquire)
-        && let Some(hidden) = HIDDEN.read().unwrap_or_else(PoisonError::into_inner).as_ref()
+        && let Some(hidden) = known()
     {
         hidden.redact_json(value);
     }

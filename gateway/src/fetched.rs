@@ -39,10 +39,11 @@ pub(crate) fn file(path: &Path) -> Result<SecretFile, String> {
 ///
 /// # Errors
 /// Why it gave no value: never with what it printed.
-pub(crate) fn command(words: &[String], folder: &Path) -> Result<String, String> {
+pub(crate) fn command(words: &[String]) -> Result<String, String> {
     let (program, arguments) = words.split_first().ok_or("it names no program")?;
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(folder).process_group(0);
+    // Not where agents may write: interpreters and tools look around where they are started.
+    command.args(arguments).current_dir("/").process_group(0);
     // What it says on standard error may hold the value too.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| match e.kind() {
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     fn run(script: &str) -> Result<String, String> {
-        command(&["sh".into(), "-c".into(), script.into()], Path::new("/"))
+        command(&["sh".into(), "-c".into(), script.into()])
     }
 
     #[test]
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(failed, "it ended with exit code 3; run it by hand to see why");
         assert_eq!(run("kill -9 $$").unwrap_err(), "signal 9 ended it; run it by hand to see why");
         assert!(run("head -c 70000 /dev/zero").unwrap_err().contains("more than 65536 bytes"));
-        let missing = command(&["no-such-program-anywhere".into()], Path::new("/")).unwrap_err();
+        let missing = command(&["no-such-program-anywhere".into()]).unwrap_err();
         assert_eq!(missing, "it is not installed, or not on PATH");
     }
 

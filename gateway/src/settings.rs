@@ -270,7 +270,7 @@ impl Surroundings for Machine {
     }
     fn secret_command(&self, command: &[String]) -> Result<Option<String>, String> {
         match self.fetches {
-            true => fetched::command(command, &self.folder).map(Some),
+            true => fetched::command(command).map(Some),
             false => Ok(None),
         }
     }

@@ -17,30 +17,38 @@ use std::path::Path;
 
 /// Judges a call of an imported tool.
 pub fn call(authority: &Authority, call: Call) -> Verdict<Call> {
+    call_or_back(authority, call).unwrap_or_else(|(denial, _)| Verdict::Deny(denial))
+}
+
+/// The same; what is denied is given back, for whoever says what it was.
+///
+/// # Errors
+/// The denial, with the call.
+pub fn call_or_back(authority: &Authority, call: Call) -> Result<Verdict<Call>, (Denial, Call)> {
+    match judge_call(authority, &call) {
+        Err(denial) => Err((denial, call)),
+        Ok((Mode::Ask, rule)) => Ok(Verdict::Ask(Question::new(call, rule))),
+        Ok((_, rule)) => Ok(Verdict::Allow(Permit::new(call, &rule), rule)),
+    }
+}
+
+fn judge_call(authority: &Authority, call: &Call) -> Result<(Mode, Rule), Denial> {
+    let name = &call.tool.name;
     if let Err(what) = call.tool.check_arguments(&call.arguments) {
-        let name = &call.tool.name;
-        return Verdict::Deny(Denial::plain(
+        return Err(Denial::plain(
             format!("arguments of {name} do not fit its input schema: {what}"),
             "correct the arguments and call again",
         ));
     }
     if let Some(denial) = over_ceiling(authority, &call.tool) {
-        return Verdict::Deny(denial);
+        return Err(denial);
     }
-    let mode = authority.grant().tools.mode(&call.tool.name);
+    let mode = authority.grant().tools.mode(name);
     if mode == Mode::Deny {
-        return Verdict::Deny(tool_denied(authority, &call.tool.name, Grant::tool_mode));
+        return Err(tool_denied(authority, name, Grant::tool_mode));
     }
-    for touch in &call.touches {
-        if let Err(denial) = judge_touch(authority, touch) {
-            return Verdict::Deny(denial);
-        }
-    }
-    let rule = tool_rule(authority, &call.tool.name, mode, Grant::tool_mode);
-    match mode {
-        Mode::Ask => Verdict::Ask(Question::new(call, rule)),
-        _ => Verdict::Allow(Permit::new(call, &rule), rule),
-    }
+    call.touches.iter().try_for_each(|touch| judge_touch(authority, touch))?;
+    Ok((mode, tool_rule(authority, name, mode, Grant::tool_mode)))
 }
 
 /// Whether a call that was permitted and has left would be permitted now: judged like [`call`],

@@ -4,7 +4,7 @@
 //! A value is known again as it stands, as JSON escapes it and as a URL does; of one with several
 //! lines each long line counts. Other encodings of it are not known again.
 
-use crate::json::{Json, Object, quote};
+use crate::json::{Json, quote};
 use crate::names::Name;
 use crate::resolve::Secret;
 use std::borrow::Cow;
@@ -65,11 +65,10 @@ impl Hidden {
             }
             Json::Array(items) => items.iter_mut().for_each(|item| self.redact_json(item)),
             Json::Object(object) => {
-                let found = |key: &str| matches!(self.redact(key), Cow::Owned(_));
-                if object.iter().any(|(key, _)| found(key)) {
-                    let entries = std::mem::take(object).into_entries();
-                    *object = entries.map(|(key, value)| (self.redact(&key).into_owned(), value)).collect::<Object>();
-                }
+                object.rename(|key| match self.redact(key) {
+                    Cow::Owned(without) => Some(without),
+                    Cow::Borrowed(_) => None,
+                });
                 object.iter_mut().for_each(|(_, value)| self.redact_json(value));
             }
             _ => {}
@@ -123,6 +122,10 @@ mod tests {
     #[test]
     fn values_keys_and_nested_texts_are_cleaned_and_nothing_else() {
         let of = hidden("canary-0123");
+        let twice = r#"{"canary-0123":1,"CANARY":2,"[secret key]":3}"#;
+        let mut value = Json::parse(twice.as_bytes(), Limits::default()).unwrap();
+        of.redact_json(&mut value);
+        assert_eq!(value.to_text(), r#"{"[secret key] 2":1,"CANARY":2,"[secret key]":3}"#, "no key is lost");
         let text = r#"{"canary-0123":1E2,"a":["x canary-0123 y",{"b":"canary-0123"}],"c":1.0}"#;
         let mut value = Json::parse(text.as_bytes(), Limits::default()).unwrap();
         of.redact_json(&mut value);

@@ -13,6 +13,7 @@
 //! cancelled. What an operator gives to be shown to a peer goes to one origin and no other.
 
 mod card;
+mod mine;
 mod shelf;
 mod signature;
 mod tale;
@@ -23,6 +24,7 @@ mod wire;
 
 use crate::jwt::Keys;
 use crate::mcp::{MODERN, McpError, Message, Party, RpcError, meta};
+use mine::Mine;
 use policies::json::{Json, Limits, Object};
 use policies::resolve::Secret;
 use shelf::Shelf;
@@ -53,12 +55,15 @@ pub struct PeerTarget {
     pub headers: BTreeMap<String, Secret>,
     /// The keys its card must be signed with, if it must.
     pub keys: Option<Keys>,
+    /// Whose calls these are.
+    pub principal: Arc<str>,
 }
 
 /// A peer.
 pub(crate) struct Peer {
     target: Arc<PeerTarget>,
     shelf: Shelf,
+    mine: Mine,
     /// Calls under way, by their numbers.
     open: Mutex<HashMap<u64, CancellationToken>>,
 }
@@ -66,7 +71,8 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(target: PeerTarget) -> Self {
         let target = Arc::new(target);
-        Self { shelf: Shelf::new(target.clone()), target, open: Mutex::default() }
+        let mine = Mine::new(target.principal.clone(), target.card.as_str().to_owned());
+        Self { shelf: Shelf::new(target.clone()), target, mine, open: Mutex::default() }
     }
 
     /// Answers a request of MCP.
@@ -140,6 +146,13 @@ impl Peer {
                 return Ok(told::declined(&task));
             }
         };
+        // A state was sealed for whoever brings it back; what an argument says was not.
+        if params.get("requestState").is_none()
+            && let Err(why) = self.mine.may_go_on(&request.skill, request.task.as_deref(), request.context.as_deref())
+        {
+            return Ok(told::refused(&RpcError::new(-32602, why)));
+        }
+        let skill = request.skill.clone();
         let can_ask = can_ask(params);
         let (known, mut named) = watch::channel(request.task.clone());
         let taken_back = CancellationToken::new();
@@ -166,10 +179,14 @@ impl Peer {
                 }
             };
             let left = match outcome {
-                Some(outcome) if !taken_back.is_cancelled() => match tell.send(outcome) {
-                    Ok(()) => false,
-                    Err(outcome) => !outcome.is_ok_and(|tale| tale.is_over()),
-                },
+                Some(outcome) if !taken_back.is_cancelled() => {
+                    // Whoever is told that it failed may begin another one.
+                    let failed = outcome.is_err() && request.task.is_none();
+                    match tell.send(outcome) {
+                        Ok(()) => failed,
+                        Err(outcome) => !outcome.is_ok_and(|tale| tale.is_over()),
+                    }
+                }
                 Some(Ok(tale)) => !tale.is_over(),
                 _ => true,
             };
@@ -181,7 +198,15 @@ impl Peer {
         let outcome = told.await.unwrap_or(Err(McpError::Cancelled));
         lock(&self.open).remove(&number);
         match outcome {
-            Ok(tale) => Ok(told::result(&tale, can_ask)),
+            Ok(tale) => {
+                self.mine.note(&skill, &tale);
+                if let Some(task) = tale.task.as_deref().filter(|_| told::is_hopeless(&tale, can_ask))
+                    && let Some(wire) = self.wire_now()
+                {
+                    cancel(&wire, task).await;
+                }
+                Ok(told::result(&tale, can_ask))
+            }
             // What it refuses is an answer the caller can read.
             Err(McpError::Rpc(error)) => Ok(told::refused(&error)),
             Err(e) => Err(e),
@@ -220,6 +245,8 @@ impl Request {
         let invalid = |why: &str| McpError::Rpc(RpcError::new(-32602, format!("Invalid params: {why}")));
         let arguments = params.get("arguments");
         let text = |key: &str| arguments.and_then(|a| a.get(key)).and_then(Json::as_str).map(str::to_owned);
+        // Models fill in what they leave out.
+        let id = |key: &str| text(key).filter(|id| !id.is_empty());
         if let Some(state) = params.get("requestState") {
             let (task, context) = paused(state).ok_or_else(|| invalid("requestState is of no task"))?;
             let answer = params.get("inputResponses").and_then(|r| r.get(told::QUESTION));
@@ -238,8 +265,8 @@ impl Request {
             key,
             text: text("message").ok_or_else(|| invalid("message is not a text"))?,
             data: arguments.and_then(|a| a.get("data")).filter(|data| **data != Json::Null).cloned(),
-            task: text("task"),
-            context: text("context"),
+            task: id("task"),
+            context: id("context"),
         }))
     }
 }

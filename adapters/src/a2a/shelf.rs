@@ -96,6 +96,8 @@ impl Shelf {
         if let Some(keys) = &self.target.keys {
             signature::check(&json, keys).map_err(&refused)?;
         }
+        let mut json = json;
+        crate::hidden::in_json(&mut json);
         let card = Arc::new(Card::read(&json, &self.target.home).map_err(refused)?);
         let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let kept = Kept { card: card.clone(), tag: text(ETAG), modified: text(LAST_MODIFIED), until };

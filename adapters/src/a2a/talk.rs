@@ -33,6 +33,11 @@ pub(super) struct Talk {
     pub(super) known: watch::Sender<Option<String>>,
 }
 
+/// Whether it says that there is no such task, or that we may not see it.
+fn is_final(e: &McpError) -> bool {
+    matches!(e, McpError::Unauthorized(_)) || matches!(e, McpError::Rpc(error) if error.code() != -32603)
+}
+
 impl Talk {
     /// Sends the message and follows its task.
     ///
@@ -107,7 +112,8 @@ impl Talk {
                         self.tell(tale, 1);
                     }
                 }
-                Err(e @ (McpError::Unreachable(_) | McpError::Broken(_) | McpError::Gone(_))) => {
+                // What merely looks after a task says nothing of it when it fails.
+                Err(e) if !matches!(&e, McpError::Cancelled) && !is_final(&e) => {
                     away += 1;
                     if away >= MAX_AWAY {
                         return Err(McpError::Gone(format!(" while task {task} was under way: {e}")));

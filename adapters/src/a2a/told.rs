@@ -17,6 +17,13 @@ pub(super) fn result(tale: &Tale, can_ask: bool) -> Json {
         if can_ask {
             return asked(tale, task);
         }
+        if is_hopeless(tale, can_ask) {
+            let note = format!(
+                "[task {task} asked for a permission, which a person gives and no agent; nobody could be asked, so it \
+                 was cancelled]"
+            );
+            return content(tale, tale.said.as_ref().and_then(|said| said.get("parts")), Some(note), true);
+        }
         let note = format!(
             "[task {task} is {}: it waits for an answer. Call this tool again with task = {task:?} and the answer as \
              message.]",
@@ -31,6 +38,11 @@ pub(super) fn result(tale: &Tale, can_ask: bool) -> Json {
     let why = tale.said.as_ref().map(text).filter(|why| !why.is_empty());
     let note = format!("[task {task} was {}{}]", tale.state.word(), why.map(|w| format!(": {w}")).unwrap_or_default());
     content(tale, None, Some(note), true)
+}
+
+/// Whether it waits for a permission that nobody here can give.
+pub(super) fn is_hopeless(tale: &Tale, can_ask: bool) -> bool {
+    tale.message.is_none() && tale.state == State::AuthRequired && !can_ask
 }
 
 /// A question as an answer (MCP 2026-07-28, multi round-trip requests).

@@ -3,6 +3,7 @@
 
 use super::card::{Binding, Interface};
 use super::{MAX_BODY, PeerTarget, v0_3};
+use crate::hidden;
 use crate::mcp::{McpError, Message, RpcError};
 use crate::net::{bounded, reasons};
 use crate::sse;
@@ -185,9 +186,15 @@ impl Wire {
             bounded(response, MAX_BODY).await.map_err(|why| McpError::Gone(format!("; its answer broke: {why}")))?;
         let unreadable = |why: String| McpError::Protocol(format!("HTTP {status}: its answer is unacceptable: {why}"));
         let json = match Json::parse(&body, limits()) {
-            Ok(json) => json,
+            Ok(mut json) => {
+                hidden::in_json(&mut json);
+                json
+            }
+            // Whoever stands before it is out of order; what it did is not known.
+            Err(_) if status.is_server_error() => return Err(McpError::Gone(format!("; it answers HTTP {status}"))),
             Err(_) if !status.is_success() => {
-                let excerpt = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+                let text = String::from_utf8_lossy(&body);
+                let excerpt: String = hidden::in_text(&text).chars().take(200).collect();
                 return Err(McpError::Protocol(format!("HTTP {status}: {excerpt}")));
             }
             Err(e) => return Err(unreadable(e.to_string())),
@@ -287,7 +294,9 @@ impl Updates {
             for event in self.events.feed(&chunk, MAX_BODY).map_err(refused)? {
                 if !event.data.is_empty() {
                     let json = Json::parse(&event.data, limits());
-                    self.heard.push_back(json.map_err(|e| refused(format!("an event is unacceptable: {e}")))?);
+                    let mut json = json.map_err(|e| refused(format!("an event is unacceptable: {e}")))?;
+                    hidden::in_json(&mut json);
+                    self.heard.push_back(json);
                 }
             }
         }

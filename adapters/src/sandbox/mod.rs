@@ -44,6 +44,14 @@ pub const ENTRY: &str = "__sandbox";
 /// Where the proxy listens inside the instance's own network namespace.
 pub const PROXY_PORT: u16 = 3128;
 
+/// As many descriptors for this process as its hard limit allows, within reason.
+///
+/// # Errors
+/// When the kernel refuses; then it has what it had.
+pub fn raise_descriptors() -> std::io::Result<()> {
+    layers::limits::raise_descriptors()
+}
+
 /// Sends a signal to the launcher of an instance, which passes it on to the program.
 pub fn signal(pid: u32, number: i32) {
     // SAFETY: kill takes two numbers; the pid is of a child we still hold.

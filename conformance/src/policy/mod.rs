@@ -11,7 +11,7 @@
 //! alive. Nothing Pleach says of itself counts. A gap that is known is a case like the others,
 //! with its reason: when it is stopped after all, the list is wrong and the run fails.
 //!
-//! It runs in network and mount namespaces of its own ([`inside`]), in which every address is this
+//! It runs in network and mount namespaces of its own (`inside`), in which every address is this
 //! machine's and one resolver knows every name: the metadata service, a private network and a
 //! stranger on the internet are all here, and what reaches them is seen.
 
@@ -36,6 +36,7 @@ mod world;
 use arena::Arena;
 use report::{Verdict, judge};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -170,6 +171,8 @@ fn play(cases: &[Case], arena: &Arena, json: bool) -> Vec<Verdict> {
 /// in the real `/etc`.
 fn enter(args: &[String]) -> Result<(), String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
+    // The tests before may have built it anew.
+    let exe = exe.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
     let script = "ip link set lo up && ip route add local 0.0.0.0/0 dev lo && ip -6 route add local ::/0 dev lo && \
                   printf 'nameserver 127.0.0.99\\noptions timeout:2 attempts:2\\n' > \"$1/resolv.conf\" && \
                   printf '127.0.0.1 localhost\\n::1 localhost\\n' > \"$1/hosts\" && \
@@ -177,8 +180,13 @@ fn enter(args: &[String]) -> Result<(), String> {
                   shift && exec \"$@\"";
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?.keep();
     let mut command = Command::new("unshare");
+    if std::fs::metadata("/proc/self").map_err(|e| e.to_string())?.uid() != 0 {
+        command.args(["--user", "--map-root-user"]);
+    }
     command.args(["--net", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(&folder);
     command.arg(exe).arg("policy").args(args).env(arena::INSIDE, &folder);
-    let status = command.status().map_err(|e| format!("unshare: {e} (it needs root, util-linux and iproute2)"))?;
+    let status = command
+        .status()
+        .map_err(|e| format!("unshare: {e} (it needs util-linux and iproute2, and root or user namespaces)"))?;
     if status.success() { Ok(()) } else { Err(format!("the corpus ended with {status}")) }
 }

@@ -209,10 +209,11 @@ fn other_protocols_go_through_whoever_speaks_first() {
 #[test]
 fn a_websocket_goes_through_a_tunnel() {
     let keeper =
-        Keeper::start(b"", b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+        Keeper::start(b"", b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
     let port = keeper.address.port();
-    let upgrade =
-        format!("GET /s HTTP/1.1\\r\\nHost: localhost:{port}\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n");
+    let upgrade = format!(
+        "GET /s HTTP/1.1\\r\\nHost: localhost:{port}\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n"
+    );
     let ran = probe(&folder(NAMED), "connect", "localhost", port, &[&upgrade, "wait:", "frames bye\\r\\n", "wait:"]);
     assert!(ran.out.contains("101 Switching") && keeper.came().contains("frames bye"), "{ran:?} {}", keeper.came());
 }

@@ -249,7 +249,8 @@ fn what_is_wrong_with_a_secret_is_said_at_its_place_without_a_word_of_it() {
     assert!(code == 2 && said.contains("pleach.toml:4:10: secret made: "), "{code}: {said}");
     assert!(said.contains("exit code 7"), "{said}");
     // Looking at a file runs nothing of it.
-    let (code, said) = wrong(&|f| write_private(f, "keys/make", "#!/bin/sh\ntouch ran; echo x\n", 0o700), &["check"]);
+    let (code, said) =
+        wrong(&|f| write_private(f, "keys/make", "#!/bin/sh\ntouch \"${0%/*}/../ran\"; echo x\n", 0o700), &["check"]);
     assert!(code == 0 && said.contains("Secret made comes from the command"), "{said}");
     let (code, said) = wrong(&|f| write_private(f, "keys/token", FILE, 0o644), &["check"]);
     assert!(code == 0 && said.contains("can be read or changed by others (mode 644); run chmod 600"), "{said}");
@@ -261,13 +262,29 @@ fn what_is_wrong_with_a_secret_is_said_at_its_place_without_a_word_of_it() {
 #[test]
 fn a_command_that_agents_may_write_is_not_run() {
     let folder = folder("http://127.0.0.1:1/mcp");
-    write_private(&folder, "keys/make", "#!/bin/sh\ntouch ran\necho long-enough-value\n", 0o700);
+    write_private(&folder, "keys/make", "#!/bin/sh\ntouch \"${0%/*}/../ran\"\necho long-enough-value\n", 0o700);
     let ran = with_variable(&folder, &["exec", "--", "true"]);
     assert!(ran.code == 0 && folder.join("ran").exists(), "its benign twin runs: {ran:?}");
     std::fs::remove_file(folder.join("ran")).unwrap();
     let policy = folder.read("pleach.toml").unwrap();
     folder.write("pleach.toml", &policy.replace("read = [\".\"]", "read_write = [\"keys\"]"));
     let ran = with_variable(&folder, &["exec", "--", "true"]);
+    assert!(ran.code == 2 && ran.err.contains("can be written under [policy] filesystem"), "{ran:?}");
+    assert!(!folder.join("ran").exists());
+
+    // The same where the program is found on PATH, in a folder they may write.
+    let by_name = policy.replace("./keys/make", "make");
+    let found = format!("{}:{}", folder.join("keys").display(), std::env::var("PATH").unwrap());
+    let tried = || {
+        let mut command = folder.command(&["exec", "--", "true"]);
+        Ran::of(command.env("CANARY_VARIABLE", VARIABLE).env("PATH", &found).output().unwrap())
+    };
+    folder.write("pleach.toml", &by_name);
+    let ran = tried();
+    assert!(ran.code == 0 && folder.join("ran").exists(), "its benign twin runs: {ran:?}");
+    std::fs::remove_file(folder.join("ran")).unwrap();
+    folder.write("pleach.toml", &by_name.replace("read = [\".\"]", "read_write = [\"keys\"]"));
+    let ran = tried();
     assert!(ran.code == 2 && ran.err.contains("can be written under [policy] filesystem"), "{ran:?}");
     assert!(!folder.join("ran").exists());
 }

@@ -15,6 +15,8 @@ use super::{Failed, lock};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+/// Batches somebody writes for others before the thread goes on with them.
+const ROUNDS: usize = 4;
 /// Records of one batch.
 const MAX_BATCH: usize = 512;
 /// What nobody waits for is written after so long.
@@ -94,35 +96,41 @@ impl Desk {
     }
 
     /// Writes what waits, if that is quick. Whoever is at it takes along what comes meanwhile: it
-    /// looks again after it let go of the writer.
+    /// looks again after it let go of the writer. Batches are taken by whoever holds the writer,
+    /// so they are written in their order.
     fn write_at_once(&self) {
-        loop {
+        for _ in 0..ROUNDS {
             let mut writer = match self.writer.try_lock() {
                 Ok(writer) => writer,
                 Err(TryLockError::Poisoned(writer)) => writer.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
             let mut pile = lock(&self.pile);
-            // The thread was called: it takes all, in order.
+            // The thread was called: it takes all.
             if pile.urgent || pile.messages.is_empty() {
                 return;
             }
             let batch = pile.take();
             drop(pile);
             let left = writer.write_quickly(batch);
-            let dirty = writer.is_dirty();
-            drop(writer);
             let mut pile = lock(&self.pile);
             if let Some(batch) = left {
                 pile.messages.splice(0..0, batch);
-                pile.urgent = true;
-                self.come.notify_one();
-                return;
+                return self.call(&mut pile);
             }
-            if dirty && pile.is_due_at(Instant::now() + SYNC_AFTER) {
+            if writer.is_dirty() && pile.is_due_at(Instant::now() + SYNC_AFTER) {
                 self.come.notify_one();
             }
         }
+        // Others have written enough for others.
+        let mut pile = lock(&self.pile);
+        if !pile.messages.is_empty() {
+            self.call(&mut pile);
+        }
+    }
+    fn call(&self, pile: &mut Pile) {
+        pile.urgent = true;
+        self.come.notify_one();
     }
 
     /// The thread: comes when it is called or when something is due, and ends when the desk is
@@ -132,8 +140,15 @@ impl Desk {
         let _end = End(self);
         let mut dirty_since: Option<Instant> = None;
         loop {
-            let (batch, closed) = self.wait();
+            self.wait();
             let mut writer = lock(&self.writer);
+            let (batch, closed) = {
+                let mut pile = lock(&self.pile);
+                let batch = pile.take();
+                // What was too much for one batch is not forgotten.
+                pile.due = (!pile.messages.is_empty()).then(Instant::now);
+                (batch, pile.closed)
+            };
             if !batch.is_empty() {
                 writer.write(batch);
             }
@@ -143,10 +158,9 @@ impl Desk {
                 writer.settle();
                 dirty_since = None;
             }
-            drop(writer);
             let mut pile = lock(&self.pile);
             if closed && pile.messages.is_empty() {
-                // Under the lock: what comes later is refused.
+                // With the writer: nobody has a batch in hand. What comes later is refused.
                 pile.ended = true;
                 return;
             }
@@ -155,13 +169,13 @@ impl Desk {
             }
         }
     }
-    fn wait(&self) -> (Vec<Message>, bool) {
+    /// Until the thread is called, or something is due.
+    fn wait(&self) {
         let mut pile = lock(&self.pile);
         loop {
             let now = Instant::now();
             if pile.urgent || pile.closed || pile.due.is_some_and(|due| due <= now) {
-                pile.due = None;
-                return (pile.take(), pile.closed);
+                return;
             }
             pile = match pile.due {
                 None => self.come.wait(pile).unwrap_or_else(PoisonError::into_inner),

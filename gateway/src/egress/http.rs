@@ -172,8 +172,14 @@ async fn relay(
     for name in ["proxy-authorization", "proxy-connection"] {
         request.headers_mut().remove(name);
     }
+    // What else a connection could become (h2c, TLS) would name other hosts, unseen.
+    let socket = is_websocket(request.headers());
+    if !socket {
+        request.headers_mut().remove(header::UPGRADE);
+        request.headers_mut().remove("http2-settings");
+    }
     // Only where one is asked for: the promise of an upgrade holds the request.
-    let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let upgrade = socket.then(|| hyper::upgrade::on(&mut request));
     let mut sender = sender.lock().await;
     let sent = match sender.ready().await {
         Ok(()) => sender.send_request(request).await,
@@ -203,6 +209,13 @@ async fn relay(
         });
     }
     response.map(BodyExt::boxed)
+}
+
+/// Whether it asks for a WebSocket (RFC 6455) and for nothing else.
+fn is_websocket(headers: &header::HeaderMap) -> bool {
+    let mut asked = headers.get_all(header::UPGRADE).iter();
+    let one = asked.next().and_then(|v| v.to_str().ok());
+    asked.next().is_none() && one.is_some_and(|token| token.trim().eq_ignore_ascii_case("websocket"))
 }
 
 /// The host a request inside a tunnel is for.

@@ -183,8 +183,17 @@ impl Guard {
         };
         let Some(spec) = self.servers.spec(&tool.server) else { return Ok((None, unknown(&caller, name))) };
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
-        let entry = self.wish(&caller, (&tool.name, &tool.server), &arguments, &touches);
-        Ok((Some(decide::call(&caller.authority, Call { tool, arguments, touches })), entry))
+        let said =
+            |call: &Call| self.wish(&caller, (&call.tool.name, &call.tool.server), &call.arguments, &call.touches);
+        Ok(match decide::call_or_back(&caller.authority, Call { tool, arguments, touches }) {
+            Err((denial, call)) => (Some(Verdict::Deny(denial)), said(&call)),
+            Ok(Verdict::Ask(question)) => {
+                let entry = said(question.what());
+                (Some(Verdict::Ask(question)), entry)
+            }
+            // Put on record when it leaves, by what is in the permit.
+            Ok(allowed) => (Some(allowed), unknown(&caller, name)),
+        })
     }
 
     /// Why what a caller may otherwise use is held back: the tool is in quarantine, its name is

@@ -51,6 +51,9 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
         .layer(middleware::from_fn_with_state(app.live.clone(), check_source));
     let (doors, closing, connections) =
         (TowerToHyperService::new(router), CancellationToken::new(), TaskTracker::new());
+    if let Err(e) = adapters::sandbox::raise_descriptors() {
+        tracing::warn!("the limit of open files stays as it is: {e}");
+    }
     let house = Arc::new(House { doors, seats: Seats::here(), closing: closing.clone() });
     let end = async {
         stop.cancelled().await;

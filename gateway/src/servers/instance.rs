@@ -59,7 +59,7 @@ pub(super) async fn start(
             Connection::http(target, known, capabilities, events).await
         }
         Transport::Peer(peer) => {
-            let target = peer_target(peer).map_err(StartError::Failed)?;
+            let target = peer_target(peer, caller).map_err(StartError::Failed)?;
             let entry = Entry::new("connect").by(caller).with("server", spec.name.as_str());
             let entry = entry.with("target", peer.home().origin().ascii_serialization()).with("verdict", "allow");
             on_record(servers, entry.with("rule", "registered").with("place", spec.place.to_string())).await?;
@@ -110,7 +110,7 @@ pub(crate) fn target(
 }
 
 /// Where a peer is, and what it is shown.
-fn peer_target(peer: &PeerSpec) -> Result<PeerTarget, String> {
+fn peer_target(peer: &PeerSpec, caller: &Caller) -> Result<PeerTarget, String> {
     let client = |url: &url::Url| -> Result<_, String> {
         let (host, port) = net::origin(url)?;
         net::client(decide::registered(host, port)).map_err(|e| e.to_string())
@@ -122,7 +122,8 @@ fn peer_target(peer: &PeerSpec) -> Result<PeerTarget, String> {
         return Err("none of its keys can be used: RSA, P-256 and Ed25519 can".into());
     }
     let (card, home, headers) = (peer.card.clone(), home.clone(), peer.headers.clone());
-    Ok(PeerTarget { card, card_client, home, client, headers, keys })
+    let principal = caller.principal.clone();
+    Ok(PeerTarget { card, card_client, home, client, headers, keys, principal })
 }
 
 /// What the process of a stdio server is told and given.

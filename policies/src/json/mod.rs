@@ -52,6 +52,30 @@ impl Number {
 pub struct Object(Vec<(String, Json)>);
 
 impl Object {
+    /// Gives keys other names, in their places; a name that is taken gets a number.
+    pub(crate) fn rename(&mut self, name: impl Fn(&str) -> Option<String>) {
+        let mut changed: Vec<(usize, String)> = Vec::new();
+        for (at, (key, _)) in self.0.iter().enumerate() {
+            changed.extend(name(key).map(|name| (at, name)));
+        }
+        if changed.is_empty() {
+            return;
+        }
+        let mut taken: std::collections::HashMap<String, usize> =
+            self.0.iter().map(|(key, _)| (key.clone(), 1)).collect();
+        for (at, name) in changed {
+            let mut unique = name.clone();
+            while taken.contains_key(&unique) {
+                let count = taken.entry(name.clone()).or_insert(1);
+                *count += 1;
+                unique = format!("{name} {count}");
+            }
+            taken.insert(unique.clone(), 1);
+            if let Some((key, _)) = self.0.get_mut(at) {
+                *key = unique;
+            }
+        }
+    }
     /// An empty object.
     pub fn new() -> Self {
         Self(Vec::new())

@@ -109,11 +109,14 @@ impl Resolver<'_> {
             "command" => {
                 let words: Option<Vec<String>> = at.items().iter().map(|word| self.expand(word)).collect();
                 let mut words = words?;
-                // Against the file's folder like every path, not against whoever runs it.
-                if let Some(program) = words.first_mut()
-                    && (program.contains('/') || program.starts_with('~'))
-                {
-                    *program = self.absolute(program).display().to_string();
+                // Against the file's folder like every path, not against whoever runs it: it is run
+                // in `/`, where nobody leaves anything for it to find.
+                for (at, word) in words.iter_mut().enumerate() {
+                    let path = word.contains('/') || word.starts_with('~');
+                    let absolute = self.absolute(word);
+                    if path && (at == 0 || self.around.exists(&absolute)) {
+                        *word = absolute.display().to_string();
+                    }
                 }
                 if words.first().is_none_or(|program| program.is_empty()) {
                     self.error(&at.place, format!("secret {name}: command names no program"));
@@ -255,7 +258,28 @@ impl Resolver<'_> {
             // A bare word is mostly no path; where such a file is there, it may be meant.
             (word.contains('/') || self.around.exists(&path)) && root.allows(&path, FileOp::Write)
         };
-        words.iter().find(writable).cloned()
+        words.iter().find(writable).cloned().or_else(|| self.writable_program(words.first()?))
+    }
+
+    /// Where a program without a path is found, and every folder that is searched before: whoever
+    /// may write there says what is run.
+    fn writable_program(&self, program: &str) -> Option<String> {
+        let root = self.granted.as_ref()?;
+        if program.contains('/') {
+            return None;
+        }
+        let path = self.around.variable("PATH").unwrap_or_default();
+        for folder in path.split(':') {
+            let candidate = self.absolute(folder).join(program);
+            let real = self.around.canonical(&candidate).unwrap_or_else(|_| candidate.clone());
+            if root.allows(&real, FileOp::Write) || root.allows(&candidate, FileOp::Write) {
+                return Some(candidate.display().to_string());
+            }
+            if self.around.exists(&candidate) {
+                return None;
+            }
+        }
+        None
     }
 
     /// What the policy keeps of the secrets; those that nobody is given are told of.

@@ -60,6 +60,11 @@ const BLOCK: [&str; 34] = [
 /// Elements that have no end.
 const VOID: [&str; 14] =
     ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"];
+/// A longer address of a link is left out, and after so many bytes of addresses all are.
+const MAX_LINK: usize = 2 << 10;
+const MAX_LINKS: usize = 2 << 20;
+/// Links within links that are remembered.
+const MAX_OPEN: usize = 100;
 /// Lists within lists are set in this deep.
 const MAX_DEPTH: usize = 8;
 
@@ -87,6 +92,8 @@ struct Reader {
     lists: Vec<Option<usize>>,
     /// Where links go to, and where their words begin.
     links: Vec<(Option<String>, usize)>,
+    /// Bytes of addresses that were written.
+    shown: usize,
     preformatted: usize,
     in_title: bool,
     /// A space is due before the next word.
@@ -101,6 +108,7 @@ impl Reader {
             silent: None,
             lists: Vec::new(),
             links: Vec::new(),
+            shown: 0,
             preformatted: 0,
             in_title: false,
             space: false,
@@ -208,7 +216,11 @@ impl Reader {
             "a" => {
                 let to = tag.attribute("href").and_then(|to| self.base.join(to.trim()).ok());
                 let to = to.filter(|to| matches!(to.scheme(), "http" | "https" | "mailto")).map(String::from);
-                self.links.push((to, self.page.text.len()));
+                // A page may hold more links than it has room for, each as long as its own address.
+                let to = to.filter(|to| to.len() <= MAX_LINK && self.shown < MAX_LINKS);
+                if self.links.len() < MAX_OPEN {
+                    self.links.push((to, self.page.text.len()));
+                }
             }
             _ => {}
         }
@@ -263,6 +275,7 @@ impl Reader {
         let words = self.page.text.get(from..).unwrap_or("").trim();
         if !words.is_empty() && words != to {
             self.space = false;
+            self.shown += to.len();
             let _ = write!(self.page.text, " ({to})");
         }
     }

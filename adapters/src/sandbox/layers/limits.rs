@@ -42,6 +42,22 @@ pub(crate) fn apply() -> io::Result<()> {
     Ok(())
 }
 
+/// Descriptors of a process that serves many: programs that close all they might have take long
+/// over more, and what runs without a sandbox inherits this.
+const MANY: libc::rlim_t = 1 << 16;
+
+/// As many descriptors for this process as its hard limit allows: the usual soft one, 1,024, is
+/// for programs that use `select`. What runs in a sandbox has a limit of its own.
+pub(crate) fn raise_descriptors() -> io::Result<()> {
+    // SAFETY: rlimit is plain data.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        sys::check(libc::getrlimit(libc::RLIMIT_NOFILE as _, &mut limit).into())?;
+        limit.rlim_cur = limit.rlim_max.min(MANY).max(limit.rlim_cur);
+        sys::check(libc::setrlimit(libc::RLIMIT_NOFILE as _, &limit).into()).map(drop)
+    }
+}
+
 /// Every capability gone, from every set, and no way to regain one.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
