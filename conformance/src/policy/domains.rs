@@ -65,7 +65,7 @@ fn hosts() -> Vec<Case> {
         ("D8.07", "above a wildcard with apex", "test", "a.both-good.test"),
         ("D8.08", "a star as a host", "*.sub.good.test", "a.sub.good.test"),
     ] {
-        let connect = |host: &str| format!("CONNECT {host}:{{port}} HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\nhello");
+        let connect = |host: &str| format!("CONNECT {host}:{{port}} HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\nhello\\r\\n");
         let plain = |host: &str| {
             format!("GET http://{host}:{{port}}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n")
         };
@@ -112,7 +112,7 @@ fn addresses() -> Vec<Case> {
         ("D6.10", "Amazon's of IPv6", "[fd00:ec2::254]", "10.9.0.1"),
         ("D6.11", "a unique local address", "[fd12::1]", "10.9.0.1"),
     ] {
-        let connect = |host: &str| format!("CONNECT {host}:{{port}} HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\nhello");
+        let connect = |host: &str| format!("CONNECT {host}:{{port}} HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\nhello\\r\\n");
         all.push(way().said(id, &format!("{says}: {attack}"), &connect(attack), &connect(twin)));
     }
     all
@@ -253,16 +253,16 @@ fn redirects() -> Vec<Case> {
             "another scheme",
             "GET https://evil.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: close\\r\\n\\r\\n",
         ),
-        ("D11.10", "a port out of range", "CONNECT good.test:131072{port} HTTP/1.1\\r\\n\\r\\nhello"),
-        ("D11.11", "two ports", "CONNECT good.test:443:{port} HTTP/1.1\\r\\n\\r\\nhello"),
-        ("D11.12", "no port", "CONNECT good.test HTTP/1.1\\r\\n\\r\\nhello"),
+        ("D11.10", "a port out of range", "CONNECT good.test:131072{port} HTTP/1.1\\r\\n\\r\\nhello\\r\\n"),
+        ("D11.11", "two ports", "CONNECT good.test:443:{port} HTTP/1.1\\r\\n\\r\\nhello\\r\\n"),
+        ("D11.12", "no port", "CONNECT good.test HTTP/1.1\\r\\n\\r\\nhello\\r\\n"),
         (
             "D12.10",
             "an upgrade to another protocol",
             "GET http://evil.test:{port}/ HTTP/1.1\\r\\nHost: good.test\\r\\nConnection: upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n",
         ),
     ] {
-        all.push(way().said(id, says, attack, "CONNECT good.test:{port} HTTP/1.1\\r\\n\\r\\nhello"));
+        all.push(way().said(id, says, attack, "CONNECT good.test:{port} HTTP/1.1\\r\\n\\r\\nhello\\r\\n"));
     }
     all
 }
