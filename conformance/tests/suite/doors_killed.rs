@@ -2,7 +2,7 @@
 //! often it is sent, what was acknowledged is not lost, and an endpoint hears of everything, each
 //! thing under one name.
 
-use crate::rest::{ALICE, folder_with, post, until};
+use crate::rest::{ALICE, folder_with};
 use conformance::pleach::Folder;
 use conformance::served::Served;
 use conformance::upstream::{Act, Upstream};
@@ -61,16 +61,17 @@ async fn send(served: &Served, path: &str, key: Option<&str>, body: &Value) -> (
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
     }
-    match request.body(body.to_string()).send().await {
-        Ok(answer) => {
-            let status = answer.status().as_u16();
-            match answer.json().await {
-                Ok(body) => (status, body),
-                Err(_) => std::future::pending().await,
-            }
-        }
-        // It died of it; whoever waits for that sees it.
-        Err(_) => std::future::pending().await,
+    answered(request.body(body.to_string())).await
+}
+/// The answer; of a server that dies of it none ever comes, and whoever waits for that sees it.
+async fn answered(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let whole = async {
+        let answer = request.send().await.ok()?;
+        Some((answer.status().as_u16(), answer.json().await.ok()?))
+    };
+    match whole.await {
+        Some(answer) => answer,
+        None => std::future::pending().await,
     }
 }
 
@@ -229,22 +230,5 @@ async fn waits(served: &Served, run: &str, state: &str) -> Value {
     }
 }
 async fn send_get(served: &Served, path: &str) -> Value {
-    let request = Served::client().get(format!("{}{path}", served.base)).header(ALICE.0, ALICE.1).send();
-    match request.await {
-        Ok(answer) => match answer.json().await {
-            Ok(body) => body,
-            Err(_) => std::future::pending().await,
-        },
-        Err(_) => std::future::pending().await,
-    }
-}
-
-/// The benign twin of all this: nobody dies, and it is as simple as that.
-#[tokio::test]
-async fn undisturbed_it_is_told_once() {
-    let folder = folder_with("");
-    let served = Served::start(&folder);
-    let begun = post(&served, ALICE, "/v1/runs", json!({ "agent": "quick", "prompt": "go" })).await.json();
-    let run = begun["run"].as_str().unwrap();
-    assert_eq!(until(&served, ALICE, run, "completed").await["text"], "quick: go");
+    answered(Served::client().get(format!("{}{path}", served.base)).header(ALICE.0, ALICE.1)).await.1
 }

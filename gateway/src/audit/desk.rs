@@ -167,6 +167,10 @@ impl Desk {
             if let Some(since) = dirty_since {
                 pile.is_due_at(since + SYNC_AFTER);
             }
+            // Who handed in meanwhile found the writer taken, and waits.
+            if !pile.messages.is_empty() {
+                pile.is_due_at(now);
+            }
         }
     }
     /// Until the thread is called, or something is due.

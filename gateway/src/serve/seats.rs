@@ -41,7 +41,7 @@ impl Seats {
                 Ok(Err(_)) => std::future::pending().await,
                 Err(_) => tracing::warn!(
                     "a client waits: {} are connected and none of them is idle; half of what \
-                     `ulimit -n` allows is for clients",
+                     `ulimit -Hn` allows, at most of 65,536, is for clients",
                     self.most
                 ),
             }
