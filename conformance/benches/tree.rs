@@ -77,7 +77,9 @@ fn main() {
 
 fn folder() -> Folder {
     let client = |n: usize| format!("[clients.c{n}]\ntoken = \"{}\"\nmay_start = [\"asker\", \"lead\"]\n", token(n));
-    let clients: String = (0..CLIENTS).map(client).collect();
+    let mut clients: String = (0..CLIENTS).map(client).collect();
+    // Without somebody who may answer no agent is given `ask_user`.
+    clients.push_str("[clients.boss]\ntoken = \"boss-boss-boss-boss-boss\"\ncan_approve = true\n");
     let spawn = "[[reply.tool]]\nname = \"Agent\"\n\
                  input = { description = \"part\", prompt = \"Do your part.\", subagent_type = \"worker\" }\n";
     let folder = Folder::new(&POLICY.replace("CLIENTS", &clients));
@@ -124,6 +126,7 @@ async fn waiting() {
     let begun: Vec<String> = futures_util::stream::iter(begun).buffer_unordered(32).collect().await;
     let spent = start.elapsed().as_secs_f64();
     while count(&store, "SELECT count(*) FROM runs WHERE waiting = 'question'").await < i64::from(started) {
+        assert_eq!(count(&store, "SELECT count(*) FROM runs WHERE ended IS NOT NULL").await, 0, "one ended unasked");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("{started} runs started over REST until they wait: {:.0} a second", f64::from(started) / spent);

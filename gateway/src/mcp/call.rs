@@ -172,10 +172,10 @@ async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
             parked
         }
     };
-    let waited = match running.until(parked.wait(&asking.cancel)).await {
+    let waited = match running.wait(&parked, &asking.cancel).await {
         Waited::Asked(_) => {
             running.until(tokio::time::sleep(GATHER)).await;
-            running.until(parked.wait(&asking.cancel)).await
+            running.wait(&parked, &asking.cancel).await
         }
         other => other,
     };
@@ -214,7 +214,7 @@ struct Call {
     work: Option<Work>,
 }
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 impl Running {
     fn begin(&mut self, view: &View, parked: &Arc<Parked>, method: String, params: Object) {
@@ -226,7 +226,7 @@ impl Running {
                 party: Some(own.clone()),
                 rounds: Rounds::Relay,
             };
-            own.done(run(&inner, &method, params, exchange).await);
+            run(&inner, &method, params, exchange).await
         });
         self.0 = Some(Call { view: view.clone(), parked: parked.clone(), work: Some(work) });
     }
@@ -234,19 +234,28 @@ impl Running {
     fn take_up(&mut self, view: &View, parked: &Arc<Parked>) {
         self.0 = Some(Call { view: view.clone(), parked: parked.clone(), work: None });
     }
-    /// Waits for something while the call goes on.
-    async fn until<T>(&mut self, wait: impl Future<Output = T>) -> T {
-        let mut wait = std::pin::pin!(wait);
-        if let Some(call) = &mut self.0
-            && let Some(work) = &mut call.work
-        {
-            tokio::select! {
-                biased;
-                came = &mut wait => return came,
-                () = work => call.work = None,
-            }
+    /// Waits for the result or for questions while the call goes on.
+    async fn wait(&mut self, parked: &Parked, cancel: &CancellationToken) -> Waited {
+        match self.until(parked.wait(cancel)).await {
+            Some(waited) => waited,
+            // What was waited with is gone, so that nobody is woken by what this very task put
+            // there: woken in its own turn, a task is handed to another thread.
+            None => parked.wait(cancel).await,
         }
-        wait.await
+    }
+    /// Waits for something while the call goes on; `None` where the call's end came first.
+    async fn until<T>(&mut self, wait: impl Future<Output = T>) -> Option<T> {
+        let Some(Call { work: Some(work), .. }) = &mut self.0 else { return Some(wait.await) };
+        let outcome = tokio::select! {
+            biased;
+            came = wait => return Some(came),
+            outcome = work => outcome,
+        };
+        if let Some(call) = &mut self.0 {
+            call.work = None;
+            call.parked.done(outcome);
+        }
+        None
     }
     /// It ended.
     fn over(&mut self) {
@@ -259,7 +268,7 @@ impl Running {
         tasks.spawn(async move {
             let stop = &view.guard.servers.stop;
             tokio::select! {
-                () = async { work.await; parked.picked_up().await } => {}
+                () = async { parked.done(work.await); parked.picked_up().await } => {}
                 () = stop.cancelled() => {}
             }
             view.parking.leave(&parked);
