@@ -363,19 +363,15 @@ struct What {
     digest: OnceCell<String>,
 }
 
-/// A small request is copied. A large one is read once more, if it ever comes to that.
+/// Where the message is at hand it is read once more, if it ever comes to that.
 enum Source {
     Params(Object),
     Raw(Bytes),
 }
 
-/// From here on a copy of a request is dearer than keeping what was read of it.
-const LARGE: usize = 16 << 10;
-
 impl What {
     fn new(asking: &mut Asking) -> Self {
-        let raw = asking.raw.take().filter(|raw| raw.len() >= LARGE);
-        let source = raw.map_or_else(|| Source::Params(asking.params.clone()), Source::Raw);
+        let source = asking.raw.take().map_or_else(|| Source::Params(asking.params.clone()), Source::Raw);
         Self { method: asking.method.clone(), source, digest: OnceCell::new() }
     }
     fn digest(&self) -> &str {

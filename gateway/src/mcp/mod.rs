@@ -70,9 +70,11 @@ impl Shared {
     }
 }
 
-/// What one client sees through one door.
+/// What one client sees through one door. Every request has its own handle to it.
 #[derive(Clone)]
-pub(crate) struct View {
+pub(crate) struct View(Arc<Seen>);
+
+pub(crate) struct Seen {
     pub(super) guard: Arc<Guard>,
     pub(super) caller: Caller,
     /// Pleach's own tools, at the main door.
@@ -84,6 +86,13 @@ pub(crate) struct View {
     parking: Arc<parked::Parking>,
     /// The principal and the door: what is handed out here is good here only.
     place: Arc<str>,
+}
+
+impl std::ops::Deref for View {
+    type Target = Seen;
+    fn deref(&self) -> &Seen {
+        &self.0
+    }
 }
 
 impl View {
@@ -102,7 +111,8 @@ impl View {
         let Some(name) = agent else {
             let framework = Framework::new(&shared.ground, identity);
             let (identity, shared) = (Arc::new(identity.clone()), shared.clone());
-            return Ok(Self { guard, caller, framework, identity, agent: None, shared, seal, parking, place });
+            let seen = Seen { guard, caller, framework, identity, agent: None, shared, seal, parking, place };
+            return Ok(Self(Arc::new(seen)));
         };
         let spec = identity.policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
@@ -110,7 +120,8 @@ impl View {
         let origin = Origin::new(&identity.policy, &format!("{MCP_AGENT}{name}"), &[]);
         let caller = Caller::new(&caller.principal, &who, run.use_).from(origin);
         let (identity, shared, agent) = (Arc::new(identity.clone()), shared.clone(), Some(name.into()));
-        Ok(Self { guard, caller, framework: None, identity, agent, shared, seal, parking, place })
+        let seen = Seen { guard, caller, framework: None, identity, agent, shared, seal, parking, place };
+        Ok(Self(Arc::new(seen)))
     }
 
     /// The same view under the policy in force, if this is not it.

@@ -15,6 +15,7 @@
 
 use super::seats::Seats;
 use super::streaming;
+use super::turn::Turn;
 use super::wire::{Busy, Owed, Tally, Wire};
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -95,11 +96,13 @@ async fn spoken(wire: Wire, house: &House) -> Then {
     let mut closed = pin!(house.closing.cancelled());
     let mut asked_to_close = false;
     let mut look = pin!(tokio::time::sleep(LOOK));
-    let (mut seen, mut waits) = (0, Waits::default());
+    let (mut seen, mut waits, turns) = (0, Waits::default(), Turn::new());
     loop {
-        let turn = poll_fn(|cx| match Pin::new(&mut http).poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => tally.take_stream().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream))),
+        let turn = poll_fn(|cx| {
+            turns.poll(cx, |cx| match Pin::new(&mut http).poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Err(ended)),
+                Poll::Pending => tally.take_stream().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream))),
+            })
         });
         let stream = tokio::select! {
             biased;

@@ -5,6 +5,7 @@ mod seats;
 mod streaming;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod wire;
 
 use crate::auth;
