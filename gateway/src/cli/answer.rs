@@ -5,6 +5,7 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::guard::{Approve, LOCAL};
 use crate::settings::Loaded;
 use adapters::store::Store;
+use policies::manifest::visible;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +24,7 @@ use subagents::run::RunId;
 /// `resume`, unless another process works on it; a client's call goes on if it still waits, and
 /// else when it is made again.
 ///
-/// Examples: `pleach answer`, then `pleach answer q-x7k2 deny --note "not on a Friday"`,
-/// `pleach answer q-m3p8 allow --always path --within /srv/out`
+/// Examples: `pleach answer`, then `pleach answer q-x7k2 allow --always path --within out`
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The question: an id or its last characters.
@@ -208,8 +208,9 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
     let detailed = |key: &str| detail.get(key).filter(|v| !v.is_null());
     let (more, answer) = if kind == "approval" {
         let arguments =
-            detailed("arguments").map(|a| format!("\n      with {}", words::first_line(&a.to_string(), 300)));
-        let effects: String = approval::effects(question).iter().map(|e| format!("\n      would {e}")).collect();
+            detailed("arguments").map(|a| format!("\n      with {}", visible(&words::first_line(&a.to_string(), 300))));
+        let effects: String =
+            approval::effects(question).iter().map(|e| format!("\n      would {}", visible(e))).collect();
         let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
         (format!("{}{effects}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow".to_owned())
     } else {

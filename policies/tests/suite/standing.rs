@@ -70,7 +70,8 @@ fn wish() -> impl Strategy<Value = Wish> {
 /// Rules that fit now and then, and rules that miss in one way or another.
 fn rule() -> impl Strategy<Value = Standing> {
     let paths = prop::option::of(prop::collection::vec(path(), 0..3));
-    let chain = prop::sample::select(vec![CHAIN.to_vec(), vec!["root policy"], vec!["root policy", "client ci", "agent a"]]);
+    let chain =
+        prop::sample::select(vec![CHAIN.to_vec(), vec!["root policy"], vec!["root policy", "client ci", "agent a"]]);
     let run = prop::sample::select(vec![None, Some("r-1"), Some("r-2")]);
     let who = prop::sample::select(vec!["ci", "ci", "other"]);
     (0..3usize, paths, chain, run, who, prop::bool::weighted(0.9)).prop_map(|(tool, paths, chain, run, who, same)| {
@@ -119,9 +120,8 @@ fn asking() -> impl Strategy<Value = Grant> {
         prop::collection::vec(prop::sample::select(vec!["*", "s__a", "s__b", "s__*", "*b"]), 0..2)
             .prop_map(|g| g.into_iter().map(|g| Glob::try_from(g).unwrap()).collect::<Vec<_>>())
     };
-    let rules = (globs(), globs()).prop_map(|(ask, deny)| {
-        ToolRules::of(Layer::new(vec![Glob::try_from("*").unwrap()], ask, deny))
-    });
+    let rules = (globs(), globs())
+        .prop_map(|(ask, deny)| ToolRules::of(Layer::new(vec![Glob::try_from("*").unwrap()], ask, deny)));
     (grant(), rules, filesystem(), any::<bool>()).prop_map(|(mut grant, tools, files, all)| {
         grant.tools = tools;
         if all {

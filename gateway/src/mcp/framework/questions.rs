@@ -16,6 +16,7 @@ use crate::mcp::View;
 use crate::servers::Abilities;
 use adapters::mcp::Party;
 use policies::json::{Json, Object};
+use policies::manifest::visible;
 use std::sync::Arc;
 use subagents::approval;
 use subagents::host::{Done, Then};
@@ -207,7 +208,7 @@ fn operator(question: &Question) -> String {
 
 fn about(question: &Question) -> String {
     let arguments = question.detail.get("arguments").filter(|a| !a.is_null());
-    arguments.map(|a| format!(" {a}")).unwrap_or_default()
+    arguments.map(|a| format!(" {}", visible(&a.to_string()))).unwrap_or_default()
 }
 
 fn shown(question: &Question) -> Json {
@@ -266,7 +267,7 @@ pub(in crate::mcp) fn form(question: &Question) -> Object {
     let wanted = schema_wanted.map(|s| format!("\n(as JSON that fits {s})")).unwrap_or_default();
     let mut params = Object::new();
     params.set("mode", "form");
-    let effects: String = approval::effects(question).iter().map(|effect| format!("\n{effect}")).collect();
+    let effects: String = approval::effects(question).iter().map(|effect| format!("\n{}", visible(effect))).collect();
     let chain = question.chain.join(" > ");
     params.set("message", format!("{}{}{effects}{wanted}\n({chain})", question.text, about(question)));
     params.set("requestedSchema", schema);
