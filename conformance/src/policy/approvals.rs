@@ -130,21 +130,25 @@ fn question(said: &str) -> Result<String, String> {
 }
 
 /// An act at a door of its own, of which the attack and the twin differ in one thing.
-fn act(attack: bool, does: fn(&Calls, bool) -> Happened) -> Act {
+fn act(attack: bool, does: fn(&Calls<'_>, bool) -> Happened) -> Act {
     acting("", attack, does)
 }
-fn acting(more: &'static str, attack: bool, does: fn(&Calls, bool) -> Happened) -> Act {
+fn acting(more: &'static str, attack: bool, does: fn(&Calls<'_>, bool) -> Happened) -> Act {
     Box::new(move |arena| {
         let gate = gate(more)?;
         does(&Calls::new(&gate, arena), attack)
     })
 }
-fn case(id: &str, says: &str, does: fn(&Calls, bool) -> Happened) -> Case {
+fn case(id: &str, says: &str, does: fn(&Calls<'_>, bool) -> Happened) -> Case {
     Case::new(id, says, act(true, does), act(false, does))
 }
 
-/// Approvals that are somebody else's, something else's or too old.
+/// Approvals that nobody gave, or for something else.
 pub(super) fn given() -> Vec<Case> {
+    [forged(), elsewhere()].into_iter().flatten().collect()
+}
+
+fn forged() -> Vec<Case> {
     vec![
         case("I10.03", "a client's model approves its own call by a tool", |calls, attack| {
             let id = calls.ask(BOSS, "out/a")?;
@@ -183,6 +187,12 @@ pub(super) fn given() -> Vec<Case> {
             });
             Ok(calls.reached() > usize::from(attack))
         }),
+    ]
+}
+
+/// Used for somebody else, for something else or too late.
+fn elsewhere() -> Vec<Case> {
+    vec![
         case("I10.07", "an approval used with other arguments", |calls, attack| {
             let id = calls.ask(ALICE, "out/a")?;
             calls.allow(&id)?;
@@ -308,6 +318,11 @@ fn child(attack: bool) -> Act {
 
 /// Rules that answers make, taken for more than they are.
 pub(super) fn rules() -> Vec<Case> {
+    [beside(), against()].into_iter().flatten().collect()
+}
+
+/// Used beside what they are for.
+fn beside() -> Vec<Case> {
     vec![
         case("I10.20", "a rule for paths, used for others", |calls, attack| {
             ruled_by(calls, json!({ "always": "path" }))?;
@@ -345,6 +360,12 @@ pub(super) fn rules() -> Vec<Case> {
             calls.put_at(if attack { "/mcp/agents/narrow" } else { "/mcp" }, ALICE, "out/b");
             Ok(calls.reached() > 0)
         }),
+    ]
+}
+
+/// Used against the grant, or without anybody's leave.
+fn against() -> Vec<Case> {
+    vec![
         case("I10.26", "a rule against a path that is denied", |calls, attack| {
             ruled_by(calls, json!({ "always": "tool" }))?;
             calls.put(ALICE, if attack { "out/kept/k.txt" } else { "out/b" });
@@ -393,7 +414,7 @@ pub(super) fn rules() -> Vec<Case> {
     ]
 }
 
-fn ruled_by(calls: &Calls, more: Value) -> Result<(), String> {
+fn ruled_by(calls: &Calls<'_>, more: Value) -> Result<(), String> {
     let id = calls.ask(ALICE, "out/a")?;
     calls.always(&id, more)
 }
@@ -447,7 +468,7 @@ pub(super) fn floods() -> Vec<Case> {
     ]
 }
 
-fn asked(calls: &Calls) -> usize {
+fn asked(calls: &Calls<'_>) -> usize {
     let page = calls.gate.get(calls.arena, "/v1/approvals?limit=200", &[("authorization", BOSS)]).json();
     page["approvals"].as_array().map_or(0, Vec::len)
 }
