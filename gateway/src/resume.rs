@@ -3,6 +3,7 @@
 
 use crate::compose::App;
 use crate::live::Live;
+use adapters::store::Store;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub(crate) fn start(app: &App, stop: CancellationToken) {
     });
 }
 
-async fn watch(host: &Arc<Host>, store: &dyn Journal, live: &Live) {
+async fn watch(host: &Arc<Host>, store: &Store, live: &Live) {
     // One that cannot be gone on with is said so once, not every few seconds.
     let mut hopeless: BTreeSet<RunId> = BTreeSet::new();
     // Tasks of their own: they are to move on while it is looked for more in the same store.
@@ -36,6 +37,9 @@ async fn watch(host: &Arc<Host>, store: &dyn Journal, live: &Live) {
         if changes.has_changed().unwrap_or(false) {
             changes.mark_unchanged();
             hopeless.clear();
+        }
+        if let Err(why) = store.lapse().await {
+            tracing::error!("questions that expired cannot be closed: {why}");
         }
         match due(store).await {
             Ok(roots) => queue = roots,

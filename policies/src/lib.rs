@@ -34,6 +34,7 @@ pub mod place;
 pub mod price;
 pub mod resolve;
 pub mod secrets;
+pub mod standing;
 pub mod tools;
 
 /// A network known to be well-formed.

@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod approval;
 pub mod event;
 pub mod history;
 pub mod host;

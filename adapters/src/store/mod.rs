@@ -11,6 +11,7 @@
 //! epoch is compared inside the transaction that writes.
 
 mod append;
+mod approvals;
 mod blobs;
 mod error;
 mod inbox;
@@ -27,6 +28,7 @@ mod tests;
 mod watch;
 mod writer;
 
+pub use approvals::{Asking, Given};
 pub use error::StoreError;
 pub use outbox::{Due, Full, Tally, Told};
 pub use rest::{Parent, Reservation, Reserved, RunsFilter, Webhook, clock};
@@ -36,12 +38,14 @@ use crate::crash::{self, Kinds};
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use subagents::ports::{
-    Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Question, QuestionFilter, QuestionRow, RunRow, Write,
+    Answer, Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Question, QuestionFilter, QuestionRow, RunRow,
+    Write,
 };
 use subagents::run::RunId;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 /// A row of the list of runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +63,8 @@ pub struct Store {
     path: String,
     writer: writer::Writer,
     watch: watch::Watch,
+    /// A question of a client's own call was answered in this process.
+    answered: Arc<Notify>,
 }
 
 impl Store {
@@ -140,6 +146,15 @@ impl Journal for Store {
     }
     async fn open_questions(&self, filter: &QuestionFilter) -> Result<Vec<Question>, JournalError> {
         Ok(self.questions_open(filter).await?)
+    }
+    async fn open_approvals(&self, principal: &str, root: Option<&RunId>) -> Result<(u32, u32), JournalError> {
+        Ok(self.approvals_open(principal, root.map(RunId::as_str)).await?)
+    }
+    async fn answer(&self, id: &str, by: &str, answer: &Answer) -> Result<(), JournalError> {
+        crash::point("answer.before");
+        let done = self.settled(id, by, answer).await;
+        crash::point("answer.after");
+        done
     }
     async fn post(&self, root: &RunId, command: &Command) -> Result<bool, JournalError> {
         crash::point("inbox.post.before");

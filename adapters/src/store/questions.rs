@@ -1,11 +1,11 @@
 //! What people are asked: opened and closed with the events that say so.
 
 use super::lease::Tx;
-use super::{Store, StoreError, signed, unsigned};
+use super::{Store, StoreError, approvals, signed, unsigned};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::collections::BTreeSet;
-use subagents::ports::{JournalError, Question, QuestionChange, QuestionFilter, QuestionRow};
+use subagents::ports::{Answer, JournalError, Question, QuestionChange, QuestionFilter, QuestionRow};
 use subagents::run::RunId;
 
 /// Whether the changes can be made: a question is answered once.
@@ -47,12 +47,14 @@ pub(super) async fn change(tx: &mut Tx<'_>, change: &QuestionChange) -> Result<(
         QuestionChange::Open(question) => {
             let body = serde_json::to_string(question).map_err(encode)?;
             sqlx::query(
-                "INSERT INTO questions (id, run, root, principal, asked, expires, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO questions (id, run, root, principal, kind, asked, expires, body)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(&question.id)
             .bind(&question.run)
             .bind(&question.root)
             .bind(&question.principal)
+            .bind(&question.kind)
             .bind(signed(question.asked))
             .bind(question.expires.map(signed))
             .bind(body)
@@ -61,13 +63,23 @@ pub(super) async fn change(tx: &mut Tx<'_>, change: &QuestionChange) -> Result<(
             .map(drop)
         }
         QuestionChange::Close { id, by, answer, at } => {
-            let answer = answer.as_ref().map(serde_json::to_string).transpose().map_err(encode)?;
+            let said = answer.as_ref().map(serde_json::to_string).transpose().map_err(encode)?;
+            if let Some(answer @ Answer::Allow { always: Some(_), .. }) = answer {
+                let asked: Option<String> = sqlx::query_scalar("SELECT body FROM questions WHERE id = ?")
+                    .bind(id)
+                    .fetch_optional(&mut *tx.connection)
+                    .await?;
+                if let Some(body) = asked {
+                    let question = serde_json::from_str(&body).map_err(|e| sqlx::Error::Decode(e.into()))?;
+                    approvals::stand(tx, &question, answer, by).await?;
+                }
+            }
             sqlx::query(
                 "UPDATE questions SET closed_by = ?, closed_at = ?, answer = ? WHERE id = ? AND closed_at IS NULL",
             )
             .bind(by)
             .bind(signed(*at))
-            .bind(answer)
+            .bind(said)
             .bind(id)
             .execute(&mut *tx.connection)
             .await
@@ -81,7 +93,7 @@ pub(super) async fn change(tx: &mut Tx<'_>, change: &QuestionChange) -> Result<(
 macro_rules! asked {
     ($more:literal) => {
         concat!(
-            "SELECT run, body FROM questions WHERE closed_at IS NULL ",
+            "SELECT coalesce(run, '') AS run, body FROM questions WHERE closed_at IS NULL ",
             $more,
             " AND (asked, id) > (?3, ?4) ORDER BY asked, id LIMIT ?5"
         )
@@ -92,18 +104,21 @@ macro_rules! asked {
 pub(super) const OF_ROOT: &str = asked!("AND root = ?2 AND (?1 IS NULL OR principal = ?1)");
 pub(super) const OF_PRINCIPAL: &str = asked!("AND principal = ?1");
 pub(super) const OF_ALL: &str = asked!("");
-pub(super) const EXPIRED: &str = "SELECT root FROM questions WHERE closed_at IS NULL AND expires <= ? ORDER BY expires";
+pub(super) const EXPIRED: &str = "SELECT root FROM questions
+    WHERE closed_at IS NULL AND expires <= ? AND root IS NOT NULL ORDER BY expires";
 /// Those whose id ends in a text.
-pub(super) const NAMED: &str = "SELECT run, body FROM questions
+pub(super) const NAMED: &str = "SELECT coalesce(run, '') AS run, body FROM questions
     WHERE closed_at IS NULL AND substr(id, -length(?1)) = ?1 ORDER BY asked, id LIMIT ?2";
 
 impl Store {
     pub(super) async fn question_row(&self, id: &str) -> Result<Option<QuestionRow>, StoreError> {
-        let row = sqlx::query("SELECT run, body, closed_by, closed_at, answer FROM questions WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|e| self.failed(e))?;
+        let row = sqlx::query(
+            "SELECT coalesce(run, '') AS run, body, closed_by, closed_at, answer FROM questions WHERE id = ?",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|e| self.failed(e))?;
         let Some(row) = row else { return Ok(None) };
         let question = self.question_of(&row)?;
         let by: Option<String> = row.try_get("closed_by").map_err(|e| self.failed(e))?;

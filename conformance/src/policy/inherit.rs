@@ -3,7 +3,7 @@
 use super::gate::{Gate, show, tools};
 use super::tree::{Tree, bash, read, script, spawn, tell, write};
 use super::world::{POLICY, World};
-use super::{Act, Case};
+use super::{Act, Case, approvals};
 use crate::served::Served;
 use serde_json::{Value, json};
 
@@ -30,7 +30,8 @@ prompt = "p"
 "#;
 
 pub(super) fn cases() -> Vec<Case> {
-    [requests(), descendants(), flags(), limits(), later(), doors()].into_iter().flatten().collect()
+    let own = [requests(), descendants(), flags(), limits(), later(), doors()];
+    own.into_iter().chain([approvals::given(), approvals::rules()]).flatten().collect()
 }
 
 fn files(kind: &str, path: &str) -> Value {

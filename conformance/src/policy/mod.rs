@@ -15,6 +15,7 @@
 //! machine's and one resolver knows every name: the metadata service, a private network and a
 //! stranger on the internet are all here, and what reaches them is seen.
 
+mod approvals;
 mod arena;
 mod auth;
 mod config;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(super) fn cases() -> Vec<Case> {
-    [programs(), servers(), clients(), audit()].into_iter().flatten().collect()
+    [programs(), servers(), clients(), super::approvals::floods(), audit()].into_iter().flatten().collect()
 }
 
 fn programs() -> Vec<Case> {

@@ -9,6 +9,7 @@ mod a2a_turns;
 mod a2a_wire;
 mod abandoned;
 mod accounts;
+mod approvals;
 mod audit;
 mod audit_files;
 mod audit_kills;

@@ -337,7 +337,7 @@ async fn the_openapi_document_is_the_door() {
             count += 1;
         }
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 14);
     let metrics = served.get("/metrics", &[BOB]).await;
     assert!(metrics.body.contains("# TYPE pleach_runs gauge"), "{metrics:?}");
 }

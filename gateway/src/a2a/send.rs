@@ -233,7 +233,7 @@ fn verdict(message: &Message) -> Result<Answer, Fault> {
     let note = data.and_then(|d| d.get("note")).and_then(Value::as_str).map(str::to_owned);
     let word = data.and_then(|d| d.get("decision")).and_then(Value::as_str).unwrap_or(&message.text);
     match word.trim().to_ascii_lowercase().as_str() {
-        "allow" => Ok(Answer::Allow { note }),
+        "allow" => Ok(Answer::Allow { note, always: None }),
         "deny" => Ok(Answer::Deny { note }),
         _ => {
             let why = "the task asks for leave: say allow or deny, or {\"decision\": \"allow\", \"note\": …} as data";

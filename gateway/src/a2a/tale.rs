@@ -230,7 +230,7 @@ impl Tale {
                     self.hear(message.clone(), &said);
                     // What was said as data is known by its name alone.
                     let note = match answer {
-                        Answer::Allow { note } | Answer::Deny { note } => note,
+                        Answer::Allow { note, .. } | Answer::Deny { note } => note,
                         Answer::Input { value, .. } if value.is_string() => &None,
                         Answer::Input { .. } => &Some(String::new()),
                     };
@@ -437,7 +437,7 @@ fn words(answer: &Answer) -> String {
         None => word.to_owned(),
     };
     match answer {
-        Answer::Allow { note } => noted("allow", note),
+        Answer::Allow { note, .. } => noted("allow", note),
         Answer::Deny { note } => noted("deny", note),
         Answer::Input { value: Value::String(text), .. } => text.clone(),
         Answer::Input { value, .. } => value.to_string(),

@@ -3,21 +3,28 @@ use super::run::foreground::{self, Foreground};
 use super::words::{self, say};
 use crate::error::{Exit, Failure, Outcome};
 use crate::guard::{Approve, LOCAL};
+use crate::settings::Loaded;
 use adapters::store::Store;
+use policies::manifest::visible;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use subagents::approval;
 use subagents::host::Then;
-use subagents::ports::{Answer, Journal, Question, QuestionFilter};
+use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter};
 use subagents::run::RunId;
 
-/// Answer what a run asks a person; without an ID, list what is asked.
+/// Answer what a run or a client's call asks a person; without an ID, list what is asked.
 ///
-/// An approval takes allow or deny and is good for that call alone; or --input with the whole
-/// input the call is to have instead, which the policy judges like any other. A question takes
+/// An approval takes allow or deny and is good for that call alone; --always makes a rule besides,
+/// which stands until `pleach approvals revoke` takes it back, for the tool, the run, or the paths
+/// of the call (--within: a folder above them). A run's call also takes --input with the whole
+/// input it is to have instead, which the policy judges like any other. A question takes
 /// --input: a text, or JSON where the question has a schema. The run then goes on here, as with
-/// `resume`, unless another process works on it.
+/// `resume`, unless another process works on it; a client's call goes on if it still waits, and
+/// else when it is made again.
 ///
-/// Examples: `pleach answer`, then `pleach answer q-x7k2 deny --note "not on a Friday"`
+/// Examples: `pleach answer`, then `pleach answer q-x7k2 allow --always path --within out`
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The question: an id or its last characters.
@@ -31,6 +38,12 @@ pub(super) struct Args {
     /// A word to the agent.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+    /// Allow such calls from now on: those of this run, all of this tool, or those on these paths.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    always: Option<What>,
+    /// With --always path: a folder above the paths, instead of those alone.
+    #[arg(long, value_name = "FOLDER", requires = "always")]
+    within: Option<PathBuf>,
     /// Of a list: how many at most, oldest first.
     #[arg(long, default_value_t = 100)]
     limit: u32,
@@ -48,15 +61,42 @@ pub(super) enum Verdict {
     Deny,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(super) enum What {
+    Run,
+    Tool,
+    Path,
+}
+
+/// The rule that is wanted besides.
+fn always(args: &Args) -> Result<Option<Always>, Failure> {
+    let Some(what) = args.always else { return Ok(None) };
+    if !matches!(args.verdict, Some(Verdict::Allow)) {
+        return Err(Failure::usage("--always goes with allow"));
+    }
+    let of = match what {
+        What::Run => Of::Run,
+        What::Tool => Of::Tool,
+        What::Path => Of::Path,
+    };
+    let within = args.within.as_deref().map(|folder| {
+        // What a call touches is compared without links and dots.
+        let real = folder.canonicalize().map_err(|e| Failure::usage(format!("--within {}: {e}", folder.display())))?;
+        Ok::<_, Failure>(real.display().to_string())
+    });
+    Ok(Some(Always { of, within: within.transpose()? }))
+}
+
 pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let loaded = foreground::load(context)?;
-    let Some(id) = args.id else {
+    let Some(id) = args.id.clone() else {
         return list(&loaded.policy.store, context, args.limit, args.json).await;
     };
     let question = known(&loaded.policy.store, &id).await?;
+    let always = always(&args)?;
     let (verdict, note) = (args.verdict, args.note);
     let answer = match (verdict, args.input) {
-        (Some(Verdict::Allow), _) => Answer::Allow { note },
+        (Some(Verdict::Allow), _) => Answer::Allow { note, always },
         (Some(Verdict::Deny), _) => Answer::Deny { note },
         (None, Some(input)) => Answer::Input { value: value(&question, input)?, note },
         (None, None) => {
@@ -64,6 +104,9 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
             return Err(Failure::usage(format!("what is the answer?\n{shown}")));
         }
     };
+    if question.run.is_empty() {
+        return settle(context, loaded, &question, answer).await;
+    }
     let mut foreground = Foreground::open(context, loaded, Approve::Park, args.json).await?;
     let root = RunId::known(&question.root);
     foreground.recall(&root).await?;
@@ -71,6 +114,23 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let host = foreground.app.host.clone();
     let work = host.answer(&question.id, answer, LOCAL, then);
     Box::pin(foreground.command(&root, "answered", work)).await
+}
+
+/// Answers the question of a client's own call: no run goes on with it.
+async fn settle(context: &Context, loaded: Arc<Loaded>, question: &Question, answer: Answer) -> Outcome {
+    let foreground = Foreground::open(context, loaded, Approve::Park, false).await?;
+    let settled = foreground.app.host.answer(&question.id, answer.clone(), LOCAL, Then::Leave).await;
+    foreground.app.shutdown().await;
+    settled?;
+    let next = match answer {
+        Answer::Allow { always: Some(always), .. } => {
+            format!("allowed, {}; pleach approvals{} shows the rule", always.in_words(), context.suffix())
+        }
+        Answer::Allow { .. } => "allowed once; if the call waits no more, make it again within the hour".into(),
+        _ => "denied".into(),
+    };
+    eprintln!("{next}");
+    Ok(0)
 }
 
 async fn list(store: &Path, context: &Context, limit: u32, json: bool) -> Outcome {
@@ -91,7 +151,7 @@ async fn list(store: &Path, context: &Context, limit: u32, json: bool) -> Outcom
         eprintln!("more is asked; --limit shows more than {limit}");
     }
     if open.is_empty() && !more && !json {
-        say!("no run asks anything");
+        say!("nobody asks anything");
     }
     Ok(0)
 }
@@ -105,8 +165,9 @@ async fn known(store: &Path, id: &str) -> Result<Question, Failure> {
         return match row.closed {
             None => Ok(row.question),
             Some((by, _)) => {
-                let why =
-                    format!("question {id} was answered by {by} already; `pleach show {}` tells how", row.question.run);
+                let run = &row.question.run;
+                let how = if run.is_empty() { String::new() } else { format!("; `pleach show {run}` tells how") };
+                let why = format!("question {id} was answered by {by} already{how}");
                 Err(Failure::new(Exit::Failed, why))
             }
         };
@@ -147,9 +208,11 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
     let detailed = |key: &str| detail.get(key).filter(|v| !v.is_null());
     let (more, answer) = if kind == "approval" {
         let arguments =
-            detailed("arguments").map(|a| format!("\n      with {}", words::first_line(&a.to_string(), 300)));
+            detailed("arguments").map(|a| format!("\n      with {}", visible(&words::first_line(&a.to_string(), 300))));
+        let effects: String =
+            approval::effects(question).iter().map(|e| format!("\n      would {}", visible(e))).collect();
         let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
-        (format!("{}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow".to_owned())
+        (format!("{}{effects}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow".to_owned())
     } else {
         let options = detailed("options").and_then(Value::as_array).map(|options| {
             let options: Vec<String> =
@@ -161,6 +224,10 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
         let input = if schema.is_some() { "JSON" } else { "TEXT" };
         (format!("{}{}", options.unwrap_or_default(), schema.unwrap_or_default()), format!("--input '{input}'"))
     };
-    let or = if kind == "approval" { "      (or deny, or --input JSON)" } else { "" };
+    let or = match (kind.as_str(), question.run.is_empty()) {
+        ("approval", true) => "      (or deny)",
+        ("approval", false) => "      (or deny, or --input JSON)",
+        _ => "",
+    };
     format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}{or}")
 }

@@ -5,6 +5,7 @@ use crate::guard::{Approve, Decided, Guard};
 use crate::live::Live;
 use crate::servers::Servers;
 use crate::settings;
+use adapters::store::Store;
 use policies::authority::RunAuthority;
 use policies::json::{Json, Limits};
 use policies::permit::Denial;
@@ -50,6 +51,11 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     };
     let servers = Servers::new(Live::new(loaded.clone()));
     let guard = Guard::new(servers.clone(), Approve::Nobody);
+    // What stands besides the policy decides too.
+    let guard = match Store::look(&loaded.policy.store).await? {
+        Some(store) => guard.with(store),
+        None => guard,
+    };
     let caller = Caller::new("local", &who, authority);
     let decided = guard.would(&caller, &args.tool, arguments).await;
     servers.shutdown().await;

@@ -4,6 +4,7 @@
 
 mod allow;
 mod answer;
+mod approvals;
 mod audit;
 mod cancel;
 mod check;
@@ -71,6 +72,7 @@ enum Command {
     Show(show::Args),
     Resume(resume::Args),
     Answer(answer::Args),
+    Approvals(approvals::Args),
     Cancel(cancel::Args),
     Pause(pause::Args),
     Unpause(pause::Unpause),
@@ -118,6 +120,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Show(args) => block_on(show::run(&context, args)),
         Command::Resume(args) => block_on(resume::run(&context, args)),
         Command::Answer(args) => block_on(answer::run(&context, args)),
+        Command::Approvals(args) => block_on(approvals::run(&context, args)),
         Command::Cancel(args) => block_on(cancel::run(&context, args)),
         Command::Pause(args) => block_on(pause::run(&context, args)),
         Command::Unpause(args) => block_on(pause::unpause(&context, args)),

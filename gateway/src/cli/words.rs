@@ -65,7 +65,8 @@ pub(super) fn duration(ms: u64) -> String {
 /// What somebody said to a question.
 pub(super) fn answer(answer: &Answer) -> String {
     let (word, note) = match answer {
-        Answer::Allow { note } => ("allow".to_owned(), note),
+        Answer::Allow { note, always: None } => ("allow".to_owned(), note),
+        Answer::Allow { note, always: Some(always) } => (format!("allow, {}", always.in_words()), note),
         Answer::Deny { note } => ("deny".to_owned(), note),
         Answer::Input { value, note } => (value.as_str().map_or_else(|| value.to_string(), str::to_owned), note),
     };

@@ -3,13 +3,14 @@
 //! ```text
 //! name ─▶ tool ─▶ arguments' paths and hosts, resolved ─▶ policies::decide
 //!                                                          │ deny ─▶ reason to the model, fix to the person
-//!                                                          │ ask  ─▶ a person: a run parks, a client's own call is denied
+//!                                                          │ ask  ─▶ a standing rule, or a person (`approvals`)
 //!                                                          └ allow ─▶ Permit ─▶ instance ─▶ Attachment::call
 //! ```
 //!
 //! `ledger` is its side of the record: a call leaves when it is written there, or not at all.
 //! `ports` is the guard as the tree of runs sees it.
 
+mod approvals;
 mod fetch;
 mod inquiry;
 mod ledger;
@@ -22,6 +23,8 @@ mod verify;
 use crate::audit::{Before, Decision, Entry};
 use crate::servers::{Abilities, Enough, Servers};
 use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply};
+use adapters::store::Store;
+pub(crate) use approvals::{Asks, Put, Wish};
 pub(crate) use fetch::Refused;
 use ledger::Leaving;
 use policies::action::{Call, RuntimeCall};
@@ -46,6 +49,8 @@ const YES: &str = "allowed once by --yes";
 pub(crate) struct Guard {
     pub(crate) servers: Arc<Servers>,
     approve: Approve,
+    /// What people said from then on, and what clients' own calls ask them; without it nothing stands.
+    book: Option<Store>,
 }
 
 /// What happens to what the policy asks a person about.
@@ -53,8 +58,8 @@ pub(crate) struct Guard {
 pub(crate) enum Approve {
     /// Nobody can be reached: denied with the reason.
     Nobody,
-    /// A run waits as a row until somebody answers. What is no run's call has no row to wait in
-    /// and is denied.
+    /// The call of a tool waits as a row until somebody answers. What is no such call has no row to
+    /// wait in and is denied.
     Park,
     /// `--yes`: allowed, this once.
     Once,
@@ -76,7 +81,11 @@ type Judged = (Option<Verdict<Call>>, Entry);
 
 impl Guard {
     pub(crate) fn new(servers: Arc<Servers>, approve: Approve) -> Self {
-        Self { servers, approve }
+        Self { servers, approve, book: None }
+    }
+    /// The same where what people said is kept.
+    pub(crate) fn with(self, book: Store) -> Self {
+        Self { book: Some(book), ..self }
     }
 
     /// The tools a caller may see, in deterministic order: those its rules do not deny and its
@@ -109,9 +118,14 @@ impl Guard {
         found.filter(|tool| shows(&caller, tool))
     }
 
-    /// Judges a call that nobody can be asked about, unless `--yes` answers.
+    /// Judges a call that nobody waits about, unless `--yes` answers.
     pub(crate) async fn decide(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
-        let (decided, entry) = self.weigh(caller, name, arguments).await;
+        let (verdict, entry) = self.judged(caller, name, arguments, Enough::Attempt).await;
+        self.refusals_noted(self.weighed(verdict), entry).await
+    }
+
+    /// Puts on record what is not to be.
+    async fn refusals_noted(&self, decided: Decided, entry: Entry) -> Decided {
         let nothing = Denial::plain("there is no such tool", "");
         let denial = match &decided {
             // Put on record when it leaves.
@@ -128,25 +142,36 @@ impl Guard {
 
     /// What would be decided; nothing is about to happen, so nothing is put on record.
     pub(crate) async fn would(&self, caller: &Caller, name: &str, arguments: Json) -> Decided {
-        self.weigh(caller, name, arguments).await.0
+        self.weighed(self.judged(caller, name, arguments, Enough::Attempt).await.0)
     }
 
-    async fn weigh(&self, caller: &Caller, name: &str, arguments: Json) -> (Decided, Entry) {
-        let (verdict, entry) = self.judged(caller, name, arguments, Enough::Attempt).await;
-        let decided = match verdict {
+    fn weighed(&self, verdict: Option<Verdict<Call>>) -> Decided {
+        match verdict {
             Some(Verdict::Allow(permit, rule)) => Decided::Allowed(permit, rule),
+            Some(Verdict::Ask(question)) if self.approve == Approve::Park => {
+                let fix = "answer it when it is asked, or move the tool from ask to allow";
+                Decided::Denied(question.refuse("it asks a person first").with_fix(fix))
+            }
             Some(Verdict::Ask(question)) => match Self::answer(self.approve, question) {
                 Ok((permit, rule)) => Decided::Allowed(permit, rule),
                 Err(denial) => Decided::Denied(denial),
             },
             Some(Verdict::Deny(denial)) => Decided::Denied(denial),
             None => Decided::Unknown,
-        };
-        (decided, entry)
+        }
     }
 
-    /// Judges one call; where its server was never listed, after `enough` of trying.
+    /// Judges one call, a run's or a client's own, by the policy and by what stands besides.
     async fn judged(&self, caller: &Caller, name: &str, arguments: Json, enough: Enough) -> Judged {
+        let (verdict, entry) = self.judged_by_policy(caller, name, arguments, enough).await;
+        match verdict {
+            Some(Verdict::Ask(question)) => (Some(self.stands(caller, question).await), entry),
+            other => (other, entry),
+        }
+    }
+
+    /// Where its server was never listed, after `enough` of trying.
+    async fn judged_by_policy(&self, caller: &Caller, name: &str, arguments: Json, enough: Enough) -> Judged {
         let mut changes = self.servers.live.changes();
         let mut arguments = arguments;
         loop {
@@ -259,8 +284,8 @@ impl Guard {
                 Err(question.refuse("it asks a person, and nobody can be reached from here").with_fix(fix))
             }
             Approve::Park => {
-                let why = "it asks a person, and only an agent's run can wait for one; have an agent make the call";
-                Err(question.refuse(why).with_fix("move the tool from ask to allow"))
+                let why = "it asks a person, and only the call of a tool can wait for one";
+                Err(question.refuse(why).with_fix("move it from ask to allow"))
             }
         }
     }

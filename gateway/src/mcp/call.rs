@@ -4,18 +4,20 @@
 //! modern client gets questions as its answer and comes again, with a sealed `requestState`
 //! that is good for this request, this principal and some minutes.
 
+use super::approval::{self, Came};
 use super::conversation::{Conversation, QUESTION_LIMIT, Speaking};
 use super::framework::Framework;
 use super::parked::{Channel, Parked, Waited};
 use super::seal::expiry;
 use super::{Sink, Speaker, View};
-use crate::guard::{Decided, Refused, error_result};
+use crate::guard::{Decided, Refused, Wish, error_result};
 use crate::servers::Level;
 pub(super) use adapters::mcp::TASKS;
 use adapters::mcp::{Exchange, Kind, McpError, Message, Party, Reply, Rounds, RpcError, meta};
 use bytes::Bytes;
 use policies::json::{Json, Limits, Object};
 use policies::names::Name;
+use policies::permit::Denial;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::pin::Pin;
@@ -473,10 +475,11 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
         return called.map_or(Outcome::Nothing, Outcome::Reply);
     }
     let unknown = || Outcome::Error(RpcError::new(-32602, format!("Unknown tool: {name}")));
-    let (permit, rule) = match view.guard.decide(&view.caller, &name, arguments).await {
-        Decided::Allowed(permit, rule) => (permit, rule),
-        Decided::Unknown => return unknown(),
-        Decided::Denied(denial) => {
+    let (permit, rule) = match decided(view, &name, arguments, &exchange).await {
+        None => return Outcome::Nothing,
+        Some(Decided::Allowed(permit, rule)) => (permit, rule),
+        Some(Decided::Unknown) => return unknown(),
+        Some(Decided::Denied(denial)) => {
             warn!(caller = %view.caller.who, tool = name, "{}", denial.for_person());
             // A hidden and an unknown tool look the same.
             let hidden = !view.guard.is_visible(&view.caller, &name);
@@ -497,6 +500,28 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
         Err(other) => {
             warn!(caller = %view.caller.who, tool = name, "{other}");
             Outcome::own(error_result(&format!("{name}: {other}")))
+        }
+    }
+}
+
+/// What is decided about a call, by a person where the policy asks one; `None` when the caller took
+/// it back meanwhile.
+async fn decided(view: &View, name: &str, arguments: Json, exchange: &Exchange) -> Option<Decided> {
+    let asks = match view.guard.decide_or_ask(&view.caller, name, arguments).await {
+        Wish::Decided(decided) => return Some(decided),
+        Wish::Asks(asks) => asks,
+    };
+    let again = asks.arguments();
+    match Box::pin(approval::wait(view, *asks, exchange)).await {
+        Came::Gone => return None,
+        Came::Denied(denial) => return Some(Decided::Denied(denial)),
+        Came::Answered => {}
+    }
+    match view.guard.decide_or_ask(&view.caller, name, again).await {
+        Wish::Decided(decided) => Some(decided),
+        Wish::Asks(_) => {
+            let why = "the answer was for another call: one like this took it, or the tool changed meanwhile";
+            Some(Decided::Denied(Denial::plain(why, "call again, and a person is asked again")))
         }
     }
 }

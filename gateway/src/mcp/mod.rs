@@ -12,6 +12,7 @@
 //!
 //! The transports read and check; [`dispatch`] answers; the guard decides.
 
+mod approval;
 mod call;
 mod changes;
 mod conversation;

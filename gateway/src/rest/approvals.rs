@@ -1,8 +1,8 @@
-//! What runs ask people, and the answers.
+//! What runs and clients' own calls ask people, and the answers.
 //!
 //! | | sees it | answers it |
 //! |---|---|---|
-//! | the run's client | yes | what the agent asks (`ask_user`), not what the policy asks |
+//! | its client | yes | what the agent asks (`ask_user`), not what the policy asks |
 //! | a client with `can_approve`, the anonymous local one | yes | both |
 //! | anybody else | no: it looks like none | no |
 
@@ -14,8 +14,9 @@ use http::StatusCode;
 use policies::json::Json;
 use serde::Deserialize;
 use serde_json::{Value, json as value};
+use subagents::approval;
 use subagents::host::{Done, Then};
-use subagents::ports::{Answer, Journal, Question, QuestionFilter, QuestionRow};
+use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter, QuestionRow};
 use subagents::run::RunId;
 
 const PURPOSE: &str = "rest approvals";
@@ -62,6 +63,8 @@ struct Said {
     decision: Option<Decision>,
     input: Option<Value>,
     note: Option<String>,
+    always: Option<Of>,
+    within: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +87,7 @@ pub(super) async fn answer(call: Call) -> Answered {
         return Err(Problem::new(Kind::Conflict, format!("it is closed already, by {by}"), "GET it to see how"));
     }
     if question.expires.is_some_and(|at| at <= clock()) {
-        return Err(Problem::new(Kind::Conflict, "it has expired", "the run goes on without an answer"));
+        return Err(Problem::new(Kind::Conflict, "it has expired", "what asked goes on without an answer"));
     }
     let door = &call.door;
     let done = door.0.host.answer(&question.id, said, call.who.principal(), Then::Leave).await;
@@ -102,10 +105,23 @@ pub(super) async fn answer(call: Call) -> Answered {
 
 /// The answer, if it is one to this question.
 fn understood(question: &Question, said: Said) -> Result<Answer, Problem> {
-    let Said { decision, input, note } = said;
+    let Said { decision, input, note, always, within } = said;
+    if (always.is_some() || within.is_some()) && !matches!(decision, Some(Decision::Allow)) {
+        return Err(Problem::unfit("always and within go with decision = \"allow\""));
+    }
+    let always = match (always, within) {
+        (None, Some(_)) => return Err(Problem::unfit("within goes with always = \"path\"")),
+        (of, within) => of.map(|of| Always { of, within }),
+    };
+    if let Some(always) = &always {
+        approval::rule(question, always, "", 0).map_err(|why| Problem::unfit(format!("always: {why}")))?;
+    }
     match (decision, input) {
-        (Some(Decision::Allow), None) => Ok(Answer::Allow { note }),
+        (Some(Decision::Allow), None) => Ok(Answer::Allow { note, always }),
         (Some(Decision::Deny), None) => Ok(Answer::Deny { note }),
+        (None, Some(_)) if question.run.is_empty() => {
+            Err(Problem::unfit("a client's own call is made as it is or not at all: give decision"))
+        }
         (None, Some(value)) if question.kind == APPROVAL => match value.is_object() {
             true => Ok(Answer::Input { value, note }),
             false => Err(Problem::unfit("it asks for an approval: give decision, or input as an object of arguments")),

@@ -20,6 +20,7 @@ mod openapi;
 mod problem;
 mod request;
 mod routes;
+mod rules;
 mod runs;
 mod schema;
 mod start;

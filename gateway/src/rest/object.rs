@@ -51,10 +51,15 @@ pub(super) fn question(question: &Question, who: &Who) -> Value {
         hide_places(&mut detail);
     }
     json!({
-        "id": question.id, "run": question.run, "root": question.root, "principal": question.principal,
+        "id": question.id, "run": named(&question.run), "root": named(&question.root), "principal": question.principal,
         "kind": question.kind, "text": question.text, "detail": detail, "chain": question.chain,
         "asked": question.asked, "expires": question.expires, "state": "open",
     })
+}
+
+/// A client's own call is of no run.
+fn named(run: &str) -> Value {
+    if run.is_empty() { Value::Null } else { run.into() }
 }
 
 /// A question as it stands.

@@ -1,7 +1,7 @@
 //! The one table of routes: it mounts them, and the OpenAPI document is made of it.
 
 use super::request::{Answered, Call};
-use super::{approvals, events, metrics, openapi, runs, start};
+use super::{approvals, events, metrics, openapi, rules, runs, start};
 use axum::routing::MethodFilter;
 use futures_util::future::BoxFuture;
 
@@ -84,7 +84,7 @@ const CURSOR: Param = Param { name: "cursor", text: "next_cursor of the page bef
 const LIMIT: Param = Param { name: "limit", text: "Entries of a page, 1 to 200; default 50.", kind: "integer" };
 
 /// All routes.
-pub(super) static ROUTES: [Route; 12] = [
+pub(super) static ROUTES: [Route; 14] = [
     Route {
         method: Method::Post,
         path: "/v1/runs",
@@ -190,7 +190,7 @@ pub(super) static ROUTES: [Route; 12] = [
         method: Method::Get,
         path: "/v1/approvals",
         id: "listApprovals",
-        text: "What runs ask people, oldest first: your runs, or all where you may approve.",
+        text: "What runs and clients' own calls ask people, oldest first: yours, or all where you may approve.",
         query: &[Param { name: "root", text: "Only of this run's tree.", kind: "string" }, CURSOR, LIMIT],
         headers: &[],
         body: None,
@@ -216,7 +216,8 @@ pub(super) static ROUTES: [Route; 12] = [
         method: Method::Post,
         path: "/v1/approvals/{id}",
         id: "answerApproval",
-        text: "Answers it, once. What the policy asks takes decision, what an agent asks takes either.",
+        text: "Answers it, once. What the policy asks takes decision, what an agent asks takes either. With always, \
+               allow makes a rule besides.",
         query: &[],
         headers: &[],
         body: Some("Answer"),
@@ -231,6 +232,33 @@ pub(super) static ROUTES: [Route; 12] = [
         bad: &[400, 403, 404, 409, 413, 415, 422],
         open: false,
         handler: |call| Box::pin(approvals::answer(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/rules",
+        id: "listRules",
+        text: "The standing rules, newest first: about your calls, or all where you may approve. A rule allows what the \
+               policy would ask about, and nothing it denies.",
+        query: &[LIMIT],
+        headers: &[],
+        body: None,
+        good: &[Good { status: "200", text: "They.", content: Some((JSON, Some("RulePage"))) }],
+        bad: &[422],
+        open: false,
+        handler: |call| Box::pin(rules::list(call)),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/rules/{id}/revoke",
+        id: "revokeRule",
+        text: "Takes a rule back: from now on a person is asked again.",
+        query: &[],
+        headers: &[],
+        body: None,
+        good: &[Good { status: "200", text: "It stands no more.", content: Some((JSON, Some("Rule"))) }],
+        bad: &[403, 404, 409],
+        open: false,
+        handler: |call| Box::pin(rules::revoke(call)),
     },
     Route {
         method: Method::Get,

@@ -23,9 +23,10 @@ pub(super) fn all() -> Value {
         "webhook": { "$ref": "#/components/schemas/WebhookState" },
     });
     let approval = json!({
-        "id": text(), "run": text(), "root": text(), "principal": text(),
+        "id": text(), "run": { "type": ["string", "null"], "description": "null: a client's own call." },
+        "root": may_be("string"), "principal": text(),
         "kind": { "enum": ["approval", "question"] }, "text": text(),
-        "detail": { "description": "The tool and its arguments, or options and schema of the answer." },
+        "detail": { "description": "The tool, its arguments and what it touches, or options and schema of the answer." },
         "chain": { "type": "array", "items": text() }, "asked": time("When"), "expires": may_be("integer"),
         "state": { "enum": ["open", "answered", "closed"] },
         "by": text(), "closed": time("When"), "answer": { "type": ["object", "null"] },
@@ -52,11 +53,21 @@ pub(super) fn all() -> Value {
         "Fork": closed(&["at"], json!({ "at": { "type": "integer", "minimum": 1, "description": "The seq of an event of that run." } })),
         "Answer": closed(&[], json!({
             "decision": { "enum": ["allow", "deny"] }, "input": { "description": "What was asked for." }, "note": text(),
+            "always": { "enum": ["run", "tool", "path"], "description": "With allow: such calls from now on, those of this run, all of this tool, or those on these paths." },
+            "within": { "type": "string", "description": "With always = path: an absolute folder above the paths, instead of those alone." },
         })),
         "Run": { "type": "object", "required": ["run", "root", "depth", "agent", "state"], "properties": run },
         "RunPage": { "type": "object", "required": ["runs"], "properties": { "runs": list("Run"), "next_cursor": cursor() } },
         "Approval": { "type": "object", "required": ["id", "run", "kind", "state"], "properties": approval },
         "ApprovalPage": { "type": "object", "required": ["approvals"], "properties": { "approvals": list("Approval"), "next_cursor": cursor() } },
+        "Rule": { "type": "object", "required": ["id", "principal", "chain", "tool", "manifest", "by", "at", "question"], "properties": {
+            "id": text(), "principal": text(), "tool": text(), "manifest": text(), "by": text(), "question": text(),
+            "run": { "type": "string", "description": "The one run it is good for." },
+            "chain": { "type": "array", "items": text(), "description": "Whose calls, from the root policy down." },
+            "paths": { "type": "array", "items": text(), "description": "Where every path of a call must lie." },
+            "at": time("When it was made"),
+        } },
+        "RulePage": { "type": "object", "required": ["rules"], "properties": { "rules": list("Rule") } },
         "Problem": { "type": "object", "required": ["type", "title", "status", "detail", "next"], "properties": {
             "type": text(), "title": text(), "status": { "type": "integer" }, "detail": text(),
             "next": { "type": "string", "description": "What to do about it." },

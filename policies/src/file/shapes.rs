@@ -303,6 +303,17 @@ const AUDIT: Shape = Shape::Table(&[
     key("keep", "How many of its files are kept; absent: all.", Shape::Int(2, 100_000)),
 ]);
 
+const APPROVALS: Shape = Shape::Table(&[
+    key("wait", "How long a client's own call waits for a person before it is denied; default: 45s.", DURATION),
+    key("expire", "How long what is asked stays open; default: 24h.", DURATION),
+    key(
+        "per_tree",
+        "Approvals open at once for one tree of runs, or for a client's own calls; more is denied. Default: 16.",
+        Shape::Int(1, 10_000),
+    ),
+    key("per_client", "The same for all of one client; default: 256.", Shape::Int(1, 1_000_000)),
+]);
+
 /// The whole file.
 pub const FILE: Shape = Shape::Table(&[
     key("version", "The file format; 1.", Shape::Int(1, 1)),
@@ -314,6 +325,7 @@ pub const FILE: Shape = Shape::Table(&[
     key("gateway", "The doors.", GATEWAY),
     key("store", "Where runs are kept.", Shape::Table(&[key("url", "sqlite:FILE", STORE)])),
     key("audit", "The record of every decision.", AUDIT),
+    key("approvals", "What `ask` means in time and number.", APPROVALS),
     later("bus", "How several machines wake each other."),
     key("models", "Models by name.", Shape::Map("a model", &MODEL)),
     key("servers", "MCP servers by name.", Shape::Map("a server", &SERVER)),

@@ -4,6 +4,7 @@
 //! [`Surroundings`], so that this stays pure and the same file means the same in a test.
 
 mod agents;
+mod approvals;
 mod audit;
 mod auth;
 mod grants;
@@ -15,6 +16,7 @@ mod secrets;
 mod servers;
 
 pub use agents::{AgentSpec, ClientSpec};
+pub use approvals::ApprovalsSpec;
 pub use audit::AuditSpec;
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
 pub use models::{BY_CLIENT, ModelSpec, Priced, Provider, RemoteModel, Wire};
@@ -166,6 +168,8 @@ pub struct Policy {
     pub store: PathBuf,
     /// `[audit]`
     pub audit: AuditSpec,
+    /// `[approvals]`
+    pub approvals: ApprovalsSpec,
     /// `[models]`
     pub models: BTreeMap<Name, ModelSpec>,
     /// `[servers]`
@@ -405,6 +409,7 @@ impl Resolver<'_> {
             gateway,
             store,
             audit,
+            approvals: Self::approvals(file),
             models,
             servers,
             secrets: self.known_secrets(),

@@ -15,5 +15,6 @@ mod json;
 mod lattice_laws;
 mod manifests;
 mod pins;
+mod standing;
 mod universe;
 mod world;

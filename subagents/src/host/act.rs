@@ -16,6 +16,7 @@
 use super::authority::Standing;
 use super::drive::{At, Flow};
 use super::{Approvals, HostError};
+use crate::approval;
 use crate::event::{Event, Outcome, ToolCall, Waiting, WaitingFor};
 use crate::ports::{Answer, Authorized, ToolFailure, Verified, WhatHappened};
 use crate::tools;
@@ -23,13 +24,11 @@ use crate::turn::Asked;
 use policies::action::{Call, Effect};
 use policies::json::{Json, digest};
 use policies::permit::{Denial, Permit};
-use serde_json::json;
+use serde_json::Value;
 
 /// Attempts at one call that can be repeated; one that fells its process again and again is not
 /// made for ever.
 const MAX_ATTEMPTS: u32 = 3;
-/// How long an approval is waited for.
-const APPROVAL_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What a person's word makes of a question of the guard.
 pub(crate) enum Word {
@@ -96,8 +95,8 @@ impl At {
                     (question.approve(&by), rule, facts)
                 }
                 Word::Given(_) | Word::Unasked => {
-                    let rule = question.rule.to_string();
-                    return self.ask_approval(call, asked, rule, digest).await;
+                    let (rule, detail) = (question.rule.to_string(), approval::detail(&question));
+                    return self.ask_approval(call, asked, rule, (digest, detail)).await;
                 }
             },
         };
@@ -253,28 +252,50 @@ impl At {
         call: &ToolCall,
         asked: Option<&Asked>,
         rule: String,
-        digest: String,
+        (digest, detail): (String, Value),
     ) -> Result<Flow, HostError> {
         if let Approvals::Nobody(why) = &self.tree.approvals {
             let denial = Denial::plain(rule, format!("it asks a person, and {why}"));
             let fix = "answer where a person can be reached, or move the tool from ask to allow";
             return self.denied(call, asked, denial.with_fix(fix)).await;
         }
+        // One at a time in a tree, so that as many are open as may be and no more.
+        let _alone = self.tree.asking.lock().await;
+        if let Err(why) = self.may_ask(&digest).await? {
+            return self.denied(call, asked, Denial::plain(rule, why)).await;
+        }
+        let policy = self.host.ports.gate.policy();
+        let expire = u64::try_from(policy.approvals.expire.as_millis()).unwrap_or(u64::MAX);
         let waiting = Waiting {
             id: super::question_id().map_err(HostError::Refused)?,
             call: Some(call.id.clone()),
             kind: WaitingFor::Approval,
             question: format!("may {} call {}?", self.run.agent(), call.name),
-            expires: Some(super::now().saturating_add(APPROVAL_MS)),
+            expires: Some(super::now().saturating_add(expire)),
             chain: self.chain(),
             digest: Some(digest),
-            detail: json!({ "tool": call.name, "arguments": call.input, "rule": rule.clone() }),
+            detail,
             default: None,
         };
         let mut events = self.opening(call, asked);
         events.push(self.decided(call, "ask", rule, None));
         events.push(Event::Waiting(Box::new(waiting)));
         self.append(events).await
+    }
+
+    /// Whether one more approval may be open: who asks for the same twice, or for much at once,
+    /// buries whoever answers.
+    async fn may_ask(&self, digest: &str) -> Result<Result<(), String>, HostError> {
+        let same = self.run.log.lock().await.state.questions().find(|q| q.digest.as_deref() == Some(digest)).cloned();
+        if let Some(same) = same {
+            let why = format!("a person is asked about this very call already ({}); wait for that answer", same.id);
+            return Ok(Err(why));
+        }
+        let (principal, root) = (&self.tree.principal, &self.tree.root);
+        let open = self.host.ports.journal.open_approvals(principal, Some(root)).await;
+        let (all, own) = open.map_err(|e| self.tree.break_off(e.into()))?;
+        let limits = self.host.ports.gate.policy().approvals;
+        Ok(approval::room(&limits, (all, own), "this tree of runs"))
     }
 
     pub(crate) async fn done(&self, call: &ToolCall, outcome: Outcome, text: String) -> Result<Flow, HostError> {

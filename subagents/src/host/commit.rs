@@ -3,7 +3,7 @@
 use super::run::{Log, Run};
 use super::tree::Tree;
 use super::{Ended, Host, HostError};
-use crate::event::{Event, Record, Seen};
+use crate::event::{Event, Record, Seen, Waiting};
 use crate::ports::{Question, QuestionChange, Write};
 use crate::run::RunId;
 use crate::turn;
@@ -119,20 +119,24 @@ impl Tree {
     pub(crate) async fn append(&self, host: &Host, run: &Arc<Run>, events: Vec<Event>) -> Result<bool, HostError> {
         self.commit(host, vec![(run.clone(), events)]).await
     }
+    /// What a run waits for, as people are asked it.
+    pub(super) fn asked(&self, run: &Run, waiting: &Waiting, asked: u64) -> Question {
+        Question {
+            id: waiting.id.clone(),
+            run: run.id.to_string(),
+            root: self.root.to_string(),
+            principal: self.principal.to_string(),
+            kind: waiting.kind.as_str().to_owned(),
+            text: waiting.question.clone(),
+            detail: waiting.detail.clone(),
+            chain: waiting.chain.clone(),
+            asked,
+            expires: waiting.expires,
+        }
+    }
     fn question(&self, run: &Run, event: &Event, at: u64) -> Option<QuestionChange> {
         match event {
-            Event::Waiting(w) if !w.id.is_empty() => Some(QuestionChange::Open(Question {
-                id: w.id.clone(),
-                run: run.id.to_string(),
-                root: self.root.to_string(),
-                principal: self.principal.to_string(),
-                kind: w.kind.as_str().to_owned(),
-                text: w.question.clone(),
-                detail: w.detail.clone(),
-                chain: w.chain.clone(),
-                asked: at,
-                expires: w.expires,
-            })),
+            Event::Waiting(w) if !w.id.is_empty() => Some(QuestionChange::Open(self.asked(run, w, at))),
             Event::Answered { id, by, answer, .. } => {
                 let (id, by) = (id.clone(), by.clone());
                 Some(QuestionChange::Close { id, by, answer: Some(answer.clone()), at })

@@ -152,6 +152,8 @@ pub enum Done {
     },
     /// Written down; nobody works on the tree.
     Stored,
+    /// It was about a client's own call: that one goes on, or is made again.
+    Settled,
     /// Written down, and the tree was worked on until it stood still.
     Driven(Ended),
 }
@@ -272,6 +274,9 @@ impl Host {
         let row = row.ok_or_else(|| refused(format!("there is no question {question}")))?;
         if let Some((who, _)) = row.closed {
             return Err(refused(format!("question {question} was answered by {who} already")));
+        }
+        if row.question.run.is_empty() {
+            return self.settle(&row.question, &answer, by).await;
         }
         let root = RunId::known(&row.question.root);
         let command = Command::Answer { question: question.to_owned(), answer, by: by.to_owned(), message };

@@ -27,6 +27,8 @@ pub(crate) struct Tree {
     /// The door in its own words.
     pub(super) place: Arc<str>,
     pub(super) approvals: Approvals,
+    /// Held by whoever is about to ask for an approval.
+    pub(super) asking: tokio::sync::Mutex<()>,
     /// It began with a client's message.
     pub(crate) inbound: bool,
     /// Its journal does not say how its door is opened again.
@@ -79,6 +81,7 @@ impl Tree {
             principal,
             place,
             approvals,
+            asking: tokio::sync::Mutex::default(),
             inbound: false,
             old: false,
             door: Mutex::new(None),

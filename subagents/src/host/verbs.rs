@@ -9,9 +9,10 @@
 use super::run::Run;
 use super::tree::{Tree, lock};
 use super::{Done, Ended, Host, HostError, Then, now};
+use crate::approval;
 use crate::event::{Event, WaitingFor};
-use crate::ports::{Answer, Claimed, Command, Decision, Deed, DeedKind};
-use crate::run::{RunId, State};
+use crate::ports::{Answer, Claimed, Command, Decision, Deed, DeedKind, Question};
+use crate::run::{Caller, RunId, State};
 use crate::tools;
 use crate::turn;
 use policies::permit::Rule;
@@ -177,6 +178,11 @@ impl Host {
                     let why = "answer allow, deny, or with a JSON object, the whole input the call is to have instead";
                     return Err(refused(format!("question {id} asks for an approval: {why}")));
                 }
+                (_, Answer::Allow { always: Some(always), .. }) => {
+                    let asked = tree.asked(&run, &question, now());
+                    let made = approval::rule(&asked, always, by, now());
+                    made.map_err(|why| refused(format!("question {id}: {why}")))?;
+                }
                 (WaitingFor::Question, Answer::Input { value, .. }) => {
                     tools::fits(&question.detail, value).map_err(|why| refused(format!("question {id}: {why}")))?;
                 }
@@ -184,16 +190,7 @@ impl Host {
             }
             // Where the run's client is gone nobody acts on the answer: it is written down, no more.
             if let Ok(standing) = tree.standing(&self.ports, &run) {
-                let word = match answer {
-                    Answer::Allow { .. } => "allow",
-                    Answer::Deny { .. } => "deny",
-                    Answer::Input { .. } => "input",
-                };
-                let ruled = Rule { text: format!("answered by {by}"), place: None };
-                let (decision, more) = (Decision::Allow(&ruled), [("answer", word), ("by", by)]);
-                let deed = Deed { kind: DeedKind::Answer, subject: id, decision, more: &more };
-                let recorded = self.ports.gate.record(&standing.caller, deed).await;
-                recorded.map_err(|denial| refused(denial.for_model()))?;
+                self.note_answer(&standing.caller, id, answer, by).await?;
             }
             let message = message.map(str::to_owned);
             let event = Event::Answered { id: id.to_owned(), by: by.to_owned(), answer: answer.clone(), message };
@@ -202,6 +199,48 @@ impl Host {
             return Ok(());
         }
         Err(refused(format!("question {id} is not open any more")))
+    }
+
+    /// Puts an answer on record, before anything follows from it.
+    async fn note_answer(&self, caller: &Caller, id: &str, answer: &Answer, by: &str) -> Result<(), HostError> {
+        let word = match answer {
+            Answer::Allow { always: None, .. } => "allow",
+            Answer::Allow { always: Some(always), .. } => &format!("allow, {}", always.in_words()),
+            Answer::Deny { .. } => "deny",
+            Answer::Input { .. } => "input",
+        };
+        let ruled = Rule { text: format!("answered by {by}"), place: None };
+        let (decision, more) = (Decision::Allow(&ruled), [("answer", word), ("by", by)]);
+        let deed = Deed { kind: DeedKind::Answer, subject: id, decision, more: &more };
+        let recorded = self.ports.gate.record(caller, deed).await;
+        recorded.map_err(|denial| refused(denial.for_model()))
+    }
+
+    /// Answers the question of a client's own call: nobody works on it, and whoever waits looks.
+    pub(super) async fn settle(&self, question: &Question, answer: &Answer, by: &str) -> Result<Done, HostError> {
+        let Question { id, principal, .. } = question;
+        match answer {
+            Answer::Input { .. } => {
+                let why = "answer allow or deny: a client's own call is made as it is or not at all";
+                return Err(refused(format!("question {id} asks for an approval: {why}")));
+            }
+            Answer::Allow { always: Some(always), .. } => {
+                let made = approval::rule(question, always, by, now());
+                made.map_err(|why| refused(format!("question {id}: {why}")))?;
+            }
+            _ => {}
+        }
+        if question.expires.is_some_and(|e| e <= now()) {
+            return Err(refused(format!("question {id} has expired; the client can make its call again")));
+        }
+        let place = question.detail.get("door").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let door = self.ports.gate.door(principal, place);
+        let (authority, _) =
+            door.ok_or_else(|| refused(format!("the client {principal} is gone, and its call with it")))?;
+        let caller = Caller::new(principal, &format!("client {principal}"), authority).through(place);
+        self.note_answer(&caller, id, answer, by).await?;
+        self.ports.journal.answer(id, by, answer).await?;
+        Ok(Done::Settled)
     }
 
     async fn do_message(

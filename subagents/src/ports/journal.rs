@@ -114,11 +114,13 @@ pub enum QuestionChange {
 pub struct Question {
     /// `q-…`
     pub id: String,
-    /// The run that waits.
+    /// The run that waits; empty where a client's own call does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub run: String,
     /// The root of its tree.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub root: String,
-    /// The client the tree acts for.
+    /// The client the tree acts for, or whose call it is.
     pub principal: String,
     /// `approval` or `question`.
     pub kind: String,
@@ -167,6 +169,9 @@ pub enum Answer {
         /// A word to the model.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+        /// And from now on: the standing rule it makes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        always: Option<Always>,
     },
     /// No.
     Deny {
@@ -182,6 +187,45 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
+}
+
+impl Answer {
+    /// Yes, once, without a word.
+    pub const YES: Self = Self::Allow { note: None, always: None };
+}
+
+/// How much is allowed from now on, besides the call in question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Always {
+    /// Of what.
+    pub of: Of,
+    /// With [`Of::Path`]: a folder above what the call touches, in the place of that itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+}
+
+impl Always {
+    /// As it reads after `allow`.
+    pub fn in_words(&self) -> String {
+        match (self.of, &self.within) {
+            (Of::Run, _) => "always in this run".into(),
+            (Of::Tool, _) => "always this tool".into(),
+            (Of::Path, None) => "always these paths".into(),
+            (Of::Path, Some(folder)) => format!("always within {folder}"),
+        }
+    }
+}
+
+/// What is allowed from now on, always of the tool in question and of whoever asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Of {
+    /// Its calls by the run that asked.
+    Run,
+    /// Its calls.
+    Tool,
+    /// Its calls that touch these paths, or what lies beneath them, and nothing else.
+    Path,
 }
 
 /// What somebody wants of a tree that another process owns. Kept by the store until it is taken.
@@ -273,6 +317,21 @@ pub trait Journal: Send + Sync {
     async fn expired_roots(&self, at: u64) -> Result<Vec<RunId>, JournalError>;
     /// The open ones, oldest first, and of one moment by their ids.
     async fn open_questions(&self, filter: &QuestionFilter) -> Result<Vec<Question>, JournalError>;
+    /// How many approvals are open of a client, and of that tree among them; without a tree, those
+    /// of the client's own calls.
+    async fn open_approvals(&self, principal: &str, root: Option<&RunId>) -> Result<(u32, u32), JournalError> {
+        let open = self.open_questions(&QuestionFilter::default()).await?;
+        let mine = || open.iter().filter(|q| q.kind == "approval" && q.principal == principal);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let root = root.map_or("", RunId::as_str);
+        Ok((count(mine().count()), count(mine().filter(|q| q.root == root).count())))
+    }
+    /// Closes a question of a client's own call with an answer that fits it. An approval is good
+    /// for one such call from then on.
+    async fn answer(&self, id: &str, by: &str, answer: &Answer) -> Result<(), JournalError> {
+        let _ = (by, answer);
+        Err(JournalError::Failed(format!("question {id} is nobody's who could be told")))
+    }
     /// Leaves a command for the live process that owns the tree; `false` when there is none.
     async fn post(&self, root: &RunId, command: &Command) -> Result<bool, JournalError>;
     /// Takes the commands for a tree, oldest first.

@@ -16,8 +16,8 @@ pub use guard::{
     Authorized, Decision, Deed, DeedKind, Facts, Gate, ToolFailure, ToolOutput, Toolbox, Verified, WhatHappened,
 };
 pub use journal::{
-    Answer, Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Question, QuestionChange, QuestionFilter,
-    QuestionRow, RunRow, Write,
+    Always, Answer, Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Of, Question, QuestionChange,
+    QuestionFilter, QuestionRow, RunRow, Write,
 };
 pub use model::{
     Delta, Lender, Model, ModelError, ModelFacts, ModelFailure, Models, Reply, Request, Sampler, ToolSpec,

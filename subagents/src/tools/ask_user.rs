@@ -80,7 +80,7 @@ fn heard(said: &Asked) -> Result<String, String> {
     let with = |note: &Option<String>| note.as_ref().map(|n| format!("\n[note: {n}]")).unwrap_or_default();
     match (&said.answer, &said.question.default) {
         (Some(Answer::Input { value, note }), _) => Ok(format!("{}{}", shown(value), with(note))),
-        (Some(Answer::Allow { note }), _) => Ok(format!("yes{}", with(note))),
+        (Some(Answer::Allow { note, .. }), _) => Ok(format!("yes{}", with(note))),
         (Some(Answer::Deny { note }), _) => Err(format!("the person does not answer this{}", with(note))),
         (None, Some(default)) => Ok(format!("{}\n[nobody answered in time; this is the default]", shown(default))),
         (None, None) => Err("nobody answered in time".into()),

@@ -157,7 +157,9 @@ pub(crate) async fn perform(at: &At, tool: Tool, call: &ToolCall, asked: Option<
             Word::No(denial) => return at.denied(call, asked, denial).await,
             Word::Unasked => {
                 let _ = at.on_record(&standing, tool.names()[0], Decision::Ask(&question.rule)).await;
-                return at.ask_approval(call, asked, question.rule.to_string(), digest).await;
+                let rule = question.rule.to_string();
+                let detail = json!({ "tool": call.name, "arguments": call.input, "rule": rule });
+                return at.ask_approval(call, asked, rule, (digest, detail)).await;
             }
         }
     }

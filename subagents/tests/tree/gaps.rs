@@ -296,7 +296,7 @@ fn the_next_action_of_a_live_run_is_judged_by_the_policy_as_it_is_then() {
         assert_eq!((ended.state, world.made("s__once"), world.made("s__pure")), (State::Waiting, 1, 0));
         // And back again, while it waits: what was asked about needs nobody's word any more.
         *world.policy.lock().unwrap() = policy(TOOLS);
-        let allow = Answer::Allow { note: None };
+        let allow = Answer::YES;
         let ended = driven(host.answer(&world.open_question(), allow, "ann", Then::Drive).await);
         assert_eq!((ended.state, ended.text.as_str()), (State::Completed, "s__pure done"));
     });

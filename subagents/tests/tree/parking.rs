@@ -22,7 +22,7 @@ fn deep() -> Script {
     ])
 }
 fn allow() -> Answer {
-    Answer::Allow { note: None }
+    Answer::YES
 }
 fn input(value: &str) -> Answer {
     Answer::Input { value: Value::from(value), note: None }

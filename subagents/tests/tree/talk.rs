@@ -120,7 +120,7 @@ fn a_runtime_tool_is_denied_and_asked_about_by_the_policys_rules() {
     block(async {
         assert_eq!(world.run("a").await.unwrap().state, State::Waiting);
         let host = world.host();
-        let allow = subagents::ports::Answer::Allow { note: None };
+        let allow = subagents::ports::Answer::YES;
         assert_eq!(driven(host.answer(&world.open_question(), allow, "ann", Then::Drive).await).state, State::Waiting);
         let tea = subagents::ports::Answer::Input { value: Value::from("tea"), note: None };
         let ended = driven(host.answer(&world.open_question(), tea, "ann", Then::Drive).await);

@@ -1,6 +1,7 @@
 //! The store on a real file.
 
 mod append;
+mod approvals;
 mod crash;
 mod files;
 mod inbox;

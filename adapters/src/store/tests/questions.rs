@@ -48,7 +48,7 @@ async fn questions_open_and_close_with_their_events() {
     assert_eq!(store.expired_roots(49).await.unwrap(), []);
     assert_eq!(store.expired_roots(50).await.unwrap(), std::slice::from_ref(&a.root));
 
-    let yes = Answer::Allow { note: Some("once".into()) };
+    let yes = Answer::Allow { note: Some("once".into()), always: None };
     store.append(vec![with(said("r-a", "r-a", 2), close("q-1", Some(yes.clone())))], &a).await.unwrap();
     let closed = Some(("ada".to_owned(), 77));
     let expected = QuestionRow { question: one, closed, answer: Some(yes) };
@@ -76,7 +76,7 @@ async fn a_question_may_open_and_close_in_one_append() {
     let place = place();
     let store = Store::open(&place.path).await.unwrap();
     let lease = claim(&store, "r-a").await;
-    let yes = close("q-1", Some(Answer::Allow { note: None }));
+    let yes = close("q-1", Some(Answer::YES));
     let open = with(first("r-a", "r-a"), QuestionChange::Open(question("q-1", "r-a", 1, None)));
     store.append(vec![open, with(said("r-a", "r-a", 2), yes.clone())], &lease).await.unwrap();
     let twice = vec![with(said("r-a", "r-a", 3), yes)];

@@ -102,7 +102,7 @@ impl Foreground {
                 eprintln!("{what}; {by} works on the run. pleach show {}{config} tells how far it is", root.short());
                 Ok(0)
             }
-            Ok(Done::Here | Done::Stored) => {
+            Ok(Done::Here | Done::Stored | Done::Settled) => {
                 self.app.shutdown().await;
                 eprintln!("{what}; pleach resume {}{config} goes on with it, and so does a pleach serve", root.short());
                 Ok(0)

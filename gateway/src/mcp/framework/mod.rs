@@ -13,13 +13,13 @@
 
 mod agent;
 mod own;
-mod questions;
+pub(super) mod questions;
 mod task;
 
 use super::View;
 use super::sampling::Sampling;
 use crate::auth::Identity;
-use crate::guard::error_result;
+use crate::guard::{LOCAL, error_result};
 use adapters::mcp::{Kind, Party, Reply};
 use adapters::store::Store;
 use policies::json::{Json, Object};
@@ -28,7 +28,8 @@ use policies::resolve::{AgentSpec, Limits, Policy};
 use policies::tools::Mode;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use subagents::host::{Approvals, Host};
+use subagents::host::{Approvals, Host, Then};
+use subagents::ports::Answer;
 use task::Running;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,14 @@ pub(crate) fn approvals(policy: &Policy) -> Approvals {
     }
 }
 
+/// Whether a client's person may approve, under this policy.
+pub(crate) fn can_approve(policy: &Policy, principal: &str) -> bool {
+    match &policy.clients {
+        None => principal == LOCAL,
+        Some(clients) => clients.get(principal).is_some_and(|client| client.can_approve),
+    }
+}
+
 /// What all clients' tools stand on.
 #[derive(Clone)]
 pub(crate) struct Ground {
@@ -65,6 +74,11 @@ pub(crate) struct Ground {
 impl Ground {
     pub(crate) fn new(host: Arc<Host>, store: Store, sampling: Sampling) -> Self {
         Self { host, store, running: Arc::default(), sampling }
+    }
+    /// Takes what a client's person said to a question about the client's own call.
+    pub(super) async fn answer(&self, question: &str, answer: Answer, by: &str) -> Result<(), String> {
+        let done = self.host.answer(question, answer, by, Then::Leave).await;
+        done.map(drop).map_err(|e| e.to_string())
     }
 }
 

@@ -5,6 +5,9 @@
 //! |---|---|---|---|
 //! | the anonymous local caller, a client with `can_approve` | yes | yes | yes |
 //! | any other client | yes | no | no, and it cannot tell that there are any |
+//!
+//! A client's own call is approved by its person, in an elicitation; never with `pleach__answer` of
+//! the same client, which is its model's to call.
 
 use super::Framework;
 use super::own::result;
@@ -13,9 +16,11 @@ use crate::mcp::View;
 use crate::servers::Abilities;
 use adapters::mcp::Party;
 use policies::json::{Json, Object};
+use policies::manifest::visible;
 use std::sync::Arc;
+use subagents::approval;
 use subagents::host::{Done, Then};
-use subagents::ports::{Answer, Journal, Question, QuestionFilter};
+use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter};
 use subagents::run::RunId;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +36,9 @@ impl Framework {
     }
     /// Whether this client may answer a question.
     pub(super) fn may_answer(&self, view: &View, question: &Question) -> bool {
-        self.can_approve || (question.principal == *view.caller.principal && question.kind != APPROVAL)
+        let own = question.principal == *view.caller.principal;
+        let call = question.run.is_empty();
+        if own { question.kind != APPROVAL || (self.can_approve && !call) } else { self.can_approve }
     }
 
     /// Puts the questions of a waiting tree to the client whose call stands, until one is
@@ -42,7 +49,7 @@ impl Framework {
         root: &RunId,
         party: Option<&Arc<dyn Party>>,
     ) -> Option<(String, Answer)> {
-        let party = party.filter(|p| Abilities::of(&p.capabilities()).elicits(false) && can_elicit(&***p))?;
+        let party = party.filter(|p| can_elicit(&***p))?;
         for question in self.asked(root).await.into_iter().filter(|q| self.may_answer(view, q)) {
             let said = party.ask("elicitation/create", form(&question)).await.ok()?;
             if let Some(answer) = answer_of(&question, &said) {
@@ -61,7 +68,10 @@ impl Framework {
         }
         let done = self.ground.host.answer(&question.id, answer, by, Then::Leave).await.map_err(|e| e.to_string())?;
         self.go_on(view, &root, &question.principal, &done);
-        Ok(format!("answered; {} goes on", question.run))
+        Ok(match done {
+            Done::Settled => "answered; the call goes on, or is made again".into(),
+            _ => format!("answered; {} goes on", question.run),
+        })
     }
 
     /// Has a tree that nobody works on worked on.
@@ -95,7 +105,7 @@ impl Framework {
         }
         let note = text("note").map(str::to_owned);
         let answer = match (text("verdict"), arguments.get("input")) {
-            (Some("allow"), None) => Answer::Allow { note },
+            (Some("allow"), None) => Answer::Allow { note, always: None },
             (Some("deny"), None) => Answer::Deny { note },
             (None, Some(input)) => Answer::Input { value: input.to_serde(), note },
             _ => return error_result("give verdict (allow or deny) or input, and not both"),
@@ -183,20 +193,22 @@ impl Framework {
     }
 }
 
-fn can_elicit(party: &dyn Party) -> bool {
-    party.capabilities().get("elicitation").is_some()
+pub(in crate::mcp) fn can_elicit(party: &dyn Party) -> bool {
+    let capabilities = party.capabilities();
+    Abilities::of(&capabilities).elicits(false) && capabilities.get("elicitation").is_some()
 }
 
 fn operator(question: &Question) -> String {
-    format!(
-        "an approval is given by a client with can_approve, or by the operator: pleach answer {} allow",
-        question.id
-    )
+    let who = match question.run.is_empty() {
+        true => "an approval of your own call is given by a person, not by this tool",
+        false => "an approval is given by a client with can_approve",
+    };
+    format!("{who}, or by the operator: pleach answer {} allow", question.id)
 }
 
 fn about(question: &Question) -> String {
     let arguments = question.detail.get("arguments").filter(|a| !a.is_null());
-    arguments.map(|a| format!(" {a}")).unwrap_or_default()
+    arguments.map(|a| format!(" {}", visible(&a.to_string()))).unwrap_or_default()
 }
 
 fn shown(question: &Question) -> Json {
@@ -215,13 +227,29 @@ fn shown(question: &Question) -> Json {
     out.into()
 }
 
+/// What can be allowed from now on besides the call in question.
+fn scopes(question: &Question) -> Vec<(&'static str, Of)> {
+    let all = [("tool", Of::Tool), ("path", Of::Path), ("run", Of::Run)];
+    let makes = |of| approval::rule(question, &Always { of, within: None }, "", 0).is_ok();
+    all.into_iter().filter(|(_, of)| makes(*of)).collect()
+}
+
 /// A question as an elicitation by form (MCP 2025-11-25, elicitation: flat schemas only).
-fn form(question: &Question) -> Object {
+pub(in crate::mcp) fn form(question: &Question) -> Object {
     let of = |kind: &str, title: &str| Json::object([("type", kind.into()), ("title", title.into())]);
     let (properties, required) = if question.kind == APPROVAL {
-        let properties =
-            [("allow", of("boolean", "Allow it, this once")), ("note", of("string", "A word to the agent"))];
-        (Json::object(properties), "allow")
+        let mut properties = Object::new();
+        properties.set("allow", of("boolean", "Allow it, this once"));
+        let scopes = scopes(question);
+        if !scopes.is_empty() {
+            let mut always = of("string", "And from now on, until it is revoked: all of these calls");
+            if let Some(always) = always.as_object_mut() {
+                always.set("enum", scopes.into_iter().map(|(word, _)| word.into()).collect::<Vec<Json>>());
+            }
+            properties.set("always", always);
+        }
+        properties.set("note", of("string", "A word to the agent"));
+        (properties.into(), "allow")
     } else {
         let mut answer = of("string", "The answer");
         let options = question.detail.get("options").and_then(serde_json::Value::as_array);
@@ -239,20 +267,26 @@ fn form(question: &Question) -> Object {
     let wanted = schema_wanted.map(|s| format!("\n(as JSON that fits {s})")).unwrap_or_default();
     let mut params = Object::new();
     params.set("mode", "form");
-    params.set("message", format!("{}{}{wanted}\n({})", question.text, about(question), question.chain.join(" > ")));
+    let effects: String = approval::effects(question).iter().map(|effect| format!("\n{}", visible(effect))).collect();
+    let chain = question.chain.join(" > ");
+    params.set("message", format!("{}{}{effects}{wanted}\n({chain})", question.text, about(question)));
     params.set("requestedSchema", schema);
     params
 }
 
 /// What the person said; `None` when they put it off.
-fn answer_of(question: &Question, said: &Json) -> Option<Answer> {
+pub(in crate::mcp) fn answer_of(question: &Question, said: &Json) -> Option<Answer> {
     let content = said.get("content");
     let field = |key: &str| content.and_then(|c| c.get(key));
     let note = field("note").and_then(Json::as_str).map(str::to_owned);
     match (said.get("action").and_then(Json::as_str)?, question.kind.as_str()) {
         ("decline", _) => Some(Answer::Deny { note }),
         ("accept", APPROVAL) => match field("allow").and_then(Json::as_bool)? {
-            true => Some(Answer::Allow { note }),
+            true => {
+                let word = field("always").and_then(Json::as_str);
+                let of = scopes(question).into_iter().find(|(name, _)| Some(*name) == word).map(|(_, of)| of);
+                Some(Answer::Allow { note, always: of.map(|of| Always { of, within: None }) })
+            }
             false => Some(Answer::Deny { note }),
         },
         ("accept", _) => {

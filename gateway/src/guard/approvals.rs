@@ -1,0 +1,197 @@
+//! Calls that a person is asked about: the rules that stand, and a client's own call that waits.
+//!
+//! ```text
+//!  ask ─▶ a standing rule? ─ yes ─▶ allow, naming it                  (runs' and clients' calls alike)
+//!            │ no
+//!            ├ a run's ──▶ the run parks (`subagents::host::act`)
+//!            └ a client's ─▶ said before? ─┬ yes ─▶ used up, allow     (once, this very call)
+//!                                          ├ no ──▶ deny, for a while
+//!                                          └ ─▶ a row: open until answered or expired; the call
+//!                                               waits for it, and is denied with its id after that
+//! ```
+//!
+//! The row outlives the call, the client and the process. It is bound to the client, its chain, the
+//! tool as it is and the arguments: anything else is another question.
+
+use super::{Approve, Decided, Guard};
+use crate::audit::{Before, Decision, Entry};
+use crate::servers::Enough;
+use adapters::store::{Asking, Given, clock};
+use policies::action::Call;
+use policies::json::{Json, digest};
+use policies::permit::{Denial, Question, Rule, Verdict};
+use policies::standing::{self, Asker, Standing};
+use std::time::Duration;
+use subagents::approval;
+use subagents::ports;
+use subagents::run::Caller;
+
+/// What became of a wish that a person can be asked about.
+pub(crate) enum Wish {
+    /// It was decided without one.
+    Decided(Decided),
+    /// A person decides.
+    Asks(Box<Asks>),
+}
+
+/// A client's own call that a person decides on.
+pub(crate) struct Asks {
+    question: Question<Call>,
+    digest: String,
+    entry: Entry,
+    caller: Caller,
+}
+
+impl Asks {
+    /// The arguments, to make the call again with.
+    pub(crate) fn arguments(&self) -> Json {
+        self.question.what().arguments.clone()
+    }
+}
+
+/// A question that a person was put.
+pub(crate) struct Put {
+    pub(crate) asked: ports::Question,
+    /// Why they are asked.
+    rule: Rule,
+}
+
+impl Guard {
+    /// The one place where standing rules are looked at: what is asked about is allowed where a
+    /// person said so before.
+    pub(super) async fn stands(&self, caller: &Caller, question: Question<Call>) -> Verdict<Call> {
+        let Some(book) = &self.book else { return Verdict::Ask(question) };
+        let rules = match book.standing(&caller.principal, &question.what().tool.name).await {
+            Ok(rules) if rules.is_empty() => return Verdict::Ask(question),
+            Ok(rules) => rules,
+            Err(why) => {
+                tracing::warn!("standing rules cannot be read, so a person is asked: {why}");
+                return Verdict::Ask(question);
+            }
+        };
+        let Ok(now) = self.servers.live.current(caller) else { return Verdict::Ask(question) };
+        let chain = now.authority.chain();
+        let asker = Asker { principal: &caller.principal, run: caller.run.as_deref(), chain: &chain };
+        standing::answered(Verdict::Ask(question), asker, &rules)
+    }
+
+    /// Judges a client's own call, which can wait for a person.
+    pub(crate) async fn decide_or_ask(&self, caller: &Caller, name: &str, arguments: Json) -> Wish {
+        let (verdict, entry) = self.judged(caller, name, arguments, Enough::Attempt).await;
+        let (question, book) = match (verdict, &self.book) {
+            (Some(Verdict::Ask(question)), Some(book)) if self.approve == Approve::Park => (question, book),
+            (verdict, _) => return Wish::Decided(self.refusals_noted(self.weighed(verdict), entry).await),
+        };
+        let now = match self.servers.live.current(caller) {
+            Ok(now) => now.into_owned(),
+            Err(denial) => return Wish::Decided(self.refusals_noted(Decided::Denied(denial), entry).await),
+        };
+        let digest = bound_to(&question, &now);
+        let decided = match book.spend(&now.principal, &digest).await {
+            Ok(Given::Nothing) => return Wish::Asks(Box::new(Asks { question, digest, entry, caller: now })),
+            Ok(Given::Yes { question: id, by }) => {
+                let permit = question.approve(&format!("approved by {by} ({id})"));
+                let rule = permit.rule().clone();
+                Decided::Allowed(permit, rule)
+            }
+            Ok(Given::No { question: id, by, note }) => {
+                let note = note.map(|note| format!(": {note}")).unwrap_or_default();
+                let why = format!("{by} said no ({id}){note}; do without it, or ask for something else");
+                Decided::Denied(question.refuse(&why))
+            }
+            Err(why) => Decided::Denied(question.refuse(&format!("it asks a person, and cannot be kept: {why}"))),
+        };
+        Wish::Decided(self.refusals_noted(decided, entry).await)
+    }
+
+    /// Asks a person, durably; the same call asked about already is that question.
+    ///
+    /// # Errors
+    /// When too much is asked, or it can be neither kept nor put on record.
+    pub(crate) async fn put(&self, asks: Asks) -> Result<Put, Denial> {
+        let Asks { question, digest, entry, caller } = asks;
+        let lost =
+            |why: String| Denial::plain(format!("it asks a person, and cannot be kept: {why}"), "try again later");
+        let Some(book) = &self.book else { return Err(lost("there is no store".into())) };
+        let limits = self.servers.live.now().policy.approvals;
+        let asked = asked(&question, &caller, limits.expire).map_err(lost)?;
+        let asked = match book.ask(asked.clone(), &digest, limits).await {
+            Ok(Asking::Asked) => asked,
+            Ok(Asking::Before(before)) => *before,
+            Ok(Asking::Full(why)) => {
+                let denial = question.refuse(&format!("it asks a person; {why}"));
+                let entry = entry.decided(Decision::Deny(&denial));
+                let _ = self.servers.audit.record(entry, Before::Reading).await;
+                return Err(denial.with_fix("pleach answer, which lists them"));
+            }
+            Err(why) => return Err(lost(why.to_string())),
+        };
+        let entry = entry.with("question", asked.id.as_str()).decided(Decision::Ask(&question.rule));
+        self.servers.audit.record(entry, Before::Reading).await.map_err(super::ledger::unrecorded)?;
+        Ok(Put { asked, rule: question.rule })
+    }
+
+    /// Waits until somebody answered it, here or in another process, or it expired.
+    pub(crate) async fn closed(&self, put: &Put) {
+        match &self.book {
+            Some(book) => book.closed(&put.asked.id).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Nobody answered: the call is denied, the question stays open for whoever comes later.
+    pub(crate) async fn unanswered(&self, caller: &Caller, put: Put, why: &str) -> Denial {
+        let Put { asked, rule } = put;
+        let tool = asked.detail.get("tool").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let id = &asked.id;
+        let allowed =
+            format!("it asks a person, and {why}; a person answers with `pleach answer {id} allow`, then call again");
+        let denial = Denial { rule: rule.text, who: None, allowed, place: rule.place, fix: None };
+        let entry = Entry::new("call").by(caller).with("tool", tool).with("question", id.as_str());
+        let _ = self.servers.audit.record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
+        denial
+    }
+
+    /// Takes a standing rule back, which is on record first.
+    ///
+    /// # Errors
+    /// Why it stands still.
+    pub(crate) async fn revoke(&self, rule: &Standing, by: &str) -> Result<(), String> {
+        let book = self.book.as_ref().ok_or("there is no store")?;
+        let said = Rule { text: format!("revoked by {by}"), place: None };
+        let entry = Entry::new("revoke").with("principal", rule.principal.as_str()).with("tool", rule.tool.as_str());
+        let entry = entry.with("standing", rule.id.as_str()).decided(Decision::Allow(&said));
+        self.servers.audit.record(entry, Before::Acting).await.map_err(|e| e.to_string())?;
+        match book.revoke(&rule.id, by).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("rule {} does not stand any more", rule.id)),
+            Err(why) => Err(why.to_string()),
+        }
+    }
+}
+
+/// What an answer is good for: this client under this chain, the tool as it is now, these arguments.
+fn bound_to(question: &Question<Call>, caller: &Caller) -> String {
+    let Call { tool, arguments, .. } = question.what();
+    let chain: Vec<Json> = caller.authority.chain().into_iter().map(Json::from).collect();
+    let parts = [Json::from(tool.name.as_str()), tool.hash.as_str().into(), chain.into(), arguments.clone()];
+    digest(&Json::from(parts.to_vec()).to_canonical())
+}
+
+fn asked(question: &Question<Call>, caller: &Caller, expire: Duration) -> Result<ports::Question, String> {
+    let mut detail = approval::detail(question);
+    detail["door"] = (*caller.door).into();
+    let asked = clock();
+    Ok(ports::Question {
+        id: approval::fresh_id()?,
+        run: String::new(),
+        root: String::new(),
+        principal: caller.principal.to_string(),
+        kind: "approval".into(),
+        text: format!("may {} call {}?", caller.who, question.what().tool.name),
+        detail,
+        chain: caller.authority.chain().into_iter().map(str::to_owned).collect(),
+        asked,
+        expires: Some(asked.saturating_add(u64::try_from(expire.as_millis()).unwrap_or(u64::MAX))),
+    })
+}
