@@ -7,6 +7,7 @@ mod inbox;
 mod lease;
 mod migration;
 mod plans;
+mod push;
 mod questions;
 mod rest;
 
@@ -89,7 +90,12 @@ fn first(root: &str, run: &str) -> Write {
 }
 
 fn said(root: &str, run: &str, seq: u64) -> Write {
-    write(root, run, seq, Event::MessageReceived { from: "somebody".into(), text: "…".into(), message: None })
+    write(
+        root,
+        run,
+        seq,
+        Event::MessageReceived { from: "somebody".into(), text: "…".into(), message: None, parts: None },
+    )
 }
 
 /// A word of the store's errors, which must name the file.
