@@ -53,7 +53,10 @@ fn incoming_config(config: &Value) -> Value {
         // Of several it is the first.
         let scheme = given.pointer("/schemes/0").cloned().unwrap_or_default();
         let credentials = given.get("credentials").cloned().unwrap_or_default();
-        out.insert("authentication".into(), json!({ "scheme": scheme, "credentials": credentials }));
+        // An empty list is none.
+        if !scheme.is_null() || !credentials.is_null() {
+            out.insert("authentication".into(), json!({ "scheme": scheme, "credentials": credentials }));
+        }
     }
     Value::Object(out)
 }
