@@ -74,6 +74,7 @@ fn write(lease: &Lease, seq: u64) -> Write {
         started: 1_000,
         ended: None,
     };
-    let event = Event::MessageReceived { from: "somebody".into(), text: "word ".repeat(60), message: None };
+    let event =
+        Event::MessageReceived { from: "somebody".into(), text: "word ".repeat(60), message: None, parts: None };
     Write { record: Record { run: lease.root.clone(), seq, at: 1_000 + seq, event }, row, question: None }
 }

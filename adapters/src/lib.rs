@@ -16,6 +16,7 @@ pub mod builtin;
 pub mod crash;
 pub mod hidden;
 pub mod jwt;
+pub mod kept;
 pub mod mcp;
 pub mod model;
 pub mod net;

@@ -177,7 +177,7 @@ fn kits(root: &Path) -> Result<(), String> {
 
 /// Clients of the A2A protocol, of both its generations.
 const A2A_NPM: &str = "@a2a-js/sdk@1.3.0";
-const A2A_PIP: [(&str, &str); 2] = [("venv", "a2a-sdk==1.3.0"), ("venv03", "a2a-sdk==0.3.26")];
+const A2A_PIP: [(&str, &str); 2] = [("venv", "a2a-sdk[signing]==1.3.0"), ("venv03", "a2a-sdk==0.3.26")];
 
 fn agents(folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
@@ -188,11 +188,11 @@ fn agents(folder: &Path) -> Result<(), String> {
     for (venv, package) in A2A_PIP {
         let venv = folder.join(venv);
         let done = venv.join("done");
-        if !done.exists() {
+        if std::fs::read_to_string(&done).ok().as_deref() != Some(package) {
             run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
             let pip = ["install", "--quiet", "--disable-pip-version-check", "httpx", package];
             run(Command::new(venv.join("bin/pip")).args(pip))?;
-            std::fs::write(done, "").map_err(|e| e.to_string())?;
+            std::fs::write(done, package).map_err(|e| e.to_string())?;
         }
     }
     Ok(())

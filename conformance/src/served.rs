@@ -153,6 +153,19 @@ impl Served {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Answer { status, headers, body: response.text().await.unwrap() }
     }
+    /// Deletes what is at a path.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.client.delete(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, body: response.text().await.unwrap() }
+    }
     /// Gets a path that streams.
     ///
     /// # Panics

@@ -20,6 +20,7 @@ mod serve;
 mod servers;
 mod settings;
 mod telemetry;
+mod webhook;
 
 /// A relayed call is mostly small allocations: a quarter of its instructions with the C library's
 /// allocator.

@@ -22,6 +22,8 @@ mod told;
 mod v0_3;
 mod wire;
 
+pub use signature::payload;
+
 use crate::jwt::Keys;
 use crate::mcp::{MODERN, McpError, Message, Party, RpcError, meta};
 use mine::Mine;

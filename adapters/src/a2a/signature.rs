@@ -38,6 +38,11 @@ pub(super) fn check(card: &Json, keys: &Keys) -> Result<(), String> {
     Err(format!("its signature is not good: {why}"))
 }
 
+/// What is signed of a card that has no signatures yet: its canonical form without what is empty.
+pub fn payload(card: &Json) -> String {
+    canonical(&without_defaults(card).unwrap_or(Json::Object(Object::new())))
+}
+
 /// Without empty texts, lists and objects.
 fn without_defaults(json: &Json) -> Option<Json> {
     match json {
@@ -180,6 +185,25 @@ mod tests {
         ] {
             assert_eq!(canonical(&parsed(given)), wanted);
         }
+    }
+
+    /// What we sign is what our own peers check.
+    #[test]
+    fn a_card_of_ours_is_believed_until_it_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = crate::jwt::OwnKey::load(&folder.path().join("k")).unwrap();
+        let keys = Keys::read(key.jwks().to_string().as_bytes()).unwrap();
+        let card = parsed(r#"{"name":"a","skills":[],"capabilities":{"streaming":true,"x":""},"n":1.50}"#);
+        let (protected, signature) = key.detached(payload(&card).as_bytes(), "https://x.example/keys").unwrap();
+        let signed = |name: &str| {
+            let text = format!(
+                r#"{{"name":"{name}","skills":[],"capabilities":{{"streaming":true,"x":""}},"n":1.50,
+                    "signatures":[{{"protected":"{protected}","signature":"{signature}"}}]}}"#
+            );
+            check(&parsed(&text), &keys)
+        };
+        assert_eq!(signed("a"), Ok(()));
+        assert!(signed("b").is_err());
     }
 
     #[test]

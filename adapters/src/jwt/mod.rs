@@ -1,7 +1,10 @@
 //! Signed tokens, through `jsonwebtoken` with ring beneath it: whether one is what it says, and
 //! signing our own. What a good one may be used for is decided elsewhere.
 
+mod own;
 mod provider;
+
+pub use own::OwnKey;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};

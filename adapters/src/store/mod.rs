@@ -19,6 +19,7 @@ mod lease;
 mod open;
 mod outbox;
 mod owner;
+mod push;
 mod questions;
 mod read;
 mod rest;
@@ -31,6 +32,7 @@ mod writer;
 pub use approvals::{Asking, Given};
 pub use error::StoreError;
 pub use outbox::{Due, Full, Tally, Told};
+pub use push::{Kept, MOST_CONFIGS, PushConfig};
 pub use rest::{Parent, Reservation, Reserved, RunsFilter, Webhook, clock};
 pub use tasks::{TasksFilter, TasksPage};
 

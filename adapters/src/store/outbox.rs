@@ -10,6 +10,10 @@
 //! known to be dead it is due at once, of one on another machine when that time is over. So a
 //! message is told at least once.
 //!
+//! A message is of a tree's webhook or of a config that an A2A client gave ([`super::push`]). Those of
+//! one config are told one after another, so that a receiver sees a task change in order: only the
+//! first is ever due, and settling it makes the next one so.
+//!
 //! An *endpoint* is a client with an origin it named. What is due is looked for endpoint by
 //! endpoint, so that a thousand messages for one hide none for another.
 
@@ -32,6 +36,8 @@ pub struct Due {
     pub id: u64,
     /// The tree it is about.
     pub root: RunId,
+    /// Which of the tree's configs it is for; `None`: its webhook.
+    pub config: Option<String>,
     /// Where it goes: the origin, a space, and the client.
     pub endpoint: String,
     /// Tries so far.
@@ -86,7 +92,7 @@ macro_rules! of_each {
 
 /// ?3 is the time, ?4 how many of each endpoint, ?5 how many in all.
 pub(super) const DUE: &str = of_each!(
-    "SELECT o.id AS id, o.root AS root, o.endpoint AS endpoint, tries, next, e.run AS run, e.seq AS seq, e.at AS at,
+    "SELECT o.id AS id, o.root AS root, o.config AS config, o.endpoint AS endpoint, tries, next, e.run AS run, e.seq AS seq, e.at AS at,
             e.body AS body
      FROM free JOIN outbox AS o ON o.id IN (
          SELECT d.id FROM outbox AS d WHERE d.state = 'pending' AND d.endpoint = free.endpoint AND d.next <= ?3
@@ -106,6 +112,8 @@ pub enum Told {
     Later(u64, String),
     /// Not, and never again.
     Dead(String),
+    /// There was nothing to tell.
+    Nothing,
 }
 
 /// The messages of one tree, counted.
@@ -151,6 +159,7 @@ impl Job for Settle {
     type Output = ();
     async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<()>, sqlx::Error> {
         let (state, next, why) = match &self.1 {
+            Told::Nothing => return self.settled(tx, true).await.map(Ok),
             Told::Delivered => ("delivered", tx.now, None),
             Told::Later(next, why) => ("pending", *next, Some(why.as_str())),
             Told::Dead(why) => ("dead", tx.now, Some(why.as_str())),
@@ -162,12 +171,40 @@ impl Job for Settle {
             .bind(signed(self.0))
             .execute(&mut *tx.connection)
             .await?;
+        if state != "pending" {
+            self.settled(tx, false).await?;
+        }
         let forget = signed(tx.now.saturating_sub(KEPT));
         sqlx::query("DELETE FROM outbox WHERE state <> 'pending' AND next < ?")
             .bind(forget)
             .execute(&mut *tx.connection)
             .await?;
         Ok(Ok(()))
+    }
+}
+
+impl Settle {
+    /// It is settled, or goes; what comes after it of the same config is due.
+    async fn settled(&self, tx: &mut Tx<'_>, goes: bool) -> Result<(), sqlx::Error> {
+        let of: Option<(String, Option<String>)> = sqlx::query_as("SELECT root, config FROM outbox WHERE id = ?")
+            .bind(signed(self.0))
+            .fetch_optional(&mut *tx.connection)
+            .await?;
+        if goes {
+            sqlx::query("DELETE FROM outbox WHERE id = ?").bind(signed(self.0)).execute(&mut *tx.connection).await?;
+        }
+        if let Some((root, Some(config))) = of {
+            sqlx::query(
+                "UPDATE outbox SET next = ? WHERE next = 9223372036854775807 AND id = (SELECT min(id) FROM outbox
+                     WHERE root = ? AND config = ? AND state = 'pending')",
+            )
+            .bind(signed(tx.now))
+            .bind(root)
+            .bind(config)
+            .execute(&mut *tx.connection)
+            .await?;
+        }
+        Ok(())
     }
 }
 
@@ -223,6 +260,7 @@ impl Store {
             Ok(Due {
                 id: count("id")?,
                 root: RunId::known(&root),
+                config: row.try_get("config").map_err(|e| self.failed(e))?,
                 endpoint: row.try_get("endpoint").map_err(|e| self.failed(e))?,
                 tries: u32::try_from(count("tries")?).unwrap_or(u32::MAX),
                 record: self.record(row)?,
@@ -255,13 +293,13 @@ impl Store {
     pub async fn settle(&self, id: u64, told: Told) -> Result<(), JournalError> {
         self.writer.perform(Settle(id, told)).await
     }
-    /// How it stands with the messages of a tree.
+    /// How it stands with the messages of a tree for its webhook.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn told(&self, root: &RunId) -> Result<Tally, StoreError> {
         let rows: Vec<(String, Option<String>)> =
-            sqlx::query_as("SELECT state, why FROM outbox WHERE root = ? ORDER BY id")
+            sqlx::query_as("SELECT state, why FROM outbox WHERE root = ? AND config IS NULL ORDER BY id")
                 .bind(root.as_str())
                 .fetch_all(&self.pool)
                 .await

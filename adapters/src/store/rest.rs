@@ -34,6 +34,8 @@ pub struct Reservation {
     pub run: RunId,
     /// Whom to tell of it.
     pub webhook: Option<Webhook>,
+    /// Whom else, as an A2A client asked for it.
+    pub push: Option<super::PushConfig>,
     /// A key that is older than this, milliseconds, is as good as new; `None`: none is.
     pub renewed: Option<u64>,
 }
@@ -80,7 +82,7 @@ struct Reserve(Reservation);
 impl Job for Reserve {
     type Output = Reserved;
     async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<Reserved>, sqlx::Error> {
-        let Reservation { principal, key, run, webhook, renewed } = &self.0;
+        let Reservation { principal, key, run, webhook, push, renewed } = &self.0;
         let now = signed(tx.now);
         if let Some((key, digest)) = key {
             let forget = signed(tx.now.saturating_sub(KEYS_LAST));
@@ -117,6 +119,10 @@ impl Job for Reserve {
                 .bind(now)
                 .execute(&mut *tx.connection)
                 .await?;
+        }
+        if let Some(push) = push {
+            // The first one of its tree: there is room.
+            super::push::keep(tx, push).await?;
         }
         Ok(Ok(Reserved::Fresh))
     }

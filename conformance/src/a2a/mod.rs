@@ -15,6 +15,9 @@ provider = "scripted"
 script = "replies.toml"
 [policy]
 max_access = "read-write"
+# A kit's listener of notifications is on this machine.
+domains = { allow = ["localhost", "example.com"] }
+networks = { allow = ["127.0.0.0/8", "::1/128"] }
 [gateway]
 default_agent = "tck"
 [agents.tck]

@@ -4,6 +4,7 @@
 use crate::kits;
 use conformance::a2a;
 use conformance::served::Served;
+use conformance::upstream::{Act, Upstream};
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -67,4 +68,32 @@ fn the_javascript_sdk() {
     assert_eq!((&stream[0], stream.as_array().unwrap().last().unwrap()), (&json!("task"), &json!("statusUpdate")));
     let wanted = json!({ "stream": null, "asks": "What shall it be?", "answered": "It shall be: red", "cancelled": 5 });
     assert_eq!(said, wanted);
+}
+
+/// The SDK asks for notifications in its own words; what arrived is read as the SDK would.
+#[tokio::test]
+async fn the_python_sdk_is_pushed_over_both_bindings() {
+    let folder = a2a::folder();
+    let served = Served::start(&folder);
+    for binding in ["JSONRPC", "HTTP+JSON"] {
+        let hook = Upstream::start(|_| Act::Status(200, json!({})));
+        let mut command = Command::new(kits().join("a2a/venv/bin/python"));
+        command.arg(script("a2a_push.py")).args([&served.base, binding, &hook.base]);
+        let said = tokio::task::spawn_blocking(move || said(&mut command)).await.unwrap();
+        let wanted = json!({
+            "push": true, "task": said["task"], "made": format!("{}/mine", hook.base),
+            "got": format!("{}/mine", hook.base), "listed": 2, "secrets": ["", ""], "after": 1,
+        });
+        assert_eq!(said, wanted, "{binding}");
+        let seen = hook.until_at("/inline", 5).await;
+        let last = &seen[seen.len() - 1].body["statusUpdate"];
+        assert_eq!((&last["taskId"], &last["status"]["state"]), (&said["task"], &json!("TASK_STATE_COMPLETED")));
+        for one in &seen {
+            assert_eq!(one.header("authorization"), "Bearer sdk-secret");
+            assert_eq!(one.header("x-a2a-notification-token"), "sdk-token");
+        }
+        let texts: Vec<&Value> =
+            seen.iter().map(|s| &s.body["artifactUpdate"]["artifact"]["parts"][0]["text"]).collect();
+        assert!(texts.contains(&&json!("It shall be: red")), "{texts:?}");
+    }
 }

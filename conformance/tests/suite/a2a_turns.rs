@@ -177,3 +177,43 @@ async fn a_name_is_used_twice_and_a_message_is_not() {
     let generation = |task: &Value| task["metadata"]["pleach/generation"].as_u64().unwrap();
     assert!(generation(&task) >= generation(&next), "{task}");
 }
+
+/// An artifact that was to go on is closed by the end of its task: whoever puts chunks together is
+/// told that there are no more.
+#[tokio::test]
+async fn the_last_chunk_is_said_even_if_none_was_meant_to_be() {
+    let folder = Folder::new(
+        "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n[policy]\n[agents.maker]\n\
+         prompt = \"p\"\nexpose = true\n",
+    );
+    let piece = |turn: u32, name: &str, text: &str, more: bool| {
+        format!(
+            "[[reply]]\nturn = {turn}\n[[reply.tool]]\nname = \"emit_artifact\"\n\
+             input = {{ name = {name:?}, media_type = \"text/plain\", content = {text:?}, more = {more} }}\n"
+        )
+    };
+    let replies = piece(0, "open", "one", true) + &piece(1, "whole", "all", false) + &piece(2, "open", "two", true);
+    folder.write("replies.toml", &(replies + "[[reply]]\nturn = 3\ntext = \"done\"\n"));
+    let served = Served::start(&folder);
+    let said = json!({ "messageId": "m-1", "role": "ROLE_USER", "parts": [{ "text": "go" }] });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": { "message": said } });
+    let mut stream = served.open("/a2a/maker", &[("a2a-version", "1.0")], body.to_string()).await;
+    stream.end().await;
+    let frames = stream.heard.lines().filter_map(|line| line.strip_prefix("data: "));
+    let updates = frames.map(|data| serde_json::from_str::<Value>(data).unwrap()["result"].clone());
+    let chunks: Vec<Value> = updates
+        .filter_map(|update| update.get("artifactUpdate").cloned())
+        .map(|update| {
+            let artifact = &update["artifact"];
+            json!([artifact["name"], artifact["parts"][0]["text"], update["append"], update["lastChunk"]])
+        })
+        .collect();
+    let wanted = json!([
+        ["open", "one", false, false],
+        ["whole", "all", false, true],
+        ["open", "two", true, false],
+        ["open", "", true, true],
+        ["answer", "done", false, true],
+    ]);
+    assert_eq!(Value::from(chunks), wanted, "{}", stream.heard);
+}

@@ -148,3 +148,85 @@ async fn without_a_version_0_3_is_spoken() {
     assert!(finals.len() == 1 && finals[0] == events.last().unwrap(), "only the last is final: {events:?}");
     assert!(kinds.contains(&"artifact-update"));
 }
+
+/// What no path or method serves is refused in the form of the binding, not of the library.
+#[tokio::test]
+async fn what_is_not_served_is_refused_in_the_words_of_the_protocol() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let refused = |answer: &conformance::served::Answer, status: u16| {
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.headers["content-type"], "application/json", "{answer:?}");
+        let error = answer.json()["error"].clone();
+        assert_eq!(error["code"], status, "{answer:?}");
+        assert!(error["status"].is_string() && error["message"].as_str().is_some_and(|m| !m.is_empty()));
+    };
+    for path in ["/a2a/quick/rest", "/a2a/quick/rest/", "/a2a/quick/rest/nothing", "/a2a/quick/rest/tasks/r-0/x"] {
+        refused(&served.get(path, &[ALICE, V1]).await, 404);
+        refused(&served.post(path, &[ALICE, V1], "{}").await, 404);
+    }
+    for (path, allow) in [("/a2a/quick/rest/message:send", "POST"), ("/a2a/quick", "POST")] {
+        let answer = served.get(path, &[ALICE, V1]).await;
+        refused(&answer, 405);
+        assert_eq!(answer.headers["allow"], allow, "{path}");
+    }
+    let answer = served.post("/.well-known/agent-card.json", &[], "{}").await;
+    refused(&answer, 405);
+    assert_eq!(answer.headers["allow"], "GET, HEAD");
+    refused(&served.delete("/a2a/quick/rest/tasks/r-0", &[ALICE, V1]).await, 405);
+    // The benign twin: what is served there is.
+    assert_eq!(served.get("/a2a/quick/rest/tasks", &[ALICE, V1]).await.status, 200);
+}
+
+/// Requests in every form that ProtoJSON takes come to the same.
+#[tokio::test]
+async fn other_forms_of_a_request_are_taken() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let call = async |method: &str, params: Value| {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        served.post("/a2a/quick", &[ALICE, V1], body).await.json()
+    };
+    let said = json!({ "message": {
+        "message_id": "m-1", "role": 1, "context_id": "c", "task_id": null, "what_is_this": [1],
+        "parts": [{ "raw": "Pz8_Pg", "media_type": "text/plain", "filename": "f" }],
+    }, "configuration": { "history_length": "1", "accepted_output_modes": null } });
+    let task = call("SendMessage", said).await["result"]["task"].clone();
+    assert_eq!(task["artifacts"][0]["parts"][0]["text"], "quick: [f]\n???>", "{task}");
+    assert_eq!((&task["contextId"], task["history"].as_array().unwrap().len()), (&json!("c"), 1));
+    let listed = call("ListTasks", json!({ "page_size": "1", "status": 3, "context_id": "c" })).await;
+    assert_eq!((&listed["result"]["totalSize"], &listed["result"]["pageSize"]), (&json!(1), &json!(1)), "{listed}");
+    for wrong in [json!({ "pageSize": "one" }), json!({ "status": 99 }), json!({ "pageSize": 1.5 })] {
+        assert_eq!(call("ListTasks", wrong.clone()).await["error"]["code"], -32602, "{wrong}");
+    }
+    let wrong = json!({ "message": { "messageId": "m", "role": 2, "parts": [{ "text": "x" }] } });
+    assert_eq!(call("SendMessage", wrong).await["error"]["code"], -32602, "an agent's role");
+}
+
+/// Clients of 0.3 read a stream where they asked for one, also when it is an error and nothing else.
+#[tokio::test]
+async fn a_stream_that_cannot_begin_says_so_to_clients_of_0_3() {
+    let folder = folder();
+    let served = Served::start(&folder);
+    let body = |method: &str, params: Value| {
+        json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params }).to_string()
+    };
+    let stream = ("accept", "text/event-stream");
+    let none = body("tasks/resubscribe", json!({ "id": "r-0000000000000000" }));
+    let answer = served.post("/a2a/quick", &[ALICE, stream], none.clone()).await;
+    assert_eq!((answer.status, answer.headers["content-type"].to_str().unwrap()), (200, "text/event-stream"));
+    assert!(answer.body.starts_with("data: {") && answer.body.ends_with("}\n\n"), "{answer:?}");
+    assert_eq!((&answer.json()["error"]["code"], &answer.json()["id"]), (&json!(-32001), &json!(7)));
+    // Whoever takes JSON gets it, and so does whoever asks for no stream, and whoever speaks 1.0.
+    for (headers, body) in [
+        (vec![ALICE], none.clone()),
+        (vec![ALICE, stream], body("tasks/get", json!({ "id": "r-0000000000000000" }))),
+        (vec![ALICE, stream, V1], body("SubscribeToTask", json!({ "id": "r-0000000000000000" }))),
+    ] {
+        let answer = served.post("/a2a/quick", &headers, body).await;
+        assert_eq!(answer.headers["content-type"], "application/json", "{answer:?}");
+        assert_eq!(answer.json()["error"]["code"], -32001);
+    }
+    let nobody = served.post("/a2a/quick", &[stream], none).await;
+    assert_eq!((nobody.status, nobody.headers["content-type"].to_str().unwrap()), (401, "application/json"));
+}

@@ -5,6 +5,8 @@ mod a2a;
 mod a2a_clients;
 mod a2a_peers;
 mod a2a_peers_faults;
+mod a2a_push;
+mod a2a_signed;
 mod a2a_turns;
 mod a2a_wire;
 mod abandoned;

@@ -29,6 +29,14 @@ pub(super) fn json(status: StatusCode, kind: &str, text: String) -> Response {
     response
 }
 
+/// One event, and the end.
+pub(super) fn event(text: &str) -> Response {
+    let mut response = Response::new(Body::from(format!("data: {text}\n\n")));
+    set(&mut response, "content-type", "text/event-stream");
+    set(&mut response, "cache-control", "no-store");
+    response
+}
+
 /// A refusal over plain HTTP.
 pub(super) fn refused(fault: &Fault) -> Response {
     let mut response = json(fault.status(), JSON, fault.http().to_string());

@@ -4,7 +4,8 @@
 use super::codec::Version;
 use super::fault::{Fault, Kind};
 use super::ops::Asked;
-use super::{Door, parts};
+use super::{Door, JWKS, parts, push};
+use policies::json::Json;
 use policies::resolve::{AgentSpec, Policy, Proof};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -12,11 +13,47 @@ use std::collections::BTreeMap;
 /// A card may be kept for so long without asking again, seconds.
 const MAX_AGE: u32 = 300;
 
-/// A card as it is served.
+/// A card, to be signed and served.
 pub(super) struct Card {
-    pub(super) text: String,
-    /// Its digest, quoted as HTTP wants it.
+    document: Document,
+    /// Its digest, quoted as HTTP wants it. It says nothing of the signatures, which differ from
+    /// process to process: so it is a weak one.
     pub(super) etag: String,
+}
+
+/// A card without its signatures.
+struct Document {
+    card: Value,
+    /// The same in the words of 1.0 alone, where it has more: a reader of 1.0 knows no more of it,
+    /// and checks what it knows.
+    bare: Option<Value>,
+}
+
+impl Card {
+    /// It with its signatures, as it is written.
+    pub(super) fn signed(&self, door: &Door) -> String {
+        self.document.signed(door).to_string()
+    }
+}
+
+impl Document {
+    fn signed(&self, door: &Door) -> Value {
+        let jku = format!("{}{JWKS}", door.0.doorman.base());
+        let forms = [self.bare.as_ref(), Some(&self.card)].into_iter().flatten();
+        let signatures = forms.filter_map(|form| {
+            let payload = adapters::a2a::payload(&Json::from(form));
+            match door.0.key.detached(payload.as_bytes(), &jku) {
+                Ok((protected, signature)) => Some(json!({ "protected": protected, "signature": signature })),
+                Err(why) => {
+                    tracing::error!("a card goes out unsigned: {why}");
+                    None
+                }
+            }
+        });
+        let mut card = self.card.clone();
+        card["signatures"] = signatures.collect();
+        card
+    }
 }
 
 /// `Cache-Control` of cards.
@@ -28,7 +65,7 @@ pub(super) fn lasts() -> String {
 pub(super) fn of(door: &Door, agent: &str, version: Option<Version>) -> Option<Card> {
     let policy = door.0.live.now().policy.clone();
     let agent = policy.agents.values().find(|a| a.name.as_str() == agent && a.expose)?;
-    Some(served(&document(door, &policy, agent, version)))
+    Some(served(door, document(door, &policy, agent, version)))
 }
 
 /// The card of the whole: the default agent's, else the first that clients see.
@@ -36,10 +73,11 @@ pub(super) fn root(door: &Door, version: Option<Version>) -> Option<Card> {
     let policy = door.0.live.now().policy.clone();
     let default = policy.default_agent().filter(|agent| agent.expose);
     let agent = default.or_else(|| policy.agents.values().find(|agent| agent.expose))?;
-    Some(served(&document(door, &policy, agent, version)))
+    Some(served(door, document(door, &policy, agent, version)))
 }
 
-/// The card of an agent for whoever asks: with the other agents it may start, as skills.
+/// The card of an agent for whoever asks: with the agents beneath it that whoever asks may start,
+/// as skills, and with what it may have told.
 pub(super) fn extended(asked: &Asked) -> Result<Value, Fault> {
     let policy = asked.door.0.live.now().policy.clone();
     if policy.clients.is_none() {
@@ -51,22 +89,23 @@ pub(super) fn extended(asked: &Asked) -> Result<Value, Fault> {
     }
     let agent = policy.agents.get(&asked.agent);
     let agent = agent.ok_or_else(|| Fault::new(Kind::NoAgent, "there is no such agent"))?;
-    let mut card = document(&asked.door, &policy, agent, Some(asked.version));
-    if !agent.subagents.is_empty() {
-        let may = |agent: &&AgentSpec| agent.expose || asked.who.may_start.contains(&agent.name);
-        let known = agent.subagents.iter().filter_map(|name| policy.agents.get(name)).filter(may);
-        let below: Vec<Value> = known.map(|agent| skill(agent, &["subagent"])).collect();
+    let may = |agent: &&AgentSpec| asked.who.may_start.contains(&agent.name);
+    let known = agent.subagents.iter().filter_map(|name| policy.agents.get(name)).filter(may);
+    let below: Vec<Value> = known.map(|agent| skill(agent, &["subagent"])).collect();
+    let reaches = push::reaches(&asked.who.caller.authority);
+    let mut document = document(&asked.door, &policy, agent, Some(asked.version));
+    for card in [Some(&mut document.card), document.bare.as_mut()].into_iter().flatten() {
+        card["capabilities"]["pushNotifications"] = reaches.into();
         if let Some(skills) = card["skills"].as_array_mut() {
-            skills.extend(below);
+            skills.extend(below.iter().cloned());
         }
     }
-    Ok(card)
+    Ok(document.signed(&asked.door))
 }
 
-fn served(card: &Value) -> Card {
-    let text = card.to_string();
-    let etag = format!("\"{}\"", policies::json::digest(&text));
-    Card { text, etag }
+fn served(door: &Door, document: Document) -> Card {
+    let digest = policies::json::digest(&format!("{}{}", document.card, door.0.key.kid()));
+    Card { document, etag: format!("W/\"{digest}\"") }
 }
 
 fn skill(agent: &AgentSpec, tags: &[&str]) -> Value {
@@ -91,7 +130,13 @@ fn outputs(agent: &AgentSpec) -> Vec<&'static str> {
 }
 
 /// A card: of one generation for whoever names one, and of both for everybody else.
-fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Version>) -> Value {
+fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Version>) -> Document {
+    let card = |version| written(door, policy, agent, version);
+    let bare = (version != Some(Version::V1)).then(|| card(Some(Version::V1)));
+    Document { card: card(version), bare }
+}
+
+fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Version>) -> Value {
     let base = format!("{}/a2a/{}", door.0.doorman.base(), agent.name);
     let rest = format!("{base}/rest");
     let interface = |url: &str, binding: &str, version: &str| json!({ "url": url, "protocolBinding": binding, "protocolVersion": version });
@@ -102,7 +147,7 @@ fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Ver
             interface(&base, "JSONRPC", "1.0"), interface(&rest, "HTTP+JSON", "1.0"),
             interface(&base, "JSONRPC", "0.3"),
         ],
-        "capabilities": { "streaming": true, "pushNotifications": false, "extendedAgentCard": known },
+        "capabilities": { "streaming": true, "pushNotifications": push::is_served(policy), "extendedAgentCard": known },
         "defaultInputModes": parts::INPUT, "defaultOutputModes": outputs(agent),
         "skills": [skill(agent, &["agent"])],
     });
@@ -134,7 +179,7 @@ fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Ver
 fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
     let (mut schemes, mut wanted) = (Map::new(), Vec::new());
     let Some(clients) = &policy.clients else { return (schemes, wanted) };
-    if clients.values().any(|client| matches!(client.proof, Proof::Token(_))) {
+    if clients.values().any(|client| matches!(client.proof, Proof::Token(_) | Proof::Digest(_))) {
         let scheme = json!({ "scheme": "Bearer", "description": "A token the operator gave you." });
         schemes.insert("bearer".into(), scheme_of(version, ("http", "httpAuthSecurityScheme"), scheme));
         wanted.push("bearer".to_owned());

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     InvalidRequest,
     /// JSON-RPC: no such method; over HTTP no such route.
     NoMethod,
+    /// HTTP: another method is served there.
+    NotAllowed,
     /// There is no such agent for whoever asks.
     NoAgent,
     /// A field is missing, or is not what it must be.
@@ -40,6 +42,7 @@ impl Kind {
             Kind::Parse => (-32700, 400, "INVALID_ARGUMENT", None),
             Kind::InvalidRequest => (-32600, 400, "INVALID_ARGUMENT", None),
             Kind::NoMethod => (-32601, 404, "NOT_FOUND", None),
+            Kind::NotAllowed => (-32601, 405, "UNIMPLEMENTED", None),
             Kind::NoAgent => (-32601, 404, "NOT_FOUND", None),
             Kind::InvalidParams => (-32602, 400, "INVALID_ARGUMENT", None),
             Kind::Internal => (-32603, 500, "INTERNAL", None),
@@ -144,6 +147,12 @@ impl Fault {
     pub(super) fn http(&self) -> Value {
         let (_, code, status, _) = self.kind.parts();
         json!({ "error": { "code": code, "status": status, "message": self.message, "details": self.details() } })
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

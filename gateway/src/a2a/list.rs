@@ -56,6 +56,9 @@ pub(super) async fn list(asked: &Asked) -> Result<Value, Fault> {
 }
 
 fn filter(asked: &Asked) -> Result<TasksFilter, Fault> {
+    if asked.params.get("status").is_some_and(|status| !status.is_string() && !status.is_null()) {
+        return Err(Fault::field("status", "it is the name of a state"));
+    }
     let state = match asked.text("status") {
         None | Some("TASK_STATE_UNSPECIFIED") => None,
         Some(word) => {

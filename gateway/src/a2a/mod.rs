@@ -18,6 +18,7 @@ mod http;
 mod list;
 mod ops;
 mod parts;
+mod push;
 mod rpc;
 mod send;
 mod tale;
@@ -30,6 +31,7 @@ use crate::hosted::{Crowd, Lanes, Place, Who};
 use crate::live::Live;
 use crate::mcp::seal::Seal;
 use ::http::{HeaderMap, StatusCode, Uri};
+use adapters::jwt::OwnKey;
 use adapters::store::Store;
 use axum::Router;
 use axum::body::Body;
@@ -41,6 +43,7 @@ use fault::{Fault, Kind};
 use policies::json::{Json, Limits};
 use policies::names::Name;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use subagents::host::Host;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +54,10 @@ const MAX_BODY: usize = 4 << 20;
 /// Tasks of one client that are worked on at a time, and its streams that stand.
 const WORKING: usize = 1_024;
 const WATCHING: usize = 2_048;
+/// Where the keys are that cards and notifications are signed with.
+const JWKS: &str = "/.well-known/jwks.json";
+/// The key itself, in the state folder.
+const KEY: &str = "signing.key";
 /// Cards whose age is remembered.
 const KNOWN_CARDS: usize = 1_024;
 
@@ -70,15 +77,19 @@ struct Inner {
     working: Arc<Crowd>,
     watching: Arc<Crowd>,
     lanes: Lanes,
-    /// Since when each card is what it is, by its digest.
-    cards: Mutex<BTreeMap<String, String>>,
+    /// Since when each card is what it is, and it as it was signed, by its digest.
+    cards: Mutex<BTreeMap<String, (String, String)>>,
+    /// What cards and notifications are signed with.
+    key: OwnKey,
+    /// Whether there is anybody to be told of a task.
+    pushes: AtomicBool,
 }
 
 impl Door {
     /// The door.
     ///
     /// # Errors
-    /// When the key in the state folder can be neither read nor written.
+    /// When a key in the state folder can be neither read nor written.
     pub(crate) fn new(app: &App, doorman: Arc<Doorman>) -> std::io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             live: app.live.clone(),
@@ -93,6 +104,8 @@ impl Door {
             watching: Arc::new(Crowd::of(WATCHING)),
             lanes: Lanes::default(),
             cards: Mutex::default(),
+            key: OwnKey::load(&app.live.now().state.join(KEY))?,
+            pushes: AtomicBool::new(false),
         })))
     }
     /// Its routes.
@@ -103,16 +116,21 @@ impl Door {
             .route("/a2a/{agent}", post(rpc::serve))
             .route("/a2a/{agent}/", post(rpc::serve))
             .route("/a2a/{agent}/rest/{*path}", any(http::serve))
+            .route("/a2a/{agent}/rest", any(http::nothing))
+            .route("/a2a/{agent}/rest/", any(http::nothing))
+            .route(JWKS, get(keys))
+            .method_not_allowed_fallback(not_allowed)
             .with_state(self)
     }
-    /// Since when a card is what it is, as far as this process knows (RFC 9110, section 8.8.2).
-    fn since(&self, etag: &str) -> String {
+    /// Since when a card is what it is, as far as this process knows (RFC 9110, section 8.8.2), and
+    /// it as it was signed then: no two signatures are the same.
+    fn known(&self, etag: &str, sign: impl FnOnce() -> String) -> (String, String) {
         let now = || jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let mut cards = self.0.cards.lock().unwrap_or_else(PoisonError::into_inner);
         if cards.len() > KNOWN_CARDS {
             cards.clear();
         }
-        cards.entry(etag.to_owned()).or_insert_with(now).clone()
+        cards.entry(etag.to_owned()).or_insert_with(|| (now(), sign())).clone()
     }
     /// Who asks.
     async fn identify(&self, headers: &HeaderMap) -> Result<Who, Fault> {
@@ -205,6 +223,22 @@ async fn agent_card(State(door): State<Door>, Path(agent): Path<String>, request
     carded(&door, card::of(&door, &agent, named(request.headers())), request.headers())
 }
 
+/// The keys cards and notifications are signed with (RFC 7517).
+async fn keys(State(door): State<Door>) -> Response {
+    let mut response = answer::json(StatusCode::OK, "application/jwk-set+json", door.0.key.jwks().to_string());
+    answer::set(&mut response, "cache-control", &card::lasts());
+    response
+}
+
+/// A path of this door that has other methods.
+async fn not_allowed(request: Request) -> Response {
+    let path = request.uri().path();
+    let allow =
+        if path.starts_with("/.well-known/") || path.ends_with("/agent-card.json") { "GET, HEAD" } else { "POST" };
+    let why = format!("{} is not served at {path}; use {allow}", request.method());
+    answer::refused(&Fault::new(Kind::NotAllowed, why).with("allow", allow))
+}
+
 /// The generation a request for a card names; none is both.
 fn named(headers: &HeaderMap) -> Option<Version> {
     headers.contains_key("a2a-version").then(|| Version::of(headers, &[]).ok()).flatten()
@@ -216,9 +250,10 @@ fn carded(door: &Door, card: Option<card::Card>, headers: &HeaderMap) -> Respons
         return answer::refused(&Fault::new(Kind::NoAgent, "no agent is shown here; set expose = true for one"));
     };
     let known = headers.get_all("if-none-match").iter().filter_map(|value| value.to_str().ok());
-    let same = |tag: &str| matches!(tag.trim().trim_start_matches("W/"), tag if tag == card.etag || tag == "*");
+    let bare = card.etag.trim_start_matches("W/");
+    let same = |tag: &str| matches!(tag.trim().trim_start_matches("W/"), tag if tag == bare || tag == "*");
     let tagged = headers.contains_key("if-none-match");
-    let since = door.since(&card.etag);
+    let (since, text) = door.known(&card.etag, || card.signed(door));
     let has_it = match tagged {
         true => known.flat_map(|tags| tags.split(',')).any(same),
         false => headers.get("if-modified-since").is_some_and(|at| at.as_bytes() == since.as_bytes()),
@@ -229,7 +264,7 @@ fn carded(door: &Door, card: Option<card::Card>, headers: &HeaderMap) -> Respons
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
         }
-        false => answer::json(StatusCode::OK, answer::JSON, card.text),
+        false => answer::json(StatusCode::OK, answer::JSON, text),
     };
     answer::set(&mut response, "etag", &card.etag);
     answer::set(&mut response, "last-modified", &since);

@@ -4,7 +4,7 @@
 use super::codec::Version;
 use super::fault::{Fault, Kind};
 use super::updates::{self, Until, Updates};
-use super::{Door, card, list, send};
+use super::{Door, card, list, push, send};
 use crate::hosted::Who;
 use policies::names::Name;
 use serde_json::Value;
@@ -22,7 +22,10 @@ pub(super) enum Op {
     Cancel,
     Subscribe,
     /// Configurations of push notifications.
-    Push,
+    SetPush,
+    GetPush,
+    ListPush,
+    DeletePush,
     /// The extended card.
     Card,
 }
@@ -93,10 +96,10 @@ pub(super) async fn perform(op: Op, asked: Asked) -> Result<Answer, Fault> {
         Op::List => list::list(&asked).await.map(Answer::One),
         Op::Cancel => cancel(&asked).await.map(Answer::One),
         Op::Subscribe => subscribe(&asked).await.map(|updates| Answer::Many(Box::new(updates))),
-        Op::Push => Err(Fault::new(
-            Kind::PushNotificationNotSupported,
-            "push notifications are not served; subscribe to the task, or register a webhook over /v1/runs",
-        )),
+        Op::SetPush => push::set(&asked).await.map(Answer::One),
+        Op::GetPush => push::get(&asked).await.map(Answer::One),
+        Op::ListPush => push::list(&asked).await.map(Answer::One),
+        Op::DeletePush => push::delete(&asked).await.map(Answer::One),
         Op::Card => card::extended(&asked).map(Answer::One),
     }
 }

@@ -2,11 +2,17 @@
 
 use super::fault::{Fault, Kind};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Value, json};
 
 /// What agents here take. Anything else is refused rather than lost.
 pub(super) const INPUT: [&str; 3] = ["text/plain", "text/markdown", "application/json"];
+/// Base64 as ProtoJSON takes it: padded or not; of both alphabets, see [`text_of`].
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 /// What they give.
 pub(super) const OUTPUT: [&str; 3] = ["text/plain", "text/markdown", "application/json"];
 
@@ -21,6 +27,8 @@ pub(super) struct Message {
     pub(super) text: String,
     /// What it says, where it is one part of data and nothing else.
     pub(super) data: Option<Value>,
+    /// Its parts as they were sent, unless they are one text and nothing more.
+    pub(super) parts: Option<Value>,
     /// The question it answers: `pleach/question` of its metadata, or `question` of its data.
     pub(super) question: Option<String>,
 }
@@ -68,8 +76,11 @@ impl Message {
         };
         let named = message.pointer("/metadata/pleach~1question").or_else(|| data.as_ref()?.get("question"));
         let question = named.and_then(Value::as_str).map(str::to_owned);
+        let plain = |part: &Value| part.as_object().is_some_and(|part| part.len() == 1 && part.contains_key("text"));
+        let kept = (!matches!(&parts[..], [part] if plain(part))).then(|| Value::from(parts.clone()));
         Ok(Self {
             question,
+            parts: kept,
             id,
             task: name(message, "taskId", "message.taskId")?,
             context: name(message, "contextId", "message.contextId")?,
@@ -107,7 +118,8 @@ fn text_of(part: &Value) -> Result<String, Fault> {
         }
         ["data"] if is_text(kind) => Ok(part.get("data").map(Value::to_string).unwrap_or_default()),
         ["raw"] => {
-            let raw = part.get("raw").and_then(Value::as_str).and_then(|raw| STANDARD.decode(raw).ok());
+            let raw = part.get("raw").and_then(Value::as_str).map(|raw| raw.replace('-', "+").replace('_', "/"));
+            let raw = raw.and_then(|raw| BASE64.decode(raw).ok());
             let raw = raw.ok_or_else(|| Fault::field(field, "raw is base64"))?;
             let text = String::from_utf8(raw).ok().filter(|_| is_text(kind));
             let text =
@@ -176,6 +188,26 @@ mod tests {
             (json!([{ "data": 1, "mediaType": "image/png" }]), Kind::ContentTypeNotSupported),
         ] {
             assert_eq!(read(parts.clone()).unwrap_err().kind, kind, "{parts}");
+        }
+    }
+
+    #[test]
+    fn base64_is_taken_in_all_its_forms() {
+        for raw in ["Pz8/Pg==", "Pz8_Pg==", "Pz8/Pg", "Pz8_Pg"] {
+            assert_eq!(read(json!([{ "raw": raw, "mediaType": "text/plain" }])).unwrap().text, "[file]\n???>", "{raw}");
+        }
+    }
+
+    #[test]
+    fn parts_are_kept_where_a_text_does_not_say_all() {
+        assert_eq!(read(json!([{ "text": "a" }])).unwrap().parts, None);
+        for parts in [
+            json!([{ "data": { "a": 1 } }]),
+            json!([{ "text": "a" }, { "text": "b" }]),
+            json!([{ "text": "a", "metadata": { "k": 1 } }]),
+            json!([{ "raw": "Yg==", "mediaType": "text/plain", "filename": "f" }]),
+        ] {
+            assert_eq!(read(parts.clone()).unwrap().parts, Some(parts));
         }
     }
 

@@ -8,16 +8,20 @@ use super::fault::{Fault, Kind};
 use super::ops::{Answer, Asked, Op, perform};
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 pub(super) async fn serve(State(door): State<Door>, Path(agent): Path<String>, request: Request) -> Response {
-    let mut id = Value::Null;
-    match call(&door, &agent, request, &mut id).await {
+    let mut asker = Asker { id: Value::Null, hears_events: hears_events(request.headers()) };
+    match call(&door, &agent, request, &mut asker).await {
         Ok(response) => response,
         Err(fault) => {
             let status = if fault.kind.is_of_the_transport() { fault.status() } else { StatusCode::OK };
-            let mut response = answer::json(status, JSON, failed(&id, &fault).to_string());
+            let text = failed(&asker.id, &fault).to_string();
+            let mut response = match asker.hears_events && !fault.kind.is_of_the_transport() {
+                true => answer::event(&text),
+                false => answer::json(status, JSON, text),
+            };
             if let Some((name, value)) = &fault.header {
                 answer::set(&mut response, name, value);
             }
@@ -26,12 +30,26 @@ pub(super) async fn serve(State(door): State<Door>, Path(agent): Path<String>, r
     }
 }
 
+/// How whoever asks is answered when it goes wrong.
+struct Asker {
+    id: Value,
+    /// Clients of 0.3 take an error of a stream as its first event, and no other way.
+    hears_events: bool,
+}
+
+/// Whether a request takes a stream of events, and nothing else.
+fn hears_events(headers: &HeaderMap) -> bool {
+    headers.get("accept").is_some_and(|accept| accept.as_bytes().eq_ignore_ascii_case(b"text/event-stream"))
+}
+
 fn failed(id: &Value, fault: &Fault) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "error": fault.rpc() })
 }
 
-async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Result<Response, Fault> {
+async fn call(door: &Door, agent: &str, request: Request, asker: &mut Asker) -> Result<Response, Fault> {
     let (parts, body) = request.into_parts();
+    // Only of 0.3, and only what streams.
+    let hears_events = std::mem::take(&mut asker.hears_events);
     let who = door.identify(&parts.headers).await?;
     let message = super::read(&parts.headers, &[JSON], body).await?;
     let invalid = |why: &str| Err(Fault::new(Kind::InvalidRequest, why));
@@ -39,7 +57,7 @@ async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Res
         return invalid("one request is one object; several in one are not taken");
     }
     match message.get("id") {
-        Some(given @ (Value::String(_) | Value::Number(_))) => *id = given.clone(),
+        Some(given @ (Value::String(_) | Value::Number(_))) => asker.id = given.clone(),
         None | Some(Value::Null) => {}
         Some(_) => return invalid("id is neither a string nor a number"),
     }
@@ -50,19 +68,20 @@ async fn call(door: &Door, agent: &str, request: Request, id: &mut Value) -> Res
     let version = Version::of(&parts.headers, &super::queried(&parts.uri))?;
     let agent = door.agent(&who, agent)?;
     let op = version.op(method).ok_or_else(|| unknown(version, method))?;
+    asker.hears_events = hears_events && version.is_old() && matches!(op, Op::Stream | Op::Subscribe);
     let params = match message.get("params") {
         None | Some(Value::Null) => json!({}),
         Some(params @ Value::Object(_)) => params.clone(),
         Some(_) => return Err(Fault::field("params", "it is an object")),
     };
     // Nobody would hear of what it comes to.
-    if id.is_null() {
+    if asker.id.is_null() {
         return invalid("id is missing");
     }
     let key = super::key(&parts.headers)?;
     let params = version.params(op, params);
     let asked = Asked { door: door.clone(), who, agent, version, params, key };
-    answered(version, op, id.clone(), asked).await
+    answered(version, op, asker.id.clone(), asked).await
 }
 
 /// A method of the other generation is known, and what to send instead.

@@ -13,6 +13,7 @@
 use super::fault::{Fault, Kind};
 use super::ops::Asked;
 use super::parts::Message;
+use super::push;
 use super::tale::{Open, Tale};
 use super::updates::{self, Until, Updates};
 use crate::guard::A2A;
@@ -34,7 +35,6 @@ const REPEATED: u64 = 10 * 60 * 1_000;
 pub(super) async fn send(asked: &Asked) -> Result<Value, Fault> {
     let history = asked.history()?;
     let at_once = asked.params.pointer("/configuration/returnImmediately") == Some(&Value::Bool(true));
-    no_push(asked)?;
     let said = say(asked).await?;
     let begun = said.begun;
     if at_once {
@@ -59,20 +59,15 @@ pub(super) async fn send(asked: &Asked) -> Result<Value, Fault> {
 /// `SendStreamingMessage`
 pub(super) async fn stream(asked: &Asked) -> Result<Updates, Fault> {
     let history = asked.history()?;
-    no_push(asked)?;
     let place = asked.door.watching(&asked.who)?;
     let said = say(asked).await?;
     let updates = Updates::new(&asked.door, &said.row, (Until::Turn, said.answered), Some(place)).await?;
     updates.with_snapshot(history).await
 }
 
-/// Nobody is to wait for notifications that never come.
-fn no_push(asked: &Asked) -> Result<(), Fault> {
-    let wanted = ["taskPushNotificationConfig", "pushNotificationConfig"]
-        .iter()
-        .any(|key| asked.params.pointer(&format!("/configuration/{key}")).is_some_and(|config| !config.is_null()));
-    let why = "push notifications are not served; send without a configuration of them";
-    if wanted { Err(Fault::new(Kind::PushNotificationNotSupported, why)) } else { Ok(()) }
+/// Whom the message wants told, if anybody.
+fn wants_told(asked: &Asked) -> Option<&Value> {
+    asked.params.pointer("/configuration/taskPushNotificationConfig").filter(|config| !config.is_null())
 }
 
 /// What was said, and to which task.
@@ -116,6 +111,14 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
         key: Some((known, digest)),
         run: run.clone(),
         webhook: None,
+        push: match wants_told(asked) {
+            Some(config) if config.get("taskId").is_some_and(|id| *id != "") => {
+                let why = "taskId is the server's to give; leave it out for a task that is to begin";
+                return Err(Fault::field("taskPushNotificationConfig", why));
+            }
+            Some(config) => Some(push::registered(asked, &run, config).await?),
+            None => None,
+        },
     };
     // Before anything is noted: whoever has no room leaves no trace.
     let place = asked.door.working(&asked.who)?;
@@ -138,7 +141,7 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
         door: asked.who.caller.authority.clone(),
         place: A2A.into(),
         limits: asked.who.limits,
-        inbound: Some(Inbound { message: message.id, context: message.context }),
+        inbound: Some(Inbound { message: message.id, context: message.context, parts: message.parts }),
         approvals: approvals(&door.live.now().policy),
         cancel: CancellationToken::new(),
     };
@@ -162,7 +165,14 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
         let why = "the task has ended; say it without taskId to begin another";
         return Err(Fault::new(Kind::UnsupportedOperation, why));
     }
-    let (done, answered) = match question(asked, &tale, &message)? {
+    let asks = question(asked, &tale, &message)?;
+    if let Some(config) = wants_told(asked) {
+        if config.get("taskId").is_some_and(|id| *id != "" && *id != task) {
+            return Err(Fault::field("taskPushNotificationConfig", "taskId is not that of the message"));
+        }
+        push::keep(asked, push::registered(asked, &row.run, config).await?).await?;
+    }
+    let (done, answered) = match asks {
         Some(open) => (answer(asked, open, &message).await?, Some(open.id.clone())),
         None => (tell(asked, &row, &message).await?, None),
     };
@@ -201,12 +211,17 @@ fn question<'t>(asked: &Asked, tale: &'t Tale, message: &Message) -> Result<Opti
     }
 }
 
+/// A message as the journal keeps it beside what was said.
+fn named(message: &Message) -> Inbound {
+    Inbound { message: message.id.clone(), context: None, parts: message.parts.clone() }
+}
+
 async fn tell(asked: &Asked, row: &RunRow, message: &Message) -> Result<Done, Fault> {
     // The same rule as for saying it through the other doors.
     if let Err(denial) = asked.door.0.guard.own(&asked.who.caller, SEND).await {
         return Err(Fault::new(Kind::Forbidden, denial.for_model()));
     }
-    let from = (asked.who.principal(), message.id.clone());
+    let from = (asked.who.principal(), named(message));
     let done = asked.door.0.host.send_open(&row.run, from, message.text.clone(), Then::Leave).await;
     done.map_err(|e| Fault::of_host(e, Kind::UnsupportedOperation))
 }
@@ -222,7 +237,7 @@ async fn answer(asked: &Asked, open: &Open, message: &Message) -> Result<Done, F
         }
         _ => Answer::Input { value: input(open, message), note: None },
     };
-    let by = (asked.who.principal(), Some(message.id.clone()));
+    let by = (asked.who.principal(), Some(named(message)));
     let done = asked.door.0.host.answer_with(&open.id, said, by, Then::Leave).await;
     done.map_err(|e| Fault::of_host(e, Kind::InvalidParams))
 }

@@ -223,11 +223,11 @@ impl Tale {
                 self.asked = true;
                 self.asks()
             }
-            Event::Answered { id, answer, message, .. } => {
+            Event::Answered { id, answer, message, parts, .. } => {
                 self.open.retain(|open| open.id != *id);
                 if let Some(message) = message {
                     let said = words(answer);
-                    self.hear(message.clone(), &said);
+                    self.hear(message.clone(), &said, parts.as_ref());
                     // What was said as data is known by its name alone.
                     let note = match answer {
                         Answer::Allow { note, .. } | Answer::Deny { note } => note,
@@ -242,12 +242,12 @@ impl Tale {
                 self.open.retain(|open| open.id != *id);
                 self.asks()
             }
-            Event::MessageReceived { text, message, .. } if own => {
+            Event::MessageReceived { text, message, parts, .. } if own => {
                 let message = message.clone().unwrap_or_else(|| format!("{}-{n}", self.id));
                 // What is asked stays in its place.
                 match self.open.is_empty() {
-                    true => self.hear(message.clone(), text),
-                    false => self.history.push(self.message(&message, "ROLE_USER", text)),
+                    true => self.hear(message.clone(), text, parts.as_ref()),
+                    false => self.history.push(self.heard_as(&message, text, parts.as_ref())),
                 }
                 self.heard.push((message, Some(text.clone())));
                 self.reply = false;
@@ -279,21 +279,31 @@ impl Tale {
     }
     fn begin(&mut self, started: &Started) {
         let mut message = format!("{}-{}", self.id, self.n);
+        let mut parts = None;
         if let Some(inbound) = &started.inbound {
             message = inbound.message.clone();
+            parts = inbound.parts.as_ref();
             if let Some(context) = &inbound.context {
                 self.context = context.clone();
             }
         }
         self.structured = started.schema.is_some();
-        self.hear(message.clone(), &started.prompt);
+        self.hear(message.clone(), &started.prompt, parts);
         self.heard.push((message, Some(started.prompt.clone())));
     }
     /// Something of the client's.
-    fn hear(&mut self, message: String, text: &str) {
+    fn hear(&mut self, message: String, text: &str, parts: Option<&Value>) {
         self.past();
-        let said = self.message(&message, "ROLE_USER", text);
+        let said = self.heard_as(&message, text, parts);
         self.history.push(said);
+    }
+    /// As it was sent: its text is what the agent read.
+    fn heard_as(&self, id: &str, text: &str, parts: Option<&Value>) -> Value {
+        let mut said = self.message(id, "ROLE_USER", text);
+        if let Some(parts) = parts {
+            said["parts"] = parts.clone();
+        }
+        said
     }
     fn say(&mut self, text: String) {
         self.past();
@@ -355,12 +365,22 @@ impl Tale {
             }
         }
     }
+    /// What was to go on does not any more: its last chunk says so, and nothing else.
+    fn close(&mut self) -> Vec<Change> {
+        let open = self.artifacts.iter_mut().filter(|artifact| artifact.more);
+        let closed = open.map(|artifact| {
+            artifact.more = false;
+            Change::Artifact(Artifact { pieces: vec![Piece::Text(String::new())], ..artifact.clone() }, true)
+        });
+        closed.collect()
+    }
     fn finish(&mut self, state: TaskState, text: &str) -> Vec<Change> {
         self.open.clear();
+        let mut changes = self.close();
         if state != TaskState::Completed {
-            return self.become_(state, Some(text.to_owned()));
+            changes.extend(self.become_(state, Some(text.to_owned())));
+            return changes;
         }
-        let mut changes = Vec::new();
         if !text.is_empty() {
             let media_type = if self.structured { "application/json" } else { "text/plain" };
             // A run that was gone on with after its end has another one.

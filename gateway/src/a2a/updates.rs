@@ -152,31 +152,36 @@ impl Updates {
     }
 
     async fn ready(&mut self, change: Change) -> Result<(), Fault> {
-        let (task, context) = (self.tale.id.clone(), self.tale.context.clone());
-        match change {
-            Change::Status => {
-                let metadata = self.tale.metadata();
-                let update = json!({
-                    "taskId": task, "contextId": context, "status": self.tale.status(), "metadata": metadata,
-                });
-                self.ready.push_back(json!({ "statusUpdate": update }));
-            }
-            Change::Artifact(artifact, append) => {
-                let mut chunks = Vec::new();
-                for piece in &artifact.pieces {
-                    chunks.extend(pieces(&self.store, &artifact, piece, u64::MAX).await?);
-                }
-                let last = chunks.len().saturating_sub(1);
-                for (i, part) in chunks.into_iter().enumerate() {
-                    let update = json!({
-                        "taskId": task, "contextId": context, "artifact": named(&artifact, vec![part]),
-                        "append": append || i > 0, "lastChunk": i == last && !artifact.more,
-                    });
-                    self.ready.push_back(json!({ "artifactUpdate": update }));
-                }
-            }
-        }
+        self.ready.extend(told(&self.store, &self.tale, &change).await?);
         Ok(())
+    }
+}
+
+/// A change as `StreamResponse`s.
+pub(super) async fn told(store: &Store, tale: &Tale, change: &Change) -> Result<Vec<Value>, Fault> {
+    let (task, context) = (&tale.id, &tale.context);
+    match change {
+        Change::Status => {
+            let update = json!({
+                "taskId": task, "contextId": context, "status": tale.status(), "metadata": tale.metadata(),
+            });
+            Ok(vec![json!({ "statusUpdate": update })])
+        }
+        Change::Artifact(artifact, append) => {
+            let mut chunks = Vec::new();
+            for piece in &artifact.pieces {
+                chunks.extend(pieces(store, artifact, piece, u64::MAX).await?);
+            }
+            let last = chunks.len().saturating_sub(1);
+            let updates = chunks.into_iter().enumerate().map(|(i, part)| {
+                let update = json!({
+                    "taskId": task, "contextId": context, "artifact": named(artifact, vec![part]),
+                    "append": *append || i > 0, "lastChunk": i == last && !artifact.more,
+                });
+                json!({ "artifactUpdate": update })
+            });
+            Ok(updates.collect())
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod approvals;
 mod audit;
 mod cancel;
 mod check;
+mod client;
 mod clients;
 mod connect;
 mod diff;
@@ -64,6 +65,7 @@ enum Command {
     Login(login::Args),
     Pin(pin::Args),
     Connect(connect::Args),
+    Client(client::Args),
     Check(check::Args),
     Diff(diff::Args),
     Schema(schema::Args),
@@ -111,6 +113,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Login(args) => block_on(login::run(&context, args)),
         Command::Pin(args) => block_on(pin::run(&context, args)),
         Command::Connect(args) => connect::run(&context, args),
+        Command::Client(args) => client::run(&context, args),
         Command::Allow(args) => block_on(allow::run(&context, args)),
         Command::Check(args) => check::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),

@@ -10,8 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use policies::json::{Json, Limits};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::{hkdf, hmac};
-use std::io::{Error, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Error;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,27 +30,8 @@ impl Seal {
     /// # Errors
     /// When it can be neither read nor written.
     pub(crate) fn load(state: &Path) -> std::io::Result<Self> {
-        std::fs::create_dir_all(state)?;
         let path = state.join(KEY);
-        if !path.exists() {
-            // Linked into place when it is whole: another process may start at the same moment.
-            let fresh = random()?;
-            let name: String = fresh[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-            let draft = state.join(format!("{KEY}.{name}"));
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            file.write_all(&random()?)?;
-            file.sync_all()?;
-            let linked = match std::fs::hard_link(&draft, &path) {
-                // A file system without links: then the last of those who start at once wins.
-                Err(e) if e.kind() != ErrorKind::AlreadyExists => std::fs::rename(&draft, &path),
-                other => std::fs::remove_file(&draft).and(other),
-            };
-            match linked {
-                Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
-                _ => {}
-            }
-        }
-        let secret = std::fs::read(&path)?;
+        let secret = adapters::kept::made_once(&path, || Ok(random()?.to_vec()))?;
         if secret.len() != LENGTH {
             return Err(Error::other(format!("{} is damaged; remove it", path.display())));
         }

@@ -65,7 +65,7 @@ struct Inner {
 }
 
 impl Door {
-    /// The door, and its tasks: webhooks are told from now on.
+    /// The door, and its tasks.
     ///
     /// # Errors
     /// When the key in the state folder can be neither read nor written.
@@ -84,7 +84,6 @@ impl Door {
             lanes: Lanes::default(),
             counts: metrics::Counts::default(),
         }));
-        webhook::deliver::start(&door);
         metrics::start(&door);
         Ok(door)
     }

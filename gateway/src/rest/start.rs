@@ -54,8 +54,8 @@ pub(super) async fn start(call: Call) -> Answered {
         Some((key, _)) => Some(call.door.0.lanes.turn(call.who.principal(), key).await),
         None => None,
     };
-    let reservation =
-        Reservation { principal: call.who.principal().to_owned(), key, run: run.clone(), webhook: hook, renewed: None };
+    let principal = call.who.principal().to_owned();
+    let reservation = Reservation { principal, key, run: run.clone(), webhook: hook, push: None, renewed: None };
     let noted = reservation.key.is_some() || reservation.webhook.is_some();
     let reserved = if noted { call.door.0.store.reserve(reservation).await? } else { Reserved::Fresh };
     let run = match reserved {

@@ -42,6 +42,7 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
     let door = Door::new(app, listener.local_addr()?);
     let rest = crate::rest::Door::new(app, door.doorman())?;
     let a2a = crate::a2a::Door::new(app, door.doorman())?;
+    crate::webhook::start(app, Arc::new(rest.clone()), a2a.voice());
     let router = Router::new()
         // Alive, and ready once listening: neither waits for a server.
         .route("/healthz", get(|| async { "ok\n" }))

@@ -109,7 +109,9 @@ fn proof(before: In<'_>, after: In<'_>, about: &mut About<'_>) {
         (a, b) if a == b => return,
         (None, Some(_)) => (Way::Narrower, "must show who it is"),
         (Some(_), None) => (Way::Wider, "need not show who it is any more"),
-        (Some(Proof::Token(_)), Some(Proof::Token(_))) => (Way::Neutral, "has another token; the old one is no good"),
+        (Some(Proof::Token(_) | Proof::Digest(_)), Some(Proof::Token(_) | Proof::Digest(_))) => {
+            (Way::Neutral, "has another token; the old one is no good")
+        }
         (Some(Proof::OAuth(a)), Some(Proof::OAuth(b))) => (matches(a, b), "is known by other tokens of an issuer"),
         _ => (Way::Other, "is known in another way"),
     };

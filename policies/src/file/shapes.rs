@@ -256,6 +256,7 @@ const SECRET: Shape = Shape::Table(&[
 ]);
 const CLIENT: Shape = Shape::Table(&[
     key("token", "The bearer token that names this client.", FILLED),
+    key("token_sha256", "The SHA-256 of that token, in hexadecimal, as `pleach client add` writes it.", FILLED),
     key(
         "oauth",
         "The issuer whose tokens name this client.",

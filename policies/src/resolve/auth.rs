@@ -52,6 +52,8 @@ pub struct AuthSpec {
 pub enum Proof {
     /// A token of this file.
     Token(Secret),
+    /// A token of which this file has the SHA-256, in hexadecimal.
+    Digest(String),
     /// A token of an issuer.
     OAuth(Box<OAuthSpec>),
 }
@@ -61,7 +63,7 @@ impl Proof {
     pub fn oauth(&self) -> Option<&OAuthSpec> {
         match self {
             Proof::OAuth(spec) => Some(spec),
-            Proof::Token(_) => None,
+            Proof::Token(_) | Proof::Digest(_) => None,
         }
     }
 }
@@ -187,6 +189,14 @@ impl Resolver<'_> {
             let at = node.key_place("match").unwrap_or(place);
             self.error(at, "match is about the claims of a token; it needs oauth = { issuer, audience }");
         }
+        if let Some(at) = node.get("token_sha256") {
+            if token.is_some() || oauth.is_some() {
+                let at = node.key_place("token_sha256").unwrap_or(place);
+                self.error(at, format!("client {name} has token_sha256 and another proof; give one"));
+                return None;
+            }
+            return self.token_digest(name, at, others);
+        }
         match (token, oauth) {
             (Some(_), Some(_)) => {
                 let at = node.key_place("oauth").unwrap_or(place);
@@ -211,11 +221,33 @@ impl Resolver<'_> {
         if token.expose().len() < 16 {
             self.error(&at.place, format!("the token of client {name} is shorter than 16 characters"));
         }
-        let same = |c: &ClientSpec| matches!(&c.proof, Proof::Token(other) if *other == token);
+        self.token_of_one(name, at, &crate::json::digest(token.expose()), others);
+        Some(Proof::Token(token))
+    }
+
+    /// A token this file does not have itself.
+    fn token_digest(&mut self, name: &Name, at: &Node, others: &BTreeMap<Name, ClientSpec>) -> Option<Proof> {
+        let digest = self.expand(at)?.to_ascii_lowercase();
+        if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let message = format!(
+                "token_sha256 of client {name} is no SHA-256 in hexadecimal (64 digits); `pleach client add` writes one"
+            );
+            self.error(&at.place, message);
+            return None;
+        }
+        self.token_of_one(name, at, &digest, others);
+        Some(Proof::Digest(digest))
+    }
+
+    fn token_of_one(&mut self, name: &Name, at: &Node, digest: &str, others: &BTreeMap<Name, ClientSpec>) {
+        let same = |c: &ClientSpec| match &c.proof {
+            Proof::Token(other) => crate::json::digest(other.expose()) == digest,
+            Proof::Digest(other) => other == digest,
+            Proof::OAuth(_) => false,
+        };
         if others.values().any(same) {
             self.error(&at.place, format!("client {name} shares its token with another; a token names one client"));
         }
-        Some(Proof::Token(token))
     }
 
     fn oauth(

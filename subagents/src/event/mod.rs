@@ -196,6 +196,9 @@ pub enum Event {
         /// The client's name for the message it said it with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
+        /// That message's parts as they were sent; absent: one text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parts: Option<Value>,
     },
     /// Nobody answered in time.
     #[serde(rename = "run.timed_out")]
@@ -213,6 +216,9 @@ pub enum Event {
         /// The client's name for the message.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
+        /// Its parts as they were sent; absent: one text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parts: Option<Value>,
     },
     /// The run made something.
     #[serde(rename = "artifact.emitted")]

@@ -70,6 +70,9 @@ pub struct Inbound {
     /// The conversation it belongs to; absent: one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
+    /// Its parts as they were sent; absent: one text, which is what was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Value>,
 }
 
 /// A result that made room.

@@ -104,6 +104,7 @@ impl Tree {
                 by: "the end of the run".into(),
                 answer: Answer::Deny { note: None },
                 message: None,
+                parts: None,
             });
             open.collect()
         };

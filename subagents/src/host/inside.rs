@@ -55,7 +55,7 @@ impl At {
         own: Vec<Event>,
     ) -> Result<Flow, HostError> {
         *lock(&to.stop) = None;
-        let told = vec![Event::MessageReceived { from, text, message: None }];
+        let told = vec![Event::MessageReceived { from, text, message: None, parts: None }];
         self.tree.commit(&self.host, vec![(self.run.clone(), own), (to.clone(), told)]).await?;
         self.tree.wake(to);
         Ok(Flow::Done)

@@ -266,7 +266,7 @@ impl Host {
         self: &Arc<Self>,
         question: &str,
         answer: Answer,
-        (by, message): (&str, Option<String>),
+        (by, message): (&str, Option<Inbound>),
         then: Then,
     ) -> Result<Done, HostError> {
         let refused = |why: String| HostError::Refused(why);
@@ -279,7 +279,8 @@ impl Host {
             return self.settle(&row.question, &answer, by).await;
         }
         let root = RunId::known(&row.question.root);
-        let command = Command::Answer { question: question.to_owned(), answer, by: by.to_owned(), message };
+        let (message, parts) = message.map_or((None, None), |said| (Some(said.message), said.parts));
+        let command = Command::Answer { question: question.to_owned(), answer, by: by.to_owned(), message, parts };
         self.command(&root, command, then).await
     }
     /// Says something to a run: one that works hears it before its next request, one that ended
@@ -291,7 +292,7 @@ impl Host {
     pub async fn send(self: &Arc<Self>, run: &RunId, from: &str, text: String, then: Then) -> Result<Done, HostError> {
         let root = self.root_of(run).await?;
         let (run, from) = (run.to_string(), from.to_owned());
-        self.command(&root, Command::Message { run, from, text, message: None, open: false }, then).await
+        self.command(&root, Command::Message { run, from, text, message: None, parts: None, open: false }, then).await
     }
     /// The same with a message that has a name, to a run that has not ended. Said again under that
     /// name it is known, and nothing happens.
@@ -301,13 +302,13 @@ impl Host {
     pub async fn send_open(
         self: &Arc<Self>,
         run: &RunId,
-        (from, message): (&str, String),
+        (from, said): (&str, Inbound),
         text: String,
         then: Then,
     ) -> Result<Done, HostError> {
         let root = self.root_of(run).await?;
-        let (run, from, message) = (run.to_string(), from.to_owned(), Some(message));
-        let command = Command::Message { run, from, text, message, open: true };
+        let (run, from, message) = (run.to_string(), from.to_owned(), Some(said.message));
+        let command = Command::Message { run, from, text, message, parts: said.parts, open: true };
         self.command(&root, command, then).await
     }
     /// Ends a run and all it started.

@@ -16,6 +16,7 @@ use crate::run::{Caller, RunId, State};
 use crate::tools;
 use crate::turn;
 use policies::permit::Rule;
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -119,15 +120,15 @@ impl Host {
         let find = |run: &str| tree.run(&RunId::known(run)).ok_or_else(|| refused(format!("there is no run {run}")));
         match command {
             Command::Cancel { run, by } => self.do_cancel(tree, &find(run)?, by, hands).await,
-            Command::Answer { question, answer, by, message } => {
-                self.do_answer(tree, question, answer, (by, message.as_deref())).await
+            Command::Answer { question, answer, by, message, parts } => {
+                self.do_answer(tree, question, answer, (by, message.as_deref(), parts.as_ref())).await
             }
-            Command::Message { run, from, text, message, open } => {
+            Command::Message { run, from, text, message, parts, open } => {
                 let run = find(run)?;
                 if *open && run.end().await.0.is_end() {
                     return Err(refused(format!("run {} has ended", run.id)));
                 }
-                self.do_message(tree, &run, (from, message.as_deref()), text).await
+                self.do_message(tree, &run, (from, message.as_deref(), parts.as_ref()), text).await
             }
             Command::Pause { by } => self.do_pause(tree, by, true).await,
             Command::Unpause { by } => self.do_pause(tree, by, false).await,
@@ -159,7 +160,7 @@ impl Host {
         tree: &Tree,
         id: &str,
         answer: &Answer,
-        (by, message): (&str, Option<&str>),
+        (by, message, parts): (&str, Option<&str>, Option<&Value>),
     ) -> Result<(), HostError> {
         for run in tree.all() {
             if let Some(message) = message
@@ -192,8 +193,8 @@ impl Host {
             if let Ok(standing) = tree.standing(&self.ports, &run) {
                 self.note_answer(&standing.caller, id, answer, by).await?;
             }
-            let message = message.map(str::to_owned);
-            let event = Event::Answered { id: id.to_owned(), by: by.to_owned(), answer: answer.clone(), message };
+            let (id, by, answer) = (id.to_owned(), by.to_owned(), answer.clone());
+            let event = Event::Answered { id, by, answer, message: message.map(str::to_owned), parts: parts.cloned() };
             tree.append(self, &run, vec![event]).await?;
             tree.wake(&run);
             return Ok(());
@@ -247,7 +248,7 @@ impl Host {
         &self,
         tree: &Tree,
         run: &Arc<Run>,
-        (from, message): (&str, Option<&str>),
+        (from, message, parts): (&str, Option<&str>, Option<&Value>),
         text: &str,
     ) -> Result<(), HostError> {
         if let Some(message) = message
@@ -261,8 +262,8 @@ impl Host {
             let why = format!("run {} has not heard {MAX_UNHEARD} bytes of messages yet; wait until it has", run.id);
             return Err(refused(why));
         }
-        let message = message.map(str::to_owned);
-        let told = Event::MessageReceived { from: from.to_owned(), text: text.to_owned(), message };
+        let (message, parts) = (message.map(str::to_owned), parts.cloned());
+        let told = Event::MessageReceived { from: from.to_owned(), text: text.to_owned(), message, parts };
         // The nearest above that still works will want to know what comes of it: the commit, which
         // knows how they stand by then, sees to it.
         let above = tree.above(run).into_iter().map(|above| (above, Vec::new()));

@@ -250,6 +250,9 @@ pub enum Command {
         /// The client's name for the message it is said with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
+        /// That message's parts as they were sent; absent: one text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parts: Option<Value>,
     },
     /// Say something to a run.
     Message {
@@ -262,6 +265,9 @@ pub enum Command {
         /// The client's name for the message.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
+        /// Its parts as they were sent; absent: one text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parts: Option<Value>,
         /// It opens no run that has ended.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         open: bool,

@@ -69,12 +69,12 @@ pub fn on(state: &mut State, event: &Event) {
             state.parked = false;
         }
         Event::Waiting(waiting) => state.wait(waiting),
-        Event::Answered { id, by, answer, message } => {
+        Event::Answered { id, by, answer, message, .. } => {
             state.heard.extend(message.as_ref().map(|message| super::named(message, id)));
             state.answered(id, by, Some(answer.clone()));
         }
         Event::TimedOut { id } => state.answered(id, "nobody", None),
-        Event::MessageReceived { from, text, message } => {
+        Event::MessageReceived { from, text, message, .. } => {
             state.heard.extend(message.as_ref().map(|message| super::named(message, text)));
             state.told(from, text);
         }

@@ -39,7 +39,7 @@ async fn a_full_disk_is_said_and_leaves_nothing_half_written() {
     let store = open(&place.path, Options { pages: Some(60), ..quick() }).await.unwrap();
     let lease = claim(&store, "r-a").await;
     store.append(vec![first("r-a", "r-a")], &lease).await.unwrap();
-    let large = Event::MessageReceived { from: "x".into(), text: "y".repeat(400_000), message: None };
+    let large = Event::MessageReceived { from: "x".into(), text: "y".repeat(400_000), message: None, parts: None };
     let full = store.append(vec![said("r-a", "r-a", 2), write("r-a", "r-a", 3, large)], &lease).await.unwrap_err();
     names(&place.path, &full, "the disk is full");
     assert_eq!(store.events(&lease.root).await.unwrap().len(), 1, "not the small one either");

@@ -3,7 +3,14 @@ use std::time::Instant;
 use subagents::ports::{Answer, Bus, Command};
 
 fn message(n: u32) -> Command {
-    Command::Message { run: "r-a".into(), from: "me".into(), text: n.to_string(), message: None, open: false }
+    Command::Message {
+        run: "r-a".into(),
+        from: "me".into(),
+        text: n.to_string(),
+        message: None,
+        parts: None,
+        open: false,
+    }
 }
 
 #[tokio::test]
@@ -22,6 +29,7 @@ async fn an_owner_learns_of_commands_another_handle_left() {
         answer: Answer::Input { value: json!({"a": [1]}), note: Some("n".into()) },
         by: "me".into(),
         message: None,
+        parts: None,
     };
     let start = Instant::now();
     for command in [message(1), answer.clone(), message(2)] {

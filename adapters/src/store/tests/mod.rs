@@ -8,6 +8,7 @@ mod inbox;
 mod lease;
 mod migration;
 mod plans;
+mod push;
 mod questions;
 mod rest;
 
@@ -90,7 +91,12 @@ fn first(root: &str, run: &str) -> Write {
 }
 
 fn said(root: &str, run: &str, seq: u64) -> Write {
-    write(root, run, seq, Event::MessageReceived { from: "somebody".into(), text: "…".into(), message: None })
+    write(
+        root,
+        run,
+        seq,
+        Event::MessageReceived { from: "somebody".into(), text: "…".into(), message: None, parts: None },
+    )
 }
 
 /// A word of the store's errors, which must name the file.

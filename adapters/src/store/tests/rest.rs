@@ -9,6 +9,7 @@ fn reservation(key: &str, asked: &str, run: &str) -> Reservation {
         run: RunId::known(run),
         renewed: None,
         webhook: Some(webhook),
+        push: None,
     }
 }
 
@@ -128,6 +129,7 @@ async fn many_messages_for_one_endpoint_hide_none_for_another() {
             key: None,
             run: RunId::known(&id),
             webhook: Some(webhook),
+            push: None,
             renewed: None,
         };
         store.reserve(asked).await.unwrap();

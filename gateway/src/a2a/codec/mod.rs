@@ -3,6 +3,7 @@
 //! `A2A-Version` decides, and where it is missing 0.3 is meant (A2A 1.0, section 3.6.2).
 
 pub(super) mod v0_3;
+mod v1;
 
 use super::fault::{Fault, Kind};
 use super::ops::Op;
@@ -17,6 +18,17 @@ pub(super) enum Version {
 }
 
 impl Version {
+    /// As it is written on the wire.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Version::V1 => "1.0",
+            Version::V0_3 => "0.3",
+        }
+    }
+    /// Whether it is the older one.
+    pub(super) fn is_old(self) -> bool {
+        self == Version::V0_3
+    }
     /// What a request asks for: the header, else the query parameter, else 0.3.
     ///
     /// # Errors
@@ -45,10 +57,10 @@ impl Version {
                 ("ListTasks", Op::List),
                 ("CancelTask", Op::Cancel),
                 ("SubscribeToTask", Op::Subscribe),
-                ("CreateTaskPushNotificationConfig", Op::Push),
-                ("GetTaskPushNotificationConfig", Op::Push),
-                ("ListTaskPushNotificationConfigs", Op::Push),
-                ("DeleteTaskPushNotificationConfig", Op::Push),
+                ("CreateTaskPushNotificationConfig", Op::SetPush),
+                ("GetTaskPushNotificationConfig", Op::GetPush),
+                ("ListTaskPushNotificationConfigs", Op::ListPush),
+                ("DeleteTaskPushNotificationConfig", Op::DeletePush),
                 ("GetExtendedAgentCard", Op::Card),
             ],
             Version::V0_3 => &[
@@ -57,10 +69,10 @@ impl Version {
                 ("tasks/get", Op::Get),
                 ("tasks/cancel", Op::Cancel),
                 ("tasks/resubscribe", Op::Subscribe),
-                ("tasks/pushNotificationConfig/set", Op::Push),
-                ("tasks/pushNotificationConfig/get", Op::Push),
-                ("tasks/pushNotificationConfig/list", Op::Push),
-                ("tasks/pushNotificationConfig/delete", Op::Push),
+                ("tasks/pushNotificationConfig/set", Op::SetPush),
+                ("tasks/pushNotificationConfig/get", Op::GetPush),
+                ("tasks/pushNotificationConfig/list", Op::ListPush),
+                ("tasks/pushNotificationConfig/delete", Op::DeletePush),
                 ("agent/getAuthenticatedExtendedCard", Op::Card),
             ],
         };
@@ -69,7 +81,7 @@ impl Version {
     /// Parameters of a request, in the words of 1.0.
     pub(super) fn params(self, op: Op, params: Value) -> Value {
         match self {
-            Version::V1 => params,
+            Version::V1 => v1::params(params),
             Version::V0_3 => v0_3::params(op, params),
         }
     }

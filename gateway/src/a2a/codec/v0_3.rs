@@ -5,18 +5,68 @@ use serde_json::{Map, Value, json};
 
 /// Parameters, from 0.3 to 1.0.
 pub(crate) fn params(op: Op, mut params: Value) -> Value {
+    if matches!(op, Op::SetPush | Op::GetPush | Op::ListPush | Op::DeletePush) {
+        return incoming_push(op, &params);
+    }
     if !matches!(op, Op::Send | Op::Stream) {
         return params;
     }
     if let Some(message) = params.get_mut("message").filter(|m| m.is_object()) {
         incoming_message(message);
     }
-    if let Some(configuration) = params.get_mut("configuration").and_then(Value::as_object_mut)
-        && let Some(blocking) = configuration.remove("blocking")
-    {
-        configuration.insert("returnImmediately".into(), Value::Bool(blocking == Value::Bool(false)));
+    if let Some(configuration) = params.get_mut("configuration").and_then(Value::as_object_mut) {
+        if let Some(blocking) = configuration.remove("blocking") {
+            configuration.insert("returnImmediately".into(), Value::Bool(blocking == Value::Bool(false)));
+        }
+        if let Some(config) = configuration.remove("pushNotificationConfig").filter(|config| !config.is_null()) {
+            configuration.insert("taskPushNotificationConfig".into(), incoming_config(&config));
+        }
     }
     params
+}
+
+/// What is asked of push configurations: 1.0 has it flat, and calls a task `taskId`.
+fn incoming_push(op: Op, params: &Value) -> Value {
+    let text = |key: &str| params.get(key).cloned().unwrap_or_default();
+    match op {
+        Op::SetPush => {
+            let mut config = incoming_config(params.get("pushNotificationConfig").unwrap_or(&Value::Null));
+            config["taskId"] = text("taskId");
+            // It is set, not made: without a name there is the one of the task.
+            if config.get("id").and_then(Value::as_str).is_none_or(str::is_empty) {
+                config["id"] = text("taskId");
+            }
+            config
+        }
+        _ => json!({ "taskId": text("id"), "id": text("pushNotificationConfigId") }),
+    }
+}
+
+fn incoming_config(config: &Value) -> Value {
+    let mut out = Map::new();
+    for key in ["id", "url", "token"] {
+        if let Some(value) = config.get(key) {
+            out.insert(key.into(), value.clone());
+        }
+    }
+    if let Some(given) = config.get("authentication").filter(|given| !given.is_null()) {
+        // Of several it is the first.
+        let scheme = given.pointer("/schemes/0").cloned().unwrap_or_default();
+        let credentials = given.get("credentials").cloned().unwrap_or_default();
+        // An empty list is none.
+        if !scheme.is_null() || !credentials.is_null() {
+            out.insert("authentication".into(), json!({ "scheme": scheme, "credentials": credentials }));
+        }
+    }
+    Value::Object(out)
+}
+
+fn config(config: &Value) -> Value {
+    let mut inner = json!({ "id": config["id"], "url": config["url"] });
+    if let Some(scheme) = config.pointer("/authentication/scheme") {
+        inner["authentication"] = json!({ "schemes": [scheme] });
+    }
+    json!({ "taskId": config["taskId"], "pushNotificationConfig": inner })
 }
 
 fn incoming_message(message: &mut Value) {
@@ -56,6 +106,9 @@ pub(crate) fn answer(op: Op, answer: Value) -> Value {
     match op {
         Op::Send => update(answer),
         Op::Get | Op::Cancel => task(answer),
+        Op::SetPush | Op::GetPush => config(&answer),
+        Op::ListPush => answer["configs"].as_array().into_iter().flatten().map(config).collect(),
+        Op::DeletePush => Value::Null,
         _ => answer,
     }
 }
@@ -194,6 +247,29 @@ mod tests {
         });
         assert_eq!(params(Op::Send, given), wanted);
         assert_eq!(params(Op::Get, json!({ "id": "t" })), json!({ "id": "t" }));
+    }
+
+    #[test]
+    fn push_configurations_are_flat_in_1_0() {
+        let given = json!({ "taskId": "t", "pushNotificationConfig": {
+            "url": "https://x.example", "token": "s", "authentication": { "schemes": ["Bearer", "Basic"], "credentials": "c" },
+        } });
+        let flat = json!({ "url": "https://x.example", "token": "s", "taskId": "t", "id": "t",
+                           "authentication": { "scheme": "Bearer", "credentials": "c" } });
+        assert_eq!(params(Op::SetPush, given.clone()), flat);
+        let named = json!({ "id": "t", "pushNotificationConfigId": "c" });
+        assert_eq!(params(Op::GetPush, named.clone()), json!({ "taskId": "t", "id": "c" }));
+        assert_eq!(params(Op::ListPush, json!({ "id": "t" })), json!({ "taskId": "t", "id": null }));
+        let sent = json!({ "configuration": { "pushNotificationConfig": given["pushNotificationConfig"] } });
+        let sent = params(Op::Send, sent);
+        assert_eq!(sent["configuration"]["taskPushNotificationConfig"]["authentication"]["scheme"], "Bearer");
+        let shown = json!({ "id": "c", "taskId": "t", "url": "u", "authentication": { "scheme": "Bearer" } });
+        let old = json!({ "taskId": "t", "pushNotificationConfig": {
+            "id": "c", "url": "u", "authentication": { "schemes": ["Bearer"] },
+        } });
+        assert_eq!(answer(Op::GetPush, shown.clone()), old);
+        assert_eq!(answer(Op::ListPush, json!({ "configs": [shown] })), json!([old]));
+        assert_eq!(answer(Op::DeletePush, json!({})), Value::Null);
     }
 
     #[test]

@@ -10,23 +10,23 @@
 //! is left out when it is looked for what is due.
 //!
 //! A message is told at least once; its `id` is the same each time. Messages may overtake each
-//! other; `run` and `seq` say what came when.
+//! other, unless they are of one config of an A2A client; `run` and `seq` say what came when.
 
-use super::super::{Door, object};
-use super::{PURPOSE, permit};
+use super::{Letters, Said, Voice, permit};
+use crate::compose::App;
 use crate::guard::Guard;
 use adapters::net;
-use adapters::store::{Due, Full, Told, Webhook, clock};
-use ring::hmac;
-use serde_json::json;
+use adapters::store::{Due, Full, Store, Told, clock};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
-use subagents::event::{Event, Seen};
+use subagents::event::{Record, Seen};
+use subagents::host::Host;
 use subagents::ports::Gate;
 use subagents::run::Caller;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
-use url::Url;
 
 /// How long to wait after a try that failed, seconds. After the last one it is given up.
 const WAITS: [u64; 11] = [1, 5, 30, 120, 600, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400];
@@ -36,39 +36,65 @@ const EACH: u32 = 4;
 const CLIENT: u32 = 64;
 /// Messages begun by one look.
 const AT_ONCE: u32 = 256;
+/// How long the letters of one message may take together.
+const ALL_LIMIT: Duration = Duration::from_secs(240);
 /// How long nobody looks for messages of another process.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What telling takes.
+#[derive(Clone)]
+struct Post {
+    store: Store,
+    guard: Arc<Guard>,
+    host: Arc<Host>,
+    /// Of trees' webhooks.
+    rest: Arc<dyn Voice>,
+    /// Of the configs of A2A clients.
+    a2a: Arc<dyn Voice>,
+}
+
+impl Post {
+    fn voice(&self, due: &Due) -> &dyn Voice {
+        if due.config.is_some() { &*self.a2a } else { &*self.rest }
+    }
+    fn cares(&self, record: &Record) -> bool {
+        self.rest.cares(record) || self.a2a.cares(record)
+    }
+}
+
 /// Begins to tell them; ends with the servers.
-pub(crate) fn start(door: &Door) {
-    let (door, stop) = (door.clone(), door.0.stop.clone());
-    door.0.tasks.clone().spawn(async move {
-        let _ = stop.run_until_cancelled(work(&door)).await;
+pub(crate) fn start(app: &App, rest: Arc<dyn Voice>, a2a: Arc<dyn Voice>) {
+    let (store, guard, host) = (app.store.clone(), app.guard.clone(), app.host.clone());
+    let (post, stop) = (Post { store, guard, host, rest, a2a }, app.servers.stop.clone());
+    app.servers.tasks.spawn(async move {
+        let _ = stop.run_until_cancelled(work(&post)).await;
     });
 }
 
-async fn work(door: &Door) {
-    let mut seen = door.0.host.watch();
+async fn work(post: &Post) {
+    let mut seen = post.host.watch();
+    post.rest.begin().await;
+    post.a2a.begin().await;
     // Tasks of their own: one that waits for the store while nobody polls it would keep its place in
     // the queue for a connection, and we could stand behind it.
     let (mut busy, mut under_way) = (Busy::default(), JoinSet::new());
     let mut hears = true;
     loop {
         let mut next = clock().saturating_add(u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX));
-        if let Err(why) = door.0.store.reclaim_due().await {
+        if let Err(why) = post.store.reclaim_due().await {
             tracing::error!("webhooks of processes that died cannot be looked for: {why}");
         }
         // Twice what is begun: some of them may be under way already, and not taken yet.
-        match door.0.store.due(clock(), &busy.full(), 2 * EACH, AT_ONCE).await {
+        match post.store.due(clock(), &busy.full(), 2 * EACH, AT_ONCE).await {
             Ok(due) => {
                 for due in due {
                     if busy.has_room(&due) {
                         let (id, endpoint) = (due.id, due.endpoint.clone());
-                        let task = under_way.spawn(attempt(door.clone(), due)).id();
+                        let task = under_way.spawn(attempt(post.clone(), due)).id();
                         busy.0.insert(id, (endpoint, task));
                     }
                 }
-                if let Ok(Some(at)) = door.0.store.next_due(&busy.full()).await {
+                if let Ok(Some(at)) = post.store.next_due(&busy.full()).await {
                     // One that was just begun is due until it is taken.
                     next = next.min(at.max(clock().saturating_add(50)));
                 }
@@ -92,7 +118,10 @@ async fn work(door: &Door) {
                     break;
                 }
                 heard = seen.recv(), if hears => match heard {
-                    Ok(Seen::Record(record)) if matches!(record.event, Event::Finished { .. } | Event::Waiting(_)) => break,
+                    Ok(Seen::Record(record)) if post.cares(&record) => {
+                        skip(&mut seen);
+                        break;
+                    }
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => break,
                     Err(RecvError::Closed) => hears = false,
@@ -100,6 +129,12 @@ async fn work(door: &Door) {
             }
         }
     }
+}
+
+/// One look finds whatever came until now.
+fn skip(seen: &mut broadcast::Receiver<Seen>) {
+    use broadcast::error::TryRecvError;
+    while matches!(seen.try_recv(), Ok(_) | Err(TryRecvError::Lagged(_))) {}
 }
 
 /// What is under way, by its number: where it goes, and the task that tells it.
@@ -134,25 +169,32 @@ impl Busy {
 }
 
 /// One try.
-async fn attempt(door: Door, due: Due) {
-    let store = &door.0.store;
+async fn attempt(post: Post, due: Due) {
+    let store = &post.store;
     // Longer than a try takes: who dies in between leaves it to the next one.
-    let until = clock().saturating_add(u64::try_from(net::DELIVERY_LIMIT.as_millis()).unwrap_or(0) + 30_000);
+    let limit = if due.config.is_some() { ALL_LIMIT } else { net::DELIVERY_LIMIT };
+    let until = clock().saturating_add(u64::try_from(limit.as_millis()).unwrap_or(0) + 30_000);
     match store.take_due(&due, until).await {
         Ok(true) => {}
         Ok(false) => return,
         Err(why) => return tracing::error!("a webhook cannot be taken: {why}"),
     }
-    let told = match store.webhook(&due.root).await {
-        Ok(Some(webhook)) => outcome(tell(&door, &webhook, &due).await, due.tries),
-        Ok(None) => Told::Dead("its webhook is gone".into()),
-        Err(why) => outcome(Err(why.to_string()), due.tries),
+    let voice = post.voice(&due);
+    let told = match voice.say(&due).await {
+        Ok(Said::Letters(letters)) => {
+            let told = tokio::time::timeout(limit, tell(&post, letters)).await;
+            outcome(told.unwrap_or_else(|_| Err("it takes too long".into())), due.tries)
+        }
+        Ok(Said::Nothing) => Told::Nothing,
+        Ok(Said::Gone(why)) => Told::Dead(why),
+        Err(why) => outcome(Err(why), due.tries),
     };
     match &told {
         Told::Dead(why) => tracing::warn!(run = %due.root, "a webhook is given up: {why}"),
         Told::Later(_, why) => tracing::info!(run = %due.root, "a webhook is tried again: {why}"),
-        Told::Delivered => {}
+        Told::Delivered | Told::Nothing => {}
     }
+    voice.settled(&due, !matches!(told, Told::Later(..)));
     if let Err(why) = store.settle(due.id, told).await {
         tracing::error!("a webhook's outcome cannot be noted: {why}");
     }
@@ -179,55 +221,28 @@ fn outcome(told: Result<u16, String>, tries: u32) -> Told {
     }
 }
 
-async fn tell(door: &Door, webhook: &Webhook, due: &Due) -> Result<u16, String> {
-    let url = Url::parse(&webhook.url).map_err(|e| e.to_string())?;
-    // Under the policy as it is now: a client that is gone reaches nothing.
-    let guard: &Guard = &door.0.guard;
-    let place = crate::guard::REST;
-    let (authority, _) = guard.door(&webhook.principal, place).ok_or("its client may not come in any more")?;
-    let caller =
-        Caller::new(&webhook.principal, &format!("webhook of {}", webhook.principal), authority).through(place);
-    let permit = permit(&guard.servers.audit, &caller, &url).await?;
-    let (kind, seconds) = (due.record.event.kind(), clock() / 1_000);
-    let body = json!({
-        "id": format!("w-{}", due.id), "type": kind, "root": due.root.as_str(), "run": due.record.run.as_str(),
-        "seq": due.record.seq, "at": due.record.at, "event": object::event(&due.record),
-    })
-    .to_string();
-    let mut headers = vec![
-        ("content-type", "application/json".to_owned()),
-        ("user-agent", format!("pleach/{}", env!("CARGO_PKG_VERSION"))),
-        ("pleach-event", kind.to_owned()),
-        ("pleach-delivery", format!("w-{}", due.id)),
-    ];
-    if let Some(sealed) = &webhook.secret {
-        let secret = door.0.seal.open(PURPOSE, &webhook.principal, sealed);
-        let secret = secret.as_ref().and_then(|s| s.as_str());
-        let secret = secret.ok_or("its secret was sealed with another key (state folder lost?)")?;
-        headers.push(("pleach-signature", signature(secret, seconds, &body)));
+/// Tells one letter after another, until one was not heard; gives how the last one went.
+async fn tell(post: &Post, letters: Letters) -> Result<u16, String> {
+    let Letters { principal, place, url, letters } = letters;
+    let mut status = 204;
+    for letter in letters {
+        // Under the policy as it is now: a client that is gone reaches nothing.
+        let (authority, _) = post.guard.door(&principal, place).ok_or("its client may not come in any more")?;
+        let caller = Caller::new(&principal, &format!("webhook of {principal}"), authority).through(place);
+        let permit = permit(&post.guard.servers.audit, &caller, &url).await?;
+        let mut headers = letter.headers;
+        headers.push(("user-agent", format!("pleach/{}", env!("CARGO_PKG_VERSION"))));
+        status = net::deliver(&url, permit, &headers, letter.body).await?;
+        if !(200..=299).contains(&status) {
+            break;
+        }
     }
-    net::deliver(&url, permit, &headers, body).await
-}
-
-/// `t=…,v1=…`: HMAC-SHA256 over `t.body`, hexadecimal.
-fn signature(secret: &str, seconds: u64, body: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let tag = hmac::sign(&key, format!("{seconds}.{body}").as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={seconds},v1={hex}")
+    Ok(status)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_signature_can_be_checked_by_others() {
-        // printf '1.{}' | openssl dgst -sha256 -hmac 0123456789abcdef
-        let signed = signature("0123456789abcdef", 1, "{}");
-        assert!(signed.starts_with("t=1,v1=") && signed.len() == 7 + 64, "{signed}");
-        assert_ne!(signed, signature("0123456789abcdef", 1, "{ }"));
-    }
 
     #[test]
     fn tries_end() {

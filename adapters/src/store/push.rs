@@ -1,0 +1,157 @@
+//! Whom else to tell of a tree: what A2A clients ask for, task by task.
+
+use super::lease::Tx;
+use super::writer::{Job, Verdict};
+use super::{Store, StoreError, signed};
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use subagents::ports::JournalError;
+use subagents::run::RunId;
+
+/// A tree has so many at most.
+pub const MOST_CONFIGS: u32 = 16;
+
+/// Whom to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushConfig {
+    /// The tree.
+    pub root: RunId,
+    /// What it is called in its tree.
+    pub id: String,
+    /// The client it is of.
+    pub principal: String,
+    /// The generation of the protocol it is told in.
+    pub version: String,
+    /// Where to.
+    pub url: String,
+    /// What a message proves itself with, sealed.
+    pub proof: String,
+    /// Which scheme that is.
+    pub scheme: Option<String>,
+}
+
+/// Whether there was room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is kept, in the place of one of its name.
+    Kept,
+    /// Its tree has [`MOST_CONFIGS`].
+    Full,
+}
+
+/// Writes one, in the place of one of its name.
+pub(super) async fn keep(tx: &mut Tx<'_>, config: &PushConfig) -> Result<Kept, sqlx::Error> {
+    let others: i64 = sqlx::query_scalar("SELECT count(*) FROM push_configs WHERE root = ? AND id <> ?")
+        .bind(config.root.as_str())
+        .bind(&config.id)
+        .fetch_one(&mut *tx.connection)
+        .await?;
+    if others >= i64::from(MOST_CONFIGS) {
+        return Ok(Kept::Full);
+    }
+    sqlx::query(
+        "INSERT INTO push_configs (root, id, principal, version, url, proof, scheme, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (root, id) DO UPDATE SET principal = excluded.principal, version = excluded.version,
+             url = excluded.url, proof = excluded.proof, scheme = excluded.scheme, at = excluded.at",
+    )
+    .bind(config.root.as_str())
+    .bind(&config.id)
+    .bind(&config.principal)
+    .bind(&config.version)
+    .bind(&config.url)
+    .bind(&config.proof)
+    .bind(config.scheme.as_deref())
+    .bind(signed(tx.now))
+    .execute(&mut *tx.connection)
+    .await?;
+    // What waits for the old address goes to the new one.
+    sqlx::query(
+        "UPDATE outbox SET endpoint = (SELECT endpoint FROM push_configs AS c WHERE c.root = ?1 AND c.id = ?2)
+         WHERE root = ?1 AND config = ?2 AND state = 'pending'",
+    )
+    .bind(config.root.as_str())
+    .bind(&config.id)
+    .execute(&mut *tx.connection)
+    .await?;
+    Ok(Kept::Kept)
+}
+
+struct Keep(PushConfig);
+
+#[async_trait]
+impl Job for Keep {
+    type Output = Kept;
+    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<Kept>, sqlx::Error> {
+        keep(tx, &self.0).await.map(Ok)
+    }
+}
+
+/// Forgets one, with what was still to be told.
+struct Forget(RunId, String);
+
+#[async_trait]
+impl Job for Forget {
+    type Output = ();
+    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<()>, sqlx::Error> {
+        let Self(root, id) = self;
+        for sql in [
+            "DELETE FROM outbox WHERE root = ? AND config = ? AND state = 'pending'",
+            "DELETE FROM push_configs WHERE root = ? AND id = ?",
+        ] {
+            sqlx::query(sql).bind(root.as_str()).bind(id).execute(&mut *tx.connection).await?;
+        }
+        Ok(Ok(()))
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<PushConfig, sqlx::Error> {
+    Ok(PushConfig {
+        root: RunId::known(&row.try_get::<String, _>("root")?),
+        id: row.try_get("id")?,
+        principal: row.try_get("principal")?,
+        version: row.try_get("version")?,
+        url: row.try_get("url")?,
+        proof: row.try_get("proof")?,
+        scheme: row.try_get("scheme")?,
+    })
+}
+
+impl Store {
+    /// Keeps one, in the place of one of its name.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn keep_push(&self, config: PushConfig) -> Result<Kept, JournalError> {
+        self.writer.perform(Keep(config)).await
+    }
+    /// Forgets one, if there is one, with what was still to be told.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn forget_push(&self, root: &RunId, id: &str) -> Result<(), JournalError> {
+        self.writer.perform(Forget(root.clone(), id.to_owned())).await
+    }
+    /// Those of a tree, by name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn pushes(&self, root: &RunId) -> Result<Vec<PushConfig>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT root, id, principal, version, url, proof, scheme FROM push_configs WHERE root = ? ORDER BY id",
+        )
+        .bind(root.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| self.failed(e))?;
+        rows.iter().map(|row| read(row).map_err(|e| self.failed(e))).collect()
+    }
+    /// Whether there is any at all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn has_pushes(&self) -> Result<bool, StoreError> {
+        let any = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM push_configs)").fetch_one(&self.pool).await;
+        any.map_err(|e| self.failed(e))
+    }
+}
