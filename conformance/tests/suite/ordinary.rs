@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What a careful person grants: each server what its work is, and where.
-fn policy(site: &str) -> String {
+fn policy(root: &str, site: &str) -> String {
     let kits = kits();
     let old = kits.join("sqlite/venv/bin/mcp-server-sqlite");
     assert!(old.exists(), "mcp-server-sqlite is not installed; run `cargo conformance kits`");
@@ -35,13 +35,17 @@ create_directory.access = "read-write"
 move_file.access = "read-write"
 [servers.memory]
 command = "{node}/mcp-server-memory"
-env = {{ MEMORY_FILE_PATH = "notes/memory.jsonl" }}
+env = {{ MEMORY_FILE_PATH = "{root}/notes/memory.jsonl" }}
 default_access = "read-write"
+[servers.memory.tools]
+delete_entities.access = "read-write"
+delete_observations.access = "read-write"
 [servers.thinking]
 command = "{node}/mcp-server-sequential-thinking"
 default_access = "read-only"
 [servers.git]
 command = "{python}/mcp-server-git"
+cwd = "repo"
 default_access = "read-only"
 [servers.git.tools]
 git_add.access = "read-write"
@@ -75,7 +79,8 @@ tools = {{ allow = ["everything__*", "fs__*", "memory__*", "thinking__*", "git__
 }
 
 fn folder(site: &str) -> Folder {
-    let folder = Folder::within(Path::new("/var/tmp"), &policy(site));
+    let folder = Folder::within(Path::new("/var/tmp"), "");
+    folder.write("pleach.toml", &policy(&folder.path().display().to_string(), site));
     for n in 0..20 {
         folder.write(&format!("docs/part{}/chapter {n}.md", n % 4), &format!("# Chapter {n}\n\nline one\nline two\n"));
     }

@@ -121,7 +121,8 @@ fn hold_absent(spec: &Spec) -> io::Result<()> {
 fn unreadable_file(spec: &Spec) -> io::Result<PathBuf> {
     use std::os::unix::fs::OpenOptionsExt;
     let shm = Path::new("/dev/shm");
-    let path = if shm.is_dir() { shm.to_owned() } else { spec.tmpdir() }.join(".denied");
+    let path =
+        if shm.is_dir() && spec.stands(Part::SharedMemory) { shm.to_owned() } else { spec.tmpdir() }.join(".denied");
     fs::OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path)?;
     Ok(path)
 }

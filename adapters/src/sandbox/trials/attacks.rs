@@ -14,7 +14,9 @@ pub(super) const EVIL: &str = "evil-4b1c";
 
 /// In the sandbox: the attack's name and what it needs.
 pub(super) fn perform(args: &[String]) -> i32 {
-    match attack(args) {
+    let done = attack(args);
+    // Nothing is flushed where this process ends.
+    match done.and_then(|()| std::io::stdout().flush()) {
         Ok(()) => 0,
         Err(e) => {
             eprintln!("{e}");

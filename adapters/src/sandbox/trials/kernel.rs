@@ -17,6 +17,7 @@ use policies::fs::{FileOp, protecting};
 use policies::grant::Grant;
 use policies::permission::Access;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,9 @@ enum Gap {
     /// A protected name that was not there when the program started, below the top of a writable
     /// folder: there is nothing to mount over. `.git` of a repository the program made is its own.
     ProtectedLater,
+    /// Modes, owners, times and attributes of a folder above a granted one below `/tmp`: it is one
+    /// of the private `/tmp`, made to bind the granted one back, and the real one is as it was.
+    StandIn,
 }
 
 /// What came of all seeds.
@@ -111,13 +115,17 @@ async fn seeded(seed: u64, tally: &Mutex<Tally>, show: bool) {
         let act = chosen(&root, &mut dice);
         let needs = tree::needs(&act);
         let denied = needs.as_deref().map(|needs| model.denied(needs));
+        let look = |needs: &Option<Vec<Need>>| needs.iter().flatten().next().map(|need| changed(&need.path));
+        let was = look(&needs);
         told.write_all(format!("{}\n", serde_json::to_string(&act).unwrap()).as_bytes()).await.unwrap();
         let answer = answers.next_line().await.unwrap();
         let errno: i32 = answer.unwrap_or_else(|| panic!("seed {seed}: the program ended at {act:?}")).parse().unwrap();
         if show {
             println!("{act:?}: {errno}, denied: {:?}", denied.map(|d| d.map(|need| (need.op, &need.path))));
         }
-        tally.lock().unwrap().count(seed, &grant, &act, denied, errno, &there);
+        let outside = was != look(&needs);
+        let came = Came { errno, outside };
+        tally.lock().unwrap().count((seed, &grant, &there), &act, denied, &came);
     }
     drop(told);
     ended(instance).await;
@@ -160,20 +168,29 @@ fn chosen(root: &Path, dice: &mut Dice) -> Act {
 /// Refusals that come of rights, not of what is or is not there.
 const OF_RIGHTS: [i32; 5] = [libc::EACCES, libc::EPERM, libc::EROFS, libc::EXDEV, libc::EBUSY];
 
+/// What came of an act: an error number, and whether what it was denied for changed outside.
+struct Came {
+    errno: i32,
+    outside: bool,
+}
+
+/// When something was changed last, in any way.
+fn changed(path: &Path) -> Option<(i64, i64)> {
+    path.symlink_metadata().ok().map(|m| (m.ctime(), m.ctime_nsec()))
+}
+
 impl Tally {
     fn count(
         &mut self,
-        seed: u64,
-        grant: &Grant,
+        (seed, grant, there): (u64, &Grant, &[PathBuf]),
         act: &Act,
         denied: Option<Option<&Need>>,
-        errno: i32,
-        there: &[PathBuf],
+        came: &Came,
     ) {
         self.cases += 1;
-        match (denied, errno) {
+        match (denied, came.errno) {
             (None, 0) => self.wrong.push(format!("seed {seed}: {act:?} was done, though its path means nothing")),
-            (Some(Some(need)), 0) => match gap(grant, act, need, there) {
+            (Some(Some(need)), 0) => match gap(grant, act, need, there, came) {
                 Some(gap) => *self.gaps.entry((gap, act.what)).or_default() += 1,
                 None => self.wrong.push(format!(
                     "seed {seed}: {act:?} was done, denied for {:?} of {} under {:?} {:?}",
@@ -194,7 +211,14 @@ impl Tally {
     }
 }
 
-fn gap(grant: &Grant, act: &Act, need: &Need, there: &[PathBuf]) -> Option<Gap> {
+fn gap(grant: &Grant, act: &Act, need: &Need, there: &[PathBuf], came: &Came) -> Option<Gap> {
+    if matches!(act.what, What::Mode | What::Times | What::Owner | What::Attribute)
+        && need.path.starts_with("/tmp")
+        && need.path.is_dir()
+        && !came.outside
+    {
+        return Some(Gap::StandIn);
+    }
     if matches!(act.what, What::ReadLink | What::Stat | What::OpenPath | What::Enter) {
         return Some(Gap::Looking);
     }

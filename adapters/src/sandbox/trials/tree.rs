@@ -255,9 +255,16 @@ pub(super) fn needs(act: &Act) -> Option<Vec<Need>> {
             write(one, false)
         }
         What::SymbolicLink => write(two, false),
-        What::Rename => moved(&resolve(one, false)?, &resolve(two, false)?),
+        What::Rename => match (resolve(one, false)?, resolve(two, false)?) {
+            // One name for another of the same: nothing is moved.
+            (from, to) if from == to => Some(Vec::new()),
+            (from, to) => moved(&from, &to),
+        },
         What::Exchange => {
             let (one, two) = (resolve(one, false)?, resolve(two, false)?);
+            if one == two {
+                return Some(Vec::new());
+            }
             Some([moved(&one, &two)?, moved(&two, &one)?].into_iter().flatten().collect())
         }
         // A second name is a second way to write it.
