@@ -140,7 +140,9 @@ const NPM: [&str; 5] = [
 /// own: what they need is no business of the others.
 const MODELS_NPM: &str = "@copilotkit/aimock@1.43.0";
 const MODELS_PIP: &str = "llmock==0.2.2";
-const PIP: [&str; 6] = ["mcp", "fastmcp", "mcp-server-git", "mcp-server-fetch", "mcp-server-time", "mcp-server-sqlite"];
+const PIP: [&str; 5] = ["mcp", "fastmcp", "mcp-server-git", "mcp-server-fetch", "mcp-server-time"];
+/// Written for the generation before, which it does not ask for.
+const OLD_PIP: [&str; 2] = ["mcp<2", "mcp-server-sqlite"];
 
 fn kits(root: &Path) -> Result<(), String> {
     let folder = kits_folder(root);
@@ -170,6 +172,13 @@ fn kits(root: &Path) -> Result<(), String> {
         let found = Command::new(venv.join("bin/python")).args(["-c", find]).output().map_err(|e| e.to_string())?;
         let reader = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
         run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(reader))?;
+    }
+    let old = folder.join("sqlite/venv");
+    if !old.join("bin/mcp-server-sqlite").exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&old))?;
+        run(Command::new(old.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(OLD_PIP))?;
     }
     models(&folder.join("models"))?;
     agents(&folder.join("a2a"))

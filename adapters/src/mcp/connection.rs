@@ -391,7 +391,17 @@ impl Connection {
             Some(core) => core.era = Era::Legacy,
             None => return Err(McpError::Protocol("the probe has not ended".into())),
         }
-        core.initialize().await?;
+        let introduced = core.initialize().await;
+        // It was slow to answer what it was asked first, not ignorant: it is of the newer era.
+        if matches!(&introduced, Err(McpError::Rpc(e)) if e.code() == -32022)
+            && let Some(newer) = Arc::get_mut(&mut core)
+        {
+            newer.era = Era::Modern;
+            if core.discover().await? {
+                return Ok(Self::stand(core, end).await);
+            }
+        }
+        introduced?;
         Ok(Self::stand(core, end).await)
     }
 

@@ -67,7 +67,7 @@ fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
         let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         return init::run(spec, socket);
     }
-    if let Err(refusal) = namespaces::enter() {
+    if let Err(refusal) = namespaces::enter(spec) {
         report(socket, &Report::Refused { layer: refusal.layer.into(), why: refusal.why });
         return FAILED;
     }

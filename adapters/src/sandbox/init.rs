@@ -2,7 +2,7 @@
 //! ends with everything when the lifeline is cut.
 
 use super::enter::{FAILED, Refusal, exit, report};
-use super::layers::{landlock, limits, mounts, namespaces, seccomp};
+use super::layers::{Part, landlock, limits, mounts, namespaces, seccomp};
 use super::spec::{Report, Spec};
 use super::sys;
 use policies::grant::Profile;
@@ -72,7 +72,7 @@ pub(super) fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
     match start(spec, socket) {
         Ok(pid) => {
             forward_signals_to(pid);
-            reap(pid, socket)
+            reap(pid, spec.stands(Part::Lifeline).then_some(&*socket))
         }
         Err(Ending::Refused(refusal)) => {
             report(socket, &Report::Refused { layer: refusal.layer.into(), why: refusal.why });
@@ -103,7 +103,9 @@ fn start(spec: &Spec, socket: &mut UnixStream) -> Result<libc::pid_t, Ending> {
     let mut listener = None;
     let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0);
     if profile == Profile::Full {
-        listener = Some(namespaces::open_proxy_listener()?);
+        if spec.stands(Part::Network) {
+            listener = Some(namespaces::open_proxy_listener()?);
+        }
         mounts::build(spec, &mut notes)?;
         layers.push("namespaces (user, mount, pid, ipc, uts, network)".to_owned());
     } else {
@@ -111,6 +113,7 @@ fn start(spec: &Spec, socket: &mut UnixStream) -> Result<libc::pid_t, Ending> {
     }
     let ruleset = match profile {
         Profile::Off => None,
+        _ if !spec.stands(Part::Landlock) => None,
         _ => {
             let (ruleset, abi) = landlock::compile(spec)?;
             layers.push(format!("landlock (abi {abi})"));
@@ -119,6 +122,7 @@ fn start(spec: &Spec, socket: &mut UnixStream) -> Result<libc::pid_t, Ending> {
     };
     let filter = match profile {
         Profile::Off => None,
+        _ if !spec.stands(Part::Seccomp) => None,
         other => {
             layers.push("seccomp".to_owned());
             Some(seccomp::compile(other == Profile::Full)?)
@@ -201,9 +205,15 @@ fn program(
     let layer = |name: &'static str| move |e: io::Error| Failed::Layer(name, e.to_string());
     let steps = || -> Result<(), Failed> {
         limits::session(spec.terminal).map_err(layer("session"))?;
-        limits::apply().map_err(layer("limits"))?;
-        limits::drop_capabilities().map_err(layer("capabilities"))?;
-        sys::close_on_exec_from(3);
+        if spec.stands(Part::Limits) {
+            limits::apply().map_err(layer("limits"))?;
+        }
+        if spec.stands(Part::Capabilities) {
+            limits::drop_capabilities().map_err(layer("capabilities"))?;
+        }
+        if spec.stands(Part::Descriptors) {
+            sys::close_on_exec_from(3);
+        }
         // SAFETY: the lifeline belongs to pid 1; the program must not keep it open.
         unsafe { libc::close(socket) };
         std::env::set_current_dir(&spec.cwd)
@@ -244,7 +254,7 @@ fn execute(spec: &Spec) -> io::Error {
 }
 
 /// Reaps until the program ends or the lifeline is cut; either way everything ends with us.
-fn reap(program: libc::pid_t, socket: &UnixStream) -> i32 {
+fn reap(program: libc::pid_t, lifeline: Option<&UnixStream>) -> i32 {
     // SAFETY: the mask is ours; a signalfd is a new descriptor.
     let signals = unsafe {
         let mut mask: libc::sigset_t = std::mem::zeroed();
@@ -271,7 +281,8 @@ fn reap(program: libc::pid_t, socket: &UnixStream) -> i32 {
             return code;
         }
         let mut polled = [
-            libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 },
+            // A negative descriptor is passed over.
+            libc::pollfd { fd: lifeline.map_or(-1, AsRawFd::as_raw_fd), events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: signals, events: libc::POLLIN, revents: 0 },
         ];
         // SAFETY: an array of two.

@@ -32,6 +32,8 @@ pub mod pty;
 pub mod runtime;
 mod spec;
 mod sys;
+#[cfg(test)]
+mod trials;
 
 pub use enter::enter;
 pub use launch::{Instance, LaunchError, Pipes, launch};

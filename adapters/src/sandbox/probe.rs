@@ -1,6 +1,6 @@
 //! Probes: each layer by trying it, not by trusting a version number.
 
-use super::layers::{landlock, namespaces};
+use super::layers::{landlock, limits, namespaces};
 use super::{Pipes, Spec, launch};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +36,8 @@ fn bare(profile: &str, home: PathBuf, script: &str) -> Spec {
         profile: profile.into(),
         own_loopback: true,
         terminal: false,
+        #[cfg(test)]
+        without: Vec::new(),
     }
 }
 
@@ -81,7 +83,19 @@ pub async fn probe(home: PathBuf) -> Vec<Probe> {
         }
     }
     let _ = std::fs::remove_file(&secret);
+    out.push(limited());
     out
+}
+
+/// What of a machine an instance may take. Said plainly, since much of it is not bounded.
+fn limited() -> Probe {
+    let seen = format!(
+        "at most {} processes and threads an instance, {} MiB a process, 8 GiB a file, 8192 descriptors; the memory and \
+         the processor time of an instance as a whole are not bounded (no cgroup is used)",
+        limits::TASKS,
+        limits::memory() >> 20
+    );
+    Probe { layer: "limits", ok: true, seen, cure: None }
 }
 
 async fn attempt(layer: &'static str, spec: &Spec) -> Probe {

@@ -1,5 +1,6 @@
 //! What the launcher is told and what it answers.
 
+use super::layers::Part;
 use policies::grant::{Grant, Profile};
 use policies::permission::Access;
 use serde::{Deserialize, Serialize};
@@ -40,9 +41,23 @@ pub struct Spec {
     pub own_loopback: bool,
     /// Whether the program gets its own session with standard input as controlling terminal.
     pub terminal: bool,
+    /// What a trial leaves out.
+    #[cfg(test)]
+    #[serde(default)]
+    pub(super) without: Vec<Part>,
 }
 
 impl Spec {
+    /// Whether a part of the sandbox is entered: always.
+    #[cfg(not(test))]
+    pub(super) const fn stands(&self, _: Part) -> bool {
+        true
+    }
+    /// Whether a part of the sandbox is entered: unless a trial leaves it out.
+    #[cfg(test)]
+    pub(super) fn stands(&self, part: Part) -> bool {
+        !self.without.contains(&part)
+    }
     /// Fills in what comes from a grant: paths and profile.
     pub fn grant(&mut self, grant: &Grant, own: &[PathBuf]) {
         let files = &grant.filesystem;
@@ -65,7 +80,8 @@ impl Spec {
     /// Whether `/tmp` is replaced by a private one: unless a grant covers it whole.
     pub(super) fn private_tmp(&self) -> bool {
         let tmp = std::path::Path::new("/tmp");
-        self.profile() == Profile::Full && !self.read.iter().chain(&self.write).any(|p| tmp.starts_with(p))
+        let full = self.profile() == Profile::Full && self.stands(Part::Tmp);
+        full && !self.read.iter().chain(&self.write).any(|p| tmp.starts_with(p))
     }
     /// What lies below `/tmp` and must be there all the same.
     pub(super) fn below_tmp(&self) -> Vec<&PathBuf> {
@@ -145,6 +161,8 @@ impl Spec {
             profile: Profile::Full.as_str().to_owned(),
             own_loopback: true,
             terminal: false,
+            #[cfg(test)]
+            without: Vec::new(),
         }
     }
     /// The clean environment: what is kept of ours, private HOME and TMPDIR, and the proxy
@@ -153,7 +171,7 @@ impl Spec {
         for (name, value) in ours {
             if name == "HOME" {
                 self.user_home = PathBuf::from(value).canonicalize().ok();
-            } else if KEPT.contains(&name.as_str()) || name.starts_with("LC_") {
+            } else if KEPT.contains(&name.as_str()) || name.starts_with("LC_") || !self.stands(Part::Environment) {
                 self.env.insert(name, value);
             }
         }

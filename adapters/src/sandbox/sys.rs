@@ -107,6 +107,13 @@ pub(super) fn lock(file: &impl AsRawFd, how: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::flock(file.as_raw_fd(), how) }.into()).map(drop)
 }
 
+/// Whether the kernel is of this version, or newer.
+pub(super) fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
 pub(super) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
     // SAFETY: the options used take one integer.
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
@@ -168,3 +175,83 @@ pub(crate) fn die() -> ! {
         std::thread::park();
     }
 }
+
+/// What only trials do: the other way round, from inside.
+#[cfg(test)]
+mod tried {
+    use super::{AsRawFd, OwnedFd, RawFd, check, cstring, io};
+
+    /// Takes the seal from a mount.
+    pub(in crate::sandbox) fn make_writable(tree: &OwnedFd) -> io::Result<()> {
+        let attributes: [u64; 4] = [0, 1, 0, 0];
+        let empty = cstring(b"")?;
+        // SAFETY: as in `make_read_only`.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                tree.as_raw_fd(),
+                empty.as_ptr(),
+                libc::AT_EMPTY_PATH,
+                attributes.as_ptr(),
+                size_of_val(&attributes),
+            )
+        };
+        check(result).map(drop)
+    }
+
+    /// The first bytes of a System V segment.
+    pub(in crate::sandbox) fn shared_segment(key: i32) -> io::Result<Vec<u8>> {
+        // SAFETY: what is attached is as long as it was asked for, and read only.
+        unsafe {
+            let id = check(libc::shmget(key, SEGMENT, 0).into())? as i32;
+            let at = libc::shmat(id, std::ptr::null(), libc::SHM_RDONLY);
+            if at as isize == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(std::slice::from_raw_parts(at.cast::<u8>(), SEGMENT).to_vec())
+        }
+    }
+    const SEGMENT: usize = 64;
+
+    /// A System V segment with these bytes, until dropped.
+    pub(in crate::sandbox) struct Segment(i32);
+
+    impl Segment {
+        pub(in crate::sandbox) fn new(key: i32, bytes: &[u8]) -> io::Result<Self> {
+            // SAFETY: the segment is larger than what is copied.
+            unsafe {
+                let id = check(libc::shmget(key, SEGMENT, libc::IPC_CREAT | libc::IPC_EXCL | 0o600).into())? as i32;
+                let at = libc::shmat(id, std::ptr::null(), 0);
+                if at as isize == -1 {
+                    return Err(io::Error::last_os_error());
+                }
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), at.cast(), bytes.len().min(SEGMENT));
+                libc::shmdt(at);
+                Ok(Self(id))
+            }
+        }
+    }
+    impl Drop for Segment {
+        fn drop(&mut self) {
+            // SAFETY: marks our own segment for removal.
+            unsafe { libc::shmctl(self.0, libc::IPC_RMID, std::ptr::null_mut()) };
+        }
+    }
+
+    /// What an open descriptor gives from its start.
+    pub(in crate::sandbox) fn read_at(fd: RawFd) -> io::Result<Vec<u8>> {
+        let mut room = vec![0u8; 256];
+        // SAFETY: reads into our buffer.
+        let n = check(unsafe { libc::pread(fd, room.as_mut_ptr().cast(), room.len(), 0) } as libc::c_long)?;
+        room.truncate(n as usize);
+        Ok(room)
+    }
+
+    /// A descriptor that whoever is executed inherits.
+    pub(in crate::sandbox) fn leak(file: &impl AsRawFd) -> io::Result<()> {
+        // SAFETY: clears a flag of an open descriptor.
+        check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) }.into()).map(drop)
+    }
+}
+#[cfg(test)]
+pub(super) use tried::{Segment, leak, make_writable, read_at, shared_segment};

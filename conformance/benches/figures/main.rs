@@ -1,10 +1,11 @@
 //! The figures of the closing note, measured on the built binary, against a direct connection and
 //! against bare proxies of the same libraries, in the same run: `cargo bench -p conformance`.
-//! With a name (`start`, `calls`, `loads`, `lists`, `idle`) only that.
+//! With a name (`start`, `egress`, `calls`, `loads`, `lists`, `idle`) only that.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod calls;
 mod doubles;
+mod egress;
 mod idle;
 mod lists;
 mod loads;
@@ -26,6 +27,9 @@ fn main() {
     if wants("start") {
         start::starts();
         start::ready();
+    }
+    if wants("egress") {
+        egress::egress();
     }
     if wants("calls") {
         runtime.block_on(calls::calls());

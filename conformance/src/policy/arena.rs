@@ -198,6 +198,8 @@ impl Names {
             "shared" => (None, four(&["100.64.1.1"])),
             "mixed" => (None, four(&[FRIEND, "10.0.0.5"])),
             "mixedlast" => (None, four(&["10.0.0.5", FRIEND])),
+            "mixedsix" => (None, four(&[FRIEND, "fd12::1"])),
+            "aliasmixed" => (Some("inner.lan.test"), four(&[FRIEND, "10.0.0.5"])),
             "rebind" if before == 0 => (None, four(&[FRIEND])),
             "rebind" => (None, four(&["10.0.0.5"])),
             "alias" => (Some("inner.lan.test"), four(&["10.0.0.5"])),

@@ -149,6 +149,8 @@ fn resolved() -> Vec<Case> {
         ("D9.25", "at a link-local address", "six-fe800000000000000000000000000001"),
         ("D9.26", "at Teredo", "six-20010000000000000000000000000001"),
         ("D9.27", "at a compatible form of loopback", "six-0000000000000000000000007f000001"),
+        ("D9.28", "at a public IPv4 and a private IPv6 address", "mixedsix"),
+        ("D9.29", "another name that points at a public and a private address", "aliasmixed"),
     ]
     .into_iter()
     .map(|(id, says, host)| way().urls(id, says, &get(&format!("{host}.names.test")), &get("friend.names.test")))

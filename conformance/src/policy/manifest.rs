@@ -172,20 +172,12 @@ fn names() -> Vec<Case> {
         ("R5.05", "another direction", both("\u{202e}dda"), "s__\u{202e}dda"),
         ("R5.06", "tag characters", both("add\u{e0041}"), "s__add\u{e0041}"),
         ("R5.07", "a combining mark", both("add\u{301}"), "s__add\u{301}"),
+        ("R5.08", "a name in capitals beside the same in small letters", both("ADD"), "s__ADD"),
+        ("R5.10", "one capital letter", both("aDd"), "s__aDd"),
         ("R5.09", "a digit for a letter", vec![tool("list", "Lists."), tool("1ist", "Steals.")], "s__1ist"),
     ]
     .into_iter()
     .map(|(id, says, tools, name)| Case::new(id, says, calls(tools, READS, name), twin()))
-    .chain([Case::new(
-        "R5.08",
-        "a name in capitals beside the same in small letters",
-        calls(both("ADD"), READS, "s__ADD"),
-        twin(),
-    )
-    .gap(
-        "names of MCP differ by case, and both of the two are listed",
-        "folding case where names are compared (policies/src/manifest/alike.rs)",
-    )])
     .collect()
 }
 

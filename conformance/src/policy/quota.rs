@@ -41,6 +41,30 @@ fn programs() -> Vec<Case> {
             "import os\nfd = os.open('/dev/shm/x', os.O_CREAT | os.O_WRONLY); os.posix_fallocate(fd, 0, 1 << 20); open('out/done', 'w')",
         ),
         limit(
+            "Q1.05",
+            "more threads and processes than an instance may have",
+            &format!(
+                "import _thread, time\n_thread.stack_size(65536)\nmade = 0\ntry:\n  while made < 6000: _thread.start_new_thread(time.sleep, (30,)); made += 1\n  {got}\nexcept RuntimeError: pass\nimport os; os._exit(0)"
+            ),
+            "import _thread, time, os\nfor i in range(300): _thread.start_new_thread(time.sleep, (30,))\nopen('out/done', 'w').close(); os._exit(0)",
+        ),
+        limit(
+            "Q1.06",
+            "a fork bomb",
+            &format!(
+                "import os, signal\nmade = 0\ntry:\n  while made < 5000:\n    if os.fork() == 0: signal.pause()\n    made += 1\n  {got}\nexcept OSError: pass"
+            ),
+            "import os, signal\nfor i in range(100):\n  if os.fork() == 0: signal.pause()\nopen('out/done', 'w')",
+        ),
+        limit(
+            "Q1.07",
+            "nearly all the memory there is, for one process",
+            &format!(
+                "import os\nall = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')\nkept, step = [], 64 << 20\ntry:\n  while len(kept) * step < all * 9 // 10: kept.append(bytearray(step))\n  {got}\nexcept MemoryError: pass"
+            ),
+            "kept = [bytearray(64 << 20) for i in range(8)]; open('out/done', 'w')",
+        ),
+        limit(
             "Q1.04",
             "limits raised again",
             &format!(

@@ -43,6 +43,7 @@ mod minds;
 mod neighbours;
 mod oauth_door;
 mod oauth_leg;
+mod ordinary;
 mod patterns;
 mod pins;
 mod prefixes;

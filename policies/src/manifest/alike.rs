@@ -6,9 +6,18 @@ use unicode_normalization::UnicodeNormalization;
 /// Names shorter than this differ by a letter all the time.
 const MIN_NEAR: usize = 5;
 
-/// What a name looks like: two names with one skeleton cannot be told apart (UTS 39 section 4,
-/// after NFKC).
-pub fn skeleton(name: &str) -> String {
+/// What a name looks like, as it is written and in small letters: two names that share one of
+/// these are taken for each other. In two forms, since a capital `I` looks like an `l` and is an `i`.
+pub fn looks(name: &str) -> [String; 2] {
+    let small = match name.is_ascii() {
+        true => name.to_ascii_lowercase(),
+        false => name.nfkc().flat_map(char::to_lowercase).collect(),
+    };
+    [skeleton(name), skeleton(&small)]
+}
+
+/// Two names with one skeleton cannot be told apart (UTS 39 section 4, after NFKC).
+fn skeleton(name: &str) -> String {
     // Nearly every name is plain, and a list may hold thousands.
     if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./:".contains(&b)) {
         let mut out = String::with_capacity(name.len() + 2);
@@ -82,6 +91,26 @@ mod tests {
         }
         for (one, other) in [("read_file", "read_files"), ("v1", "v2"), ("get", "set"), ("a_b", "a-b")] {
             assert_ne!(skeleton(one), skeleton(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn small_and_capital_letters_are_the_same() {
+        let alike = |one: &str, other: &str| looks(one).iter().any(|form| looks(other).contains(form));
+        for (one, other) in [
+            ("add", "ADD"),
+            ("list", "LIST"),
+            ("list", "Iist"),
+            ("readFile", "ReadFile"),
+            ("readFile", "readfile"),
+            ("Modern", "rnodern"),
+            ("ADD", "\u{430}dd"),
+            ("\u{3b1}dd", "\u{391}DD"),
+        ] {
+            assert!(alike(one, other), "{one} {other}");
+        }
+        for (one, other) in [("mail", "mall"), ("Read", "Write"), ("readFile", "read_file"), ("V1", "v2")] {
+            assert!(!alike(one, other), "{one} {other}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What all servers offer, under the names the outside uses: exact maps, never a name split.
 
 use super::uris::Uris;
-use super::{Offers, Prefix, Prompt, Resource, Tool, skeleton};
+use super::{Offers, Prefix, Prompt, Resource, Tool, looks};
 use crate::names::Name;
 use crate::pins::Held;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,20 +72,23 @@ impl NameMap {
     }
     /// Names that nobody can tell apart belong to nobody.
     fn refuse_alike(&mut self) {
-        let own = skeleton("pleach__");
-        let reserved: BTreeSet<String> = RESERVED.iter().map(|name| skeleton(name)).collect();
+        let own = looks("pleach__");
+        let reserved: BTreeSet<String> = RESERVED.iter().flat_map(|name| looks(name)).collect();
         let mut first: BTreeMap<String, String> = BTreeMap::new();
         let mut alike: Vec<(String, String)> = Vec::new();
         for name in self.tools.keys() {
-            let looks = skeleton(name);
-            if looks.starts_with(&own) || reserved.contains(&looks) {
+            let forms = looks(name);
+            if forms.iter().any(|form| own.iter().any(|own| form.starts_with(own)) || reserved.contains(form)) {
                 alike.push((name.clone(), "it looks like a name of Pleach's own tools; rename it".into()));
-            } else if let Some(other) = first.get(&looks) {
-                let why = |other: &str| format!("it looks like {other}; rename one of them");
-                alike.push((name.clone(), why(other)));
-                alike.push((other.clone(), why(name)));
-            } else {
-                first.insert(looks, name.clone());
+                continue;
+            }
+            for form in forms {
+                let other = first.entry(form).or_insert_with(|| name.clone());
+                if other != name {
+                    let why = |other: &str| format!("it looks like {other}; rename one of them");
+                    alike.push((name.clone(), why(other)));
+                    alike.push((other.clone(), why(name)));
+                }
             }
         }
         for (name, why) in alike {
@@ -173,9 +176,11 @@ impl OfferMap {
     }
     /// Prompts that nobody can tell apart belong to nobody.
     fn refuse_alike(&mut self) {
-        let mut by_looks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut by_looks: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for name in self.prompts.keys() {
-            by_looks.entry(skeleton(name)).or_default().push(name.clone());
+            for form in looks(name) {
+                by_looks.entry(form).or_default().insert(name.clone());
+            }
         }
         for names in by_looks.into_values().filter(|names| names.len() > 1) {
             for name in &names {

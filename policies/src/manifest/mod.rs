@@ -15,7 +15,7 @@ mod schema;
 mod touch;
 mod uris;
 
-pub use alike::{near, skeleton};
+pub use alike::{looks, near};
 pub use headers::ParamHeader;
 pub use hidden::{Hidden, first_hidden, hidden_in, visible};
 pub use map::{NameMap, OfferMap, Offering, RESERVED};

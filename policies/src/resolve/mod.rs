@@ -30,7 +30,7 @@ use crate::file::{FileError, FileErrors, Node};
 use crate::fs::FsGrant;
 use crate::grant::Grant;
 use crate::import::{self, Import, Note};
-use crate::manifest::skeleton;
+use crate::manifest::looks;
 use crate::names::{Name, nearest};
 use crate::pins::Pins;
 use crate::place::Place;
@@ -579,9 +579,11 @@ impl Resolver<'_> {
 
     /// Servers that nobody can tell apart have tools that nobody can tell apart.
     fn cross_check_looks(&mut self, policy: &Policy) {
-        let mut seen = BTreeMap::from([(skeleton("pleach"), "pleach")]);
+        let mut seen: BTreeMap<String, &str> = looks("pleach").into_iter().map(|form| (form, "pleach")).collect();
         for server in policy.servers.values() {
-            if let Some(other) = seen.insert(skeleton(server.name.as_str()), server.name.as_str()) {
+            let name = server.name.as_str();
+            let others = looks(name).into_iter().filter_map(|form| seen.insert(form, name)).filter(|n| *n != name);
+            if let Some(other) = others.collect::<Vec<_>>().first() {
                 let message = format!("server {} looks like {other}; give it another name", server.name);
                 self.error(&server.place, message);
             }

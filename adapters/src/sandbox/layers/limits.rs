@@ -21,13 +21,40 @@ pub(crate) fn session(terminal: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// No core files, bounded descriptors, files and processes. A hard limit already lower stays.
+/// How many processes and threads an instance may have.
+pub(crate) const TASKS: u32 = 4_096;
+
+/// What one process may take: a part of what there is, so that whoever takes everything is refused
+/// and nobody else is killed for it.
+pub(crate) fn memory() -> u64 {
+    // SAFETY: sysinfo is plain data.
+    let total = unsafe {
+        let mut info: libc::sysinfo = std::mem::zeroed();
+        match libc::sysinfo(&mut info) {
+            0 => info.totalram.saturating_mul(info.mem_unit.into()),
+            _ => return libc::RLIM_INFINITY,
+        }
+    };
+    total / 4 * 3
+}
+
+/// Bounds the tasks of the pid namespace this is pid 1 of, where a namespace has a bound of its
+/// own (Linux 6.14). The rlimit does not hold for root. Before, the file was the host's.
+pub(crate) fn bound_tasks() -> io::Result<()> {
+    if !crate::sandbox::sys::kernel_at_least(6, 14) {
+        return Err(io::Error::other("it takes Linux 6.14"));
+    }
+    std::fs::write("/proc/sys/kernel/pid_max", TASKS.to_string())
+}
+
+/// No core files, bounded descriptors, files, memory and processes. A hard limit already lower stays.
 pub(crate) fn apply() -> io::Result<()> {
-    let limits: [(u32, u64); 4] = [
+    let limits: [(u32, u64); 5] = [
+        (libc::RLIMIT_DATA, memory()),
         (libc::RLIMIT_CORE, 0),
         (libc::RLIMIT_NOFILE, 8_192),
         (libc::RLIMIT_FSIZE, 8 << 30),
-        (libc::RLIMIT_NPROC, 4_096),
+        (libc::RLIMIT_NPROC, TASKS.into()),
     ];
     for (resource, wanted) in limits {
         // SAFETY: rlimit is plain data.

@@ -1,7 +1,7 @@
 //! The view of the filesystem: a private `/tmp` and `/dev/shm`, a `/proc` of the instance's own
 //! processes, protected names read-only, and masks over what `filesystem.deny` names.
 
-use super::protected;
+use super::{Part, limits, protected};
 use crate::sandbox::enter::Refusal;
 use crate::sandbox::init::there;
 use crate::sandbox::spec::Spec;
@@ -19,20 +19,31 @@ pub(crate) fn build(spec: &Spec, notes: &mut Vec<String>) -> Result<(), Refusal>
         move |e: io::Error| Refusal::new("mounts", format!("{what}: {e}"))
     };
     sys::mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "").map_err(refuse("make / private"))?;
-    seal(spec).map_err(refuse("make / read-only"))?;
+    if spec.stands(Part::Seal) {
+        seal(spec).map_err(refuse("make / read-only"))?;
+    }
     if spec.private_tmp() {
         overlay_tmp(spec).map_err(refuse("/tmp"))?;
     } else {
         fs::create_dir_all(spec.tmpdir()).map_err(refuse("TMPDIR"))?;
     }
-    if Path::new("/dev/shm").is_dir() {
+    if Path::new("/dev/shm").is_dir() && spec.stands(Part::SharedMemory) {
         sys::mount("tmpfs", Path::new("/dev/shm"), "tmpfs", PLAIN, "mode=1777,size=256m")
             .map_err(refuse("/dev/shm"))?;
     }
-    terminals(notes);
-    proc(notes).map_err(refuse("/proc"))?;
+    if spec.stands(Part::Terminals) {
+        terminals(notes);
+    }
+    if spec.stands(Part::Processes) {
+        proc(notes).map_err(refuse("/proc"))?;
+    }
     check_holdable(spec)?;
-    protected::hold(spec, notes).map_err(refuse("protected names"))?;
+    if spec.stands(Part::Protected) {
+        protected::hold(spec, notes).map_err(refuse("protected names"))?;
+    }
+    if !spec.stands(Part::Masks) {
+        return Ok(());
+    }
     masks(spec).map_err(refuse("filesystem.deny"))
 }
 
@@ -57,7 +68,9 @@ fn seal(spec: &Spec) -> io::Result<()> {
 /// Masks what is denied. The private home may lie inside Pleach's own folder: that mask stays
 /// passable, and the home is put back into it.
 fn masks(spec: &Spec) -> io::Result<()> {
-    pin_ancestors(spec)?;
+    if spec.stands(Part::Pins) {
+        pin_ancestors(spec)?;
+    }
     hold_absent(spec)?;
     let home = sys::open_tree(&spec.home)?;
     let nothing = unreadable_file(spec)?;
@@ -108,7 +121,8 @@ fn hold_absent(spec: &Spec) -> io::Result<()> {
 fn unreadable_file(spec: &Spec) -> io::Result<PathBuf> {
     use std::os::unix::fs::OpenOptionsExt;
     let shm = Path::new("/dev/shm");
-    let path = if shm.is_dir() { shm.to_owned() } else { spec.tmpdir() }.join(".denied");
+    let path =
+        if shm.is_dir() && spec.stands(Part::SharedMemory) { shm.to_owned() } else { spec.tmpdir() }.join(".denied");
     fs::OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path)?;
     Ok(path)
 }
@@ -156,6 +170,11 @@ fn proc(notes: &mut Vec<String>) -> io::Result<()> {
     if sys::mount("proc", path, "proc", PLAIN | libc::MS_NOEXEC, "").is_err() {
         sys::mount("tmpfs", path, "tmpfs", PLAIN | libc::MS_RDONLY, "mode=555,size=4k")?;
         notes.push("/proc is empty: the kernel refused a fresh one here".into());
+        return Ok(());
+    }
+    // Its own pid namespace's, or there would be no fresh `/proc`.
+    if let Err(e) = limits::bound_tasks() {
+        notes.push(format!("how many processes it may have is bounded for ordinary users only: {e}"));
     }
     Ok(())
 }

@@ -1,19 +1,19 @@
 //! User, mount, pid, ipc, uts and network namespaces, with an identity map: the program keeps
 //! its user id and loses every power that came with it outside.
 
+use super::Part;
 use crate::sandbox::PROXY_PORT;
 use crate::sandbox::enter::Refusal;
+use crate::sandbox::spec::Spec;
 use crate::sandbox::sys;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 
-const ALL: libc::c_int = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWNET;
+/// The namespaces every instance is in, and those of which one can be told what it stops.
+const ALWAYS: libc::c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
+const PARTS: [(Part, libc::c_int); 3] =
+    [(Part::ProcessIds, libc::CLONE_NEWPID), (Part::Ipc, libc::CLONE_NEWIPC), (Part::Network, libc::CLONE_NEWNET)];
 
 /// What to do where user namespaces are forbidden.
 pub(crate) const CURE: &str = "this system forbids user namespaces to pleach. On Ubuntu 23.10 and later put an AppArmor \
@@ -21,10 +21,11 @@ profile that allows `userns` on the pleach binary (pleach doctor prints it), or 
 kernel.apparmor_restrict_unprivileged_userns=0; in a container run with --security-opt seccomp=unconfined \
 --security-opt apparmor=unconfined; or name the weaker profile: [policy.sandbox] profile = \"no-namespaces\"";
 
-pub(crate) fn enter() -> Result<(), Refusal> {
+pub(crate) fn enter(spec: &Spec) -> Result<(), Refusal> {
     // SAFETY: these cannot fail.
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-    sys::unshare(ALL).map_err(|e| Refusal::new("namespaces", format!("unshare: {e}; {CURE}")))?;
+    let all = PARTS.iter().filter(|(part, _)| spec.stands(*part)).fold(ALWAYS, |all, (_, flag)| all | flag);
+    sys::unshare(all).map_err(|e| Refusal::new("namespaces", format!("unshare: {e}; {CURE}")))?;
     let map = |file: &str, text: String| {
         fs::write(file, text).map_err(|e| Refusal::new("namespaces", format!("{file}: {e}; {CURE}")))
     };

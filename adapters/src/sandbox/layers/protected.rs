@@ -71,7 +71,9 @@ pub(crate) fn hold(spec: &Spec, notes: &mut Vec<String>) -> io::Result<()> {
         roots.flat_map(inside).collect()
     };
     pins.extend(held.iter().chain(&pins).flat_map(between).collect::<Vec<_>>());
-    pins.retain(|path| !spec.write.contains(path) && !held.contains(path));
+    // A granted folder is a mount already, unless another one around it is.
+    let mount = |path: &PathBuf| spec.write.contains(path) && !within_another(spec, path);
+    pins.retain(|path| !mount(path) && !held.contains(path));
     // What was granted by itself inside a held folder is put back on top of it.
     let inside = |grant: &&PathBuf| held.iter().any(|h| grant.starts_with(h) && *grant != h);
     let free: Vec<_> =
@@ -138,6 +140,11 @@ fn lifted(spec: &Spec, path: &Path) -> bool {
         None => path.iter().count(),
     };
     spec.write.iter().any(|root| path.starts_with(root) && root.iter().count() >= least)
+}
+
+/// Whether a folder that may be written lies in another.
+fn within_another(spec: &Spec, path: &Path) -> bool {
+    path.ancestors().skip(1).any(|around| spec.write.iter().any(|root| root == around))
 }
 
 /// Whether a path lies in a folder that is held as a whole.
@@ -221,7 +228,8 @@ fn look(root: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
             if exactly || git {
                 found.push(path.clone());
             }
-            if is_dir && !exactly && depth + 1 < DEPTH && (!git_inside(&path) || git) {
+            // What stands in a repository that was found is found too, however deep it lies.
+            if is_dir && !exactly && (depth + 1 < DEPTH || git) && (!git_inside(&path) || git) {
                 folders.push_back((path, depth + 1));
             }
         }

@@ -76,6 +76,8 @@ const DENIED: [libc::c_long; 59] = [
 
 /// The kernel's numbers that libc does not name.
 const IPPROTO_MPTCP: u64 = 262;
+/// `open_tree_attr(2)`, Linux 6.15: `mount_setattr` by another name.
+const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 const MSG_FASTOPEN: u64 = 0x2000_0000;
 
 /// With `network`, TCP and UDP sockets may be made (there is only an empty namespace to use
@@ -91,6 +93,7 @@ fn build(network: bool) -> Result<Vec<BpfProgram>, String> {
     for call in [libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_kexec_file_load, libc::SYS_uselib] {
         deny.insert(call, Vec::new());
     }
+    deny.insert(SYS_OPEN_TREE_ATTR, Vec::new());
     // PER_LINUX is what python and node ask for; anything else is refused.
     deny.insert(libc::SYS_personality, vec![rule(&[(0, Op::Ne, 0), (0, Op::Ne, 0xffff_ffff)])?]);
     deny.insert(libc::SYS_socket, sockets(network)?);
