@@ -176,6 +176,9 @@ pub(crate) fn die() -> ! {
     }
 }
 
+#[cfg(test)]
+pub(super) use tried::{Segment, leak, make_writable, read_at, shared_segment};
+
 /// What only trials do: the other way round, from inside.
 #[cfg(test)]
 mod tried {
@@ -253,5 +256,3 @@ mod tried {
         check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) }.into()).map(drop)
     }
 }
-#[cfg(test)]
-pub(super) use tried::{Segment, leak, make_writable, read_at, shared_segment};
