@@ -15,6 +15,7 @@
 mod acts;
 mod attacks;
 mod kernel;
+mod raw;
 mod table;
 mod tree;
 

@@ -3,10 +3,10 @@
 //! too, without both. What an attack did is looked for outside.
 
 use super::attacks::EVIL;
+use super::raw::{Segment, leak};
 use super::{ATTACK, folder, launch, output, program};
 use crate::net;
 use crate::sandbox::layers::Part;
-use crate::sandbox::sys::{Segment, leak};
 use crate::sandbox::{Pipes, Spec, pty};
 use policies::authority::{Authority, Sources};
 use policies::decide;

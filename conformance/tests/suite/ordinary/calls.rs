@@ -67,7 +67,7 @@ fn repository(root: &str, all: &mut Calls) {
     };
     put(all, "git__git_branch", with(json!({ "branch_type": "local" })));
     for n in 0..COMMITS {
-        let (path, content) = (format!("{repo}/src/main.c"), format!("int main() {{ return {n}; }}\n"));
+        let (path, content) = (format!("{repo}/src/main.c"), format!("int main() {{ return {}; }}\n", n + 1));
         put(all, "fs__write_file", json!({ "path": path, "content": content }));
         put(all, "git__git_status", with(json!({})));
         put(all, "git__git_diff_unstaged", with(json!({})));
@@ -164,7 +164,7 @@ fn everything(all: &mut Calls) {
     for city in ["New York", "Chicago", "Los Angeles"] {
         put(all, "everything__get-structured-content", json!({ "location": city }));
     }
-    for kind in ["error", "success", "debug"] {
+    for kind in ["success", "debug"] {
         put(all, "everything__get-annotated-message", json!({ "messageType": kind, "includeImage": kind == "debug" }));
     }
     for n in 1..=5 {
