@@ -92,6 +92,24 @@ async fn a_task_is_told_change_by_change() {
     assert!(!events.contains("s3cret") && !events.contains("tok-1"));
 }
 
+/// As the clients that say with every message whom to tell.
+#[tokio::test]
+async fn whoever_is_named_with_every_message_is_one() {
+    let (hook, folder) = (hook(), folder_with(LOOPBACK));
+    let served = Served::start(&folder);
+    let config = json!({ "url": hook.base });
+    let task = send(&served, ALICE, "asker", telling("m-1", config.clone())).await;
+    hook.until("POST", 3).await;
+    let mut more = to_task(&task, "m-2", "red");
+    more["configuration"] = json!({ "taskPushNotificationConfig": config });
+    send(&served, ALICE, "asker", more).await;
+    let words = words(&hook.until("POST", 6).await);
+    assert_eq!(words[3..], ["WORKING", "artifact heard: red", "COMPLETED"], "each once");
+    let all = result(&served, ALICE, "asker", LIST, json!({ "taskId": task["id"] })).await;
+    let names: Vec<&Value> = all["configs"].as_array().unwrap().iter().map(|c| &c["id"]).collect();
+    assert_eq!(names, [&task["id"]]);
+}
+
 #[tokio::test]
 async fn configurations_are_kept_shown_without_their_secrets_and_deleted_over_both_bindings() {
     let (hook, folder) = (hook(), folder_with(LOOPBACK));

@@ -36,6 +36,7 @@ async fn errors_are_those_of_the_table() {
         (call(json!(1), "SendMessage", json!({ "message": { "messageId": "m", "parts": [{ "text": "x" }] } })), -32602),
         (call(json!(1), "SendMessage", said(json!({}))), -32602),
         (call(json!(1), "SendMessage", said(json!({ "text": "x", "mediaType": "image/png" }))), -32005),
+        (call(json!(1), "SendMessage", said(json!({ "text": "x", "metadata": { "m": "m".repeat(20_000) } }))), -32602),
         (call(json!(1), "GetTask", json!({})), -32602),
         (call(json!(1), "GetTask", none.clone()), -32001),
         (call(json!(1), "CancelTask", none.clone()), -32001),
@@ -63,6 +64,7 @@ async fn errors_are_those_of_the_table() {
     // Fields nobody knows are nobody's business.
     let mut more = message("m-more", "go");
     more["message"]["unknown"] = json!({ "a": 1 });
+    more["message"]["parts"][0]["metadata"] = json!({ "m": "m".repeat(10_000) });
     more["tenant"] = json!("");
     let answer = served.post("/a2a/quick", &[ALICE, V1], call(json!(1), "SendMessage", more)).await;
     assert_eq!(answer.json()["result"]["task"]["status"]["state"], "TASK_STATE_COMPLETED");

@@ -13,6 +13,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+/// Bytes of a message beside what its words account for.
+const MAX_BESIDE: usize = 16 << 10;
 /// What they give.
 pub(super) const OUTPUT: [&str; 3] = ["text/plain", "text/markdown", "application/json"];
 
@@ -78,6 +80,11 @@ impl Message {
         let question = named.and_then(Value::as_str).map(str::to_owned);
         let plain = |part: &Value| part.as_object().is_some_and(|part| part.len() == 1 && part.contains_key("text"));
         let kept = (!matches!(&parts[..], [part] if plain(part))).then(|| Value::from(parts.clone()));
+        // What waits to be heard is counted by its text; what goes with it is bounded by it.
+        if kept.as_ref().is_some_and(|kept| kept.to_string().len() > 2 * text.len() + MAX_BESIDE) {
+            let why = format!("what they hold besides their words is more than {MAX_BESIDE} bytes; leave metadata out");
+            return Err(Fault::field("message.parts", why));
+        }
         Ok(Self {
             question,
             parts: kept,

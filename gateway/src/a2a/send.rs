@@ -116,7 +116,8 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
                 let why = "taskId is the server's to give; leave it out for a task that is to begin";
                 return Err(Fault::field("taskPushNotificationConfig", why));
             }
-            Some(config) => Some(push::registered(asked, &run, config).await?),
+            // Clients that say it with every message mean one and the same.
+            Some(config) => Some(push::registered(asked, &run, config, Some(run.as_str())).await?),
             None => None,
         },
     };
@@ -170,7 +171,7 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
         if config.get("taskId").is_some_and(|id| *id != "" && *id != task) {
             return Err(Fault::field("taskPushNotificationConfig", "taskId is not that of the message"));
         }
-        push::keep(asked, push::registered(asked, &row.run, config).await?).await?;
+        push::keep(asked, push::registered(asked, &row.run, config, Some(row.run.as_str())).await?).await?;
     }
     let (done, answered) = match asks {
         Some(open) => (answer(asked, open, &message).await?, Some(open.id.clone())),

@@ -54,7 +54,8 @@ impl Turn {
         self.bell.task.register(cx.waker());
         for _ in 0..POLLS {
             self.bell.polling.store(true, Ordering::SeqCst);
-            self.bell.rung.store(false, Ordering::SeqCst);
+            // Taken, not only wiped: what was published before the bell rang is seen by the poll.
+            self.bell.rung.swap(false, Ordering::SeqCst);
             let polled = poll(&mut Context::from_waker(&self.waker));
             self.bell.polling.store(false, Ordering::SeqCst);
             if polled.is_ready() || !self.bell.rung.load(Ordering::SeqCst) {

@@ -194,10 +194,13 @@ async fn attempt(post: Post, due: Due) {
         Told::Later(_, why) => tracing::info!(run = %due.root, "a webhook is tried again: {why}"),
         Told::Delivered | Told::Nothing => {}
     }
-    voice.settled(&due, !matches!(told, Told::Later(..)));
-    if let Err(why) = store.settle(due.id, told).await {
+    let over = !matches!(told, Told::Later(..));
+    let noted = store.settle(due.id, told).await;
+    if let Err(why) = &noted {
         tracing::error!("a webhook's outcome cannot be noted: {why}");
     }
+    // What is not noted comes again, and is looked for from where it was looked for before.
+    voice.settled(&due, over && noted.is_ok());
 }
 
 /// What a try means, after so many before it.

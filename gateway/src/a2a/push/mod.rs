@@ -89,16 +89,23 @@ fn authentication(config: &Value) -> Result<(Option<&str>, Option<&str>), Fault>
     Ok((Some(scheme), credentials))
 }
 
-/// What a client asks for, if it may be kept. `root` is the task.
+/// What a client asks for, if it may be kept. `root` is the task; `unnamed` is what it is called
+/// where the client does not say.
 ///
 /// # Errors
 /// Which field is wrong, or why the address may not be told.
-pub(super) async fn registered(asked: &Asked, root: &RunId, config: &Value) -> Result<PushConfig, Fault> {
+pub(super) async fn registered(
+    asked: &Asked,
+    root: &RunId,
+    config: &Value,
+    unnamed: Option<&str>,
+) -> Result<PushConfig, Fault> {
     served(asked)?;
     if !config.is_object() {
         return Err(wrong("it is an object"));
     }
-    let id = match text(config, "id", 256)? {
+    let id = match text(config, "id", 256)?.or(unnamed) {
+        Some(id) if id.contains('/') => return Err(wrong("id has a slash, which no path can hold")),
         Some(id) => id.to_owned(),
         None => {
             let mut bytes = [0u8; 8];
@@ -138,7 +145,7 @@ async fn task(asked: &Asked) -> Result<RunId, Fault> {
 
 pub(super) async fn set(asked: &Asked) -> Result<Value, Fault> {
     let root = task(asked).await?;
-    let config = registered(asked, &root, &asked.params).await?;
+    let config = registered(asked, &root, &asked.params, None).await?;
     let shown = shown(&config);
     keep(asked, config).await?;
     Ok(shown)

@@ -20,13 +20,14 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use policies::json::Json;
+use policies::names::Name;
 use ring::digest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use subagents::event::{Event, Record};
-use subagents::ports::{Journal, RunRow};
+use subagents::ports::{Gate, Journal, RunRow};
 use url::Url;
 
 /// A token of ours is good for so long, seconds: as long as clocks may differ, and a try takes.
@@ -74,6 +75,10 @@ impl Voice for Teller {
         let (Some(config), Some(row)) = (config, row) else {
             return Ok(Said::Gone("its configuration is gone".into()));
         };
+        let may = Name::try_from(row.agent.as_str());
+        if !may.is_ok_and(|agent| self.door.0.guard.may_start(&config.principal, A2A, &agent)) {
+            return Ok(Said::Gone(format!("{} may not see agent {} any more", config.principal, row.agent)));
+        }
         let said = self.said(due, &config, &row).await?;
         if said.is_empty() {
             return Ok(Said::Nothing);
