@@ -24,6 +24,15 @@ pub fn detail(question: &permit::Question<Call>) -> Value {
     })
 }
 
+/// What a call would touch, as a person is shown it: a yes is to this as well, for the same words
+/// may lead elsewhere when a link or a folder changed. Nothing where it touches nothing.
+pub fn shown(call: &Call) -> String {
+    if call.touches.is_empty() {
+        return String::new();
+    }
+    format!(" {}", Value::from(call.touches.iter().map(touch).collect::<Vec<_>>()))
+}
+
 fn touch(touch: &Touch) -> Value {
     match &touch.what {
         Touched::Path(FileOp::Read, path) => json!({ "does": "read", "path": path.display().to_string() }),

@@ -365,7 +365,7 @@ async fn clients_of_0_3_are_told_the_task() {
     };
     let said =
         json!({ "kind": "message", "messageId": "m-1", "role": "user", "parts": [{ "kind": "text", "text": "go" }] });
-    let config = json!({ "url": format!("{}/inline", hook.base), "token": "tok" });
+    let config = json!({ "id": "inline", "url": format!("{}/inline", hook.base), "token": "tok" });
     let sent =
         call("message/send", json!({ "message": said, "configuration": { "pushNotificationConfig": config } })).await;
     let id = sent["result"]["id"].clone();

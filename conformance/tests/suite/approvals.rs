@@ -133,6 +133,32 @@ async fn a_call_waits_and_goes_on_when_it_is_answered() {
     assert!(again.contains("boss said no"), "{again}");
 }
 
+/// A yes is to what a person was shown: where the same words lead elsewhere meanwhile, it is asked
+/// again. Where they lead to the same place, it is good.
+#[tokio::test]
+async fn a_yes_is_to_where_the_call_led() {
+    let folder = folder("100ms");
+    let served = Served::start(&folder);
+    for inner in ["out/a", "out/b", "out/here"] {
+        std::fs::create_dir(folder.join(inner)).unwrap();
+    }
+    let link = folder.join("out/here");
+    for (moved, name) in [(true, "one"), (false, "two")] {
+        let words = to(&format!("out/here/{name}"));
+        let first = named(&call(&served, ALICE, WRITE, words.clone()).await);
+        assert_eq!(folder.run(&["answer", &first, "allow"]).code, 0);
+        if moved {
+            std::fs::remove_dir(&link).unwrap();
+            std::os::unix::fs::symlink("b", &link).unwrap();
+        }
+        let said = call(&served, ALICE, WRITE, words).await;
+        assert_eq!(made(&folder, &format!("out/b/{name}")), !moved, "{said}");
+        if moved {
+            assert_ne!(named(&said), first, "another question: {said}");
+        }
+    }
+}
+
 /// Nobody is there: denied, with the question's name. The row outlives the call and the process,
 /// and is good for that call, once.
 #[tokio::test]

@@ -16,6 +16,7 @@ use policies::permit::{Denial, Permit, Verdict};
 use policies::resolve::{Limits, Policy};
 use std::sync::Arc;
 use std::time::Duration;
+use subagents::approval;
 use subagents::event::ToolCall;
 use subagents::ports::{
     Authorized, Decision, Deed, DeedKind, Facts, Gate, ToolFailure, ToolOutput, ToolSpec, Toolbox, Verified,
@@ -104,8 +105,10 @@ impl Gate for Guard {
                 }
                 let entry = entry.decided(Decision::Ask(&question.rule));
                 let _ = self.servers.audit.record(entry, Before::Reading).await;
-                // What a person says yes to: these arguments, to the tool as it is now.
-                let asked = digest(&format!("{} {}", tool.hash, arguments.to_canonical()));
+                // What a person says yes to: these arguments, to the tool as it is now, and where
+                // they lead.
+                let shown = approval::shown(question.what());
+                let asked = digest(&format!("{} {}{shown}", tool.hash, arguments.to_canonical()));
                 Authorized::Ask(question, asked, facts)
             }
             Some(Verdict::Deny(denial)) => {
