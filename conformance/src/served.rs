@@ -178,6 +178,18 @@ impl Served {
     /// # Panics
     /// When nobody answers.
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Answer {
+        self.try_post(path, headers, body).await.unwrap()
+    }
+    /// The same, of somebody who may be hung up on.
+    ///
+    /// # Errors
+    /// When nobody answers: whoever refuses a body unread may close while it is still being sent.
+    pub async fn try_post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Answer, reqwest::Error> {
         let mut request = self.client.post(format!("{}{path}", self.base)).body(body);
         let given = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         if !given("content-type") {
@@ -189,9 +201,9 @@ impl Served {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = request.send().await.unwrap();
+        let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.text().await.unwrap() }
+        Ok(Answer { status, headers, body: response.text().await? })
     }
     /// A request of the modern era, with all it must carry.
     pub async fn modern(&self, path: &str, method: &str, params: Value, more: &[(&str, &str)]) -> Answer {

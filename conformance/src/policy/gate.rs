@@ -73,6 +73,11 @@ impl Gate {
     pub(super) fn post(&self, arena: &Arena, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
         arena.runtime.block_on(self.served.post(path, headers, body.into()))
     }
+    /// Bytes to a path over a connection of their own, which may be closed before they are all sent.
+    fn post_alone(&self, arena: &Arena, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Option<Answer> {
+        let headers = [headers, &[("connection", "close")]].concat();
+        arena.runtime.block_on(self.served.try_post(path, &headers, body)).ok()
+    }
     /// A path.
     pub(super) fn get(&self, arena: &Arena, path: &str, headers: &[(&str, &str)]) -> Answer {
         arena.runtime.block_on(self.served.get(path, headers))
@@ -240,7 +245,9 @@ pub(super) fn posting(id: &str, says: &str, path: &'static str, attack: &[u8], t
             let body = replace(&body, b"{tag}", tag.as_bytes());
             let headers =
                 [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "rec__peek")];
-            show(&gate.post(arena, path, &headers, body));
+            if let Some(answer) = gate.post_alone(arena, path, &headers, body) {
+                show(&answer);
+            }
             Ok(gate.reached(&tag))
         })
     };
