@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The row outlives the call, the client and the process. It is bound to the client, its chain, the
-//! tool as it is and the arguments: anything else is another question.
+//! tool as it is, the arguments and where they lead: anything else is another question.
 
 use super::{Approve, Decided, Guard};
 use crate::audit::{Before, Decision, Entry};
