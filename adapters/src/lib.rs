@@ -25,3 +25,4 @@ pub mod paths;
 pub mod sandbox;
 mod sse;
 pub mod store;
+pub mod token;

@@ -69,8 +69,8 @@ impl Authority {
         }
         authority
     }
-    /// This authority met with one more table.
-    fn narrowed(&self, link: Link) -> Self {
+    /// This authority met with one more table. It only ever takes away.
+    pub fn narrowed(&self, link: Link) -> Self {
         let grant = Arc::new(self.grant.narrow(&link.asks));
         let mut links = self.links.clone();
         links.push(link);

@@ -243,6 +243,30 @@ pub fn spawn(authority: &Authority, agent: crate::names::Name, facts: TreeFacts)
     Verdict::Allow(Permit::new(Spawn { agent, depth }, &rule), rule)
 }
 
+/// What may be given to a run on another machine that would lie at `depth` of the tree. It lies at
+/// 0 there, so what is left of the depth is all it is given: each hop leaves less, and none leads
+/// in a circle for ever.
+///
+/// # Errors
+/// When the tree goes no deeper.
+pub fn hop(gives: &Authority, depth: u32) -> Result<Grant, Denial> {
+    let mut grant = gives.grant().clone();
+    // A hop is a step down, whoever makes it.
+    let depth = depth.max(1);
+    let Some(left) = grant.spawn.max_depth.checked_sub(depth) else {
+        let ancestor = gives.refuser(|g| depth <= g.spawn.max_depth);
+        return Err(Denial {
+            rule: format!("spawn.max_depth is reached: the peer would work at depth {depth}"),
+            who: Some(ancestor.who.to_owned()),
+            allowed: format!("the tree goes to depth {}; do the work here", ancestor.asked.spawn.max_depth),
+            place: ancestor.sources.place("spawn").cloned(),
+            fix: Some(format!("change spawn of {}", ancestor.who)),
+        });
+    };
+    grant.spawn.max_depth = left;
+    Ok(grant)
+}
+
 impl Grant {
     fn tool_mode(&self, tool: &str) -> Mode {
         self.tools.mode(tool)

@@ -16,6 +16,7 @@ pub mod action;
 pub mod authority;
 pub mod budget;
 pub mod callers;
+pub mod claims;
 pub mod decide;
 pub mod diff;
 pub mod domain;

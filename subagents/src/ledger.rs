@@ -13,6 +13,8 @@
 
 use crate::event::{Amount, Budget};
 use crate::run::RunId;
+use policies::price::Usd;
+use policies::resolve::Limits;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -163,6 +165,18 @@ impl Ledger {
             (usd, tokens) = (usd.min(node.left(0)), tokens.min(node.left(1)));
         });
         (tokens, usd)
+    }
+    /// What is left of every limit from this run up: what may still be given of it.
+    pub fn rest(&self, run: &RunId) -> Limits {
+        let mut least = [u64::MAX; 4];
+        upwards(&mut self.lock(), run, |node| {
+            for (at, least) in least.iter_mut().enumerate() {
+                *least = (*least).min(node.left(at));
+            }
+        });
+        let [usd, tokens, turns, tool_calls] = least;
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Limits { usd: Usd(usd), tokens, turns: small(turns), tool_calls: small(tool_calls), wall: None }
     }
     /// The narrowest limits from this run up: what bounds it, whoever set it.
     pub fn bounds(&self, run: &RunId) -> Budget {

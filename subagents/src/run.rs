@@ -2,7 +2,7 @@
 
 use crate::event::Step;
 use policies::authority::Authority;
-use policies::resolve::Policy;
+use policies::resolve::{Limits, Policy};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -116,6 +116,10 @@ pub struct Caller {
     pub who: Arc<str>,
     /// What it may do.
     pub authority: Authority,
+    /// What it may give, where that is something else.
+    pub gives: Option<Authority>,
+    /// What it may still spend, of a run that is about to call something.
+    pub rest: Limits,
     /// Identifies the sandbox its grant compiles to: equal texts, equal sandboxes.
     pub sandbox: Arc<str>,
     /// How its authority came about; without it, it stands as it is.
@@ -161,6 +165,8 @@ impl Caller {
             principal: principal.into(),
             who: who.into(),
             authority,
+            gives: None,
+            rest: Limits::NONE,
             sandbox: sandbox.into(),
             origin: None,
             door: "".into(),
@@ -169,8 +175,23 @@ impl Caller {
     }
     /// The same, with how its authority came about.
     pub fn from(self, origin: Origin) -> Self {
-        let door = origin.place.clone();
+        // What a door remembers of who stands there is not its name.
+        let door = origin.place.split(' ').next().unwrap_or_default().into();
         Self { origin: Some(origin), door, ..self }
+    }
+    /// The same with what it may give.
+    pub fn giving(mut self, delegate: &Authority) -> Self {
+        self.gives = (*delegate != self.authority).then(|| delegate.clone());
+        self
+    }
+    /// What it may give.
+    pub fn may_give(&self) -> &Authority {
+        self.gives.as_ref().unwrap_or(&self.authority)
+    }
+    /// How deep a run of its own making would lie; whoever stands at a door makes roots.
+    pub fn depth_below(&self) -> u32 {
+        let steps = self.origin.as_ref().map_or(0, |origin| origin.lineage.len());
+        u32::try_from(steps).unwrap_or(u32::MAX)
     }
     /// The same through a door.
     pub fn through(mut self, door: &str) -> Self {

@@ -68,11 +68,22 @@ pub struct Exchange {
     pub party: Option<Arc<dyn Party>>,
     /// What happens to `input_required`.
     pub rounds: Rounds,
+    /// What is given along, to a gateway that takes grants.
+    pub gives: Option<Arc<Gives>>,
+}
+
+/// A grant that goes along with what is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gives {
+    /// As `policies::claims` writes it.
+    pub grant: String,
+    /// From whom it comes down, for people.
+    pub chain: String,
 }
 
 impl Default for Exchange {
     fn default() -> Self {
-        Self { limit: Duration::from_secs(60), cancel: CancellationToken::new(), party: None, rounds: Rounds::Drive }
+        Self { limit: Duration::from_secs(60), cancel: CancellationToken::new(), party: None, rounds: Rounds::Drive, gives: None }
     }
 }
 

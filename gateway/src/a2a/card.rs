@@ -151,6 +151,11 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
         "defaultInputModes": parts::INPUT, "defaultOutputModes": outputs(agent),
         "skills": [skill(agent, &["agent"])],
     });
+    if policy.clients.iter().flatten().any(|(_, client)| client.proof.grants().is_some()) {
+        let what = "Callers that are gateways come with a grant of what the agent may do for them.";
+        let extension = json!({ "uri": AUTHORITY, "description": what, "required": false });
+        card["capabilities"]["extensions"] = json!([extension]);
+    }
     // The same in the words of 0.3.
     let old = json!({
         "url": base, "preferredTransport": "JSONRPC", "protocolVersion": "0.3.0",
@@ -179,7 +184,7 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
 fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
     let (mut schemes, mut wanted) = (Map::new(), Vec::new());
     let Some(clients) = &policy.clients else { return (schemes, wanted) };
-    if clients.values().any(|client| matches!(client.proof, Proof::Token(_) | Proof::Digest(_))) {
+    if clients.values().any(|client| !matches!(client.proof, Proof::OAuth(_))) {
         let scheme = json!({ "scheme": "Bearer", "description": "A token the operator gave you." });
         schemes.insert("bearer".into(), scheme_of(version, ("http", "httpAuthSecurityScheme"), scheme));
         wanted.push("bearer".to_owned());

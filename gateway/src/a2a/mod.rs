@@ -134,7 +134,7 @@ impl Door {
     }
     /// Who asks.
     async fn identify(&self, headers: &HeaderMap) -> Result<Who, Fault> {
-        match self.0.doorman.identify(auth::bearer(headers)).await {
+        match self.0.doorman.identify(auth::bearer(headers), A2A).await {
             Ok(identity) => Ok(Who::of(identity, A2A)),
             Err(stranger) => {
                 let kind = match stranger.status() {

@@ -87,8 +87,27 @@ impl Asked {
     }
 }
 
+/// A grant goes with the one message it names, and what looks after a task needs none: so whoever
+/// sees either can do nothing with it.
+fn fits(op: Op, asked: &Asked) -> Result<(), Fault> {
+    let Some(carried) = asked.who.identity.as_ref().and_then(|identity| identity.carried.as_ref()) else {
+        return Ok(());
+    };
+    let sends = matches!(op, Op::Send | Op::Stream);
+    let message = asked.params.pointer("/message/messageId").and_then(Value::as_str).filter(|_| sends);
+    if carried.message.as_deref() == message && sends == message.is_some() {
+        return Ok(());
+    }
+    let why = match &carried.message {
+        Some(bound) => format!("the grant goes with message {bound:?} and nothing else"),
+        None => "a message goes with a grant for it, by its messageId".to_owned(),
+    };
+    Err(Fault::new(Kind::Forbidden, why))
+}
+
 /// Does it.
 pub(super) async fn perform(op: Op, asked: Asked) -> Result<Answer, Fault> {
+    fits(op, &asked)?;
     match op {
         Op::Send => send::send(&asked).await.map(Answer::One),
         Op::Stream => send::stream(&asked).await.map(|updates| Answer::Many(Box::new(updates))),

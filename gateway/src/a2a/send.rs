@@ -24,7 +24,7 @@ use policies::json::Json;
 use serde_json::{Value, json};
 use subagents::event::{Inbound, WaitingFor};
 use subagents::host::{Done, Start, Then};
-use subagents::ports::{Answer, Journal, RunRow};
+use subagents::ports::{Answer, Gate, Journal, RunRow};
 use subagents::run::RunId;
 use tokio_util::sync::CancellationToken;
 
@@ -140,7 +140,7 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
         prompt: message.text,
         principal: asked.who.caller.principal.clone(),
         door: asked.who.caller.authority.clone(),
-        place: A2A.into(),
+        place: asked.who.place(),
         limits: asked.who.limits,
         inbound: Some(Inbound { message: message.id, context: message.context, parts: message.parts }),
         approvals: approvals(&door.live.now().policy),
@@ -166,6 +166,7 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
         let why = "the task has ended; say it without taskId to begin another";
         return Err(Fault::new(Kind::UnsupportedOperation, why));
     }
+    still_granted(asked, &row)?;
     let asks = question(asked, &tale, &message)?;
     if let Some(config) = wants_told(asked) {
         if config.get("taskId").is_some_and(|id| *id != "" && *id != task) {
@@ -181,6 +182,29 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
         hosted::go_on((&door.host, &door.tasks), &row.root, asked.door.working(&asked.who).ok());
     }
     Ok(Said { row, begun: false, answered })
+}
+
+/// Whether whoever goes on with a task may still give what it began with. A task keeps what it was
+/// granted, so under less than that it cannot go on.
+fn still_granted(asked: &Asked, row: &RunRow) -> Result<(), Fault> {
+    if asked.who.identity.as_ref().is_none_or(|identity| identity.carried.is_none()) {
+        return Ok(());
+    }
+    let place = row.door.as_deref().unwrap_or_default();
+    let began = asked.door.0.guard.door(asked.who.principal(), place);
+    let exceeds = began.map(|(began, _)| began.grant().exceeds(asked.who.caller.authority.grant()));
+    match exceeds.as_deref() {
+        Some([]) => Ok(()),
+        Some(more) => {
+            let more: Vec<&str> = more.iter().map(|component| component.as_str()).collect();
+            let why = format!(
+                "the task began with more than its sender may give now ({}); cancel it and begin another",
+                more.join(", ")
+            );
+            Err(Fault::new(Kind::Forbidden, why))
+        }
+        None => Err(Fault::new(Kind::Forbidden, "the grant the task began with is no good any more")),
+    }
 }
 
 /// The question a message answers: the one it names; else the first that is open and asks for no

@@ -2,14 +2,17 @@
 //! a token can be had.
 
 use super::issuers::{Doubt, Issuers};
-use super::{Identity, identify};
+use super::{Carried, Identity, identify};
+use crate::guard::{A2A, LOCAL, MCP};
 use crate::live::Live;
+use adapters::token::{self, Flaw, Reader};
 use http::StatusCode;
 use policies::callers::{self, Named};
 use policies::json::Json;
 use policies::resolve::Policy;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,24 +29,34 @@ pub(crate) enum Stranger {
     Nobody,
     /// One that cannot be checked now.
     Later,
+    /// A grant that is not believed, or not here.
+    Grant(String),
 }
 
 impl Stranger {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Stranger::Unknown | Stranger::Bad => StatusCode::UNAUTHORIZED,
+            Stranger::Unknown | Stranger::Bad | Stranger::Grant(_) => StatusCode::UNAUTHORIZED,
             Stranger::Lacks(_) | Stranger::Nobody => StatusCode::FORBIDDEN,
             Stranger::Later => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
-    /// What it is told: never which of a token's claims was wrong.
-    pub(crate) fn message(&self) -> &'static str {
+    /// What it is told: never which of a token's claims was wrong. What a grant lacks its holder can
+    /// read itself.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Stranger::Grant(why) => format!("the grant is refused: {why}"),
+            other => other.word().to_owned(),
+        }
+    }
+    fn word(&self) -> &'static str {
         match self {
             Stranger::Unknown => "a bearer token is needed: Authorization: Bearer …",
             Stranger::Bad => "the token names no client",
             Stranger::Lacks(_) => "the token lacks scopes",
             Stranger::Nobody => "the token is good and names no client",
             Stranger::Later => "the token cannot be checked now; try again",
+            Stranger::Grant(_) => "the grant is refused",
         }
     }
 }
@@ -95,12 +108,15 @@ impl Doorman {
         known.1.clone()
     }
 
-    /// Names the caller by its bearer token.
+    /// Names the caller at a door by its bearer token.
     ///
     /// # Errors
     /// For whoever is no client, where clients are named.
-    pub(crate) async fn identify(&self, token: Option<&str>) -> Result<Identity, Stranger> {
+    pub(crate) async fn identify(&self, token: Option<&str>, door: &str) -> Result<Identity, Stranger> {
         let policy = self.policy();
+        if let Some(token) = token.filter(|token| token::is_token(token)) {
+            return self.granted(&policy, token, door);
+        }
         if let Ok(identity) = identify(&policy, token) {
             return Ok(identity);
         }
@@ -133,17 +149,53 @@ impl Doorman {
         }
     }
 
+    /// Whoever comes with a grant: another gateway, by the key of its table; or a part of somebody
+    /// here, whom our own key names.
+    fn granted(&self, policy: &Arc<Policy>, token: &str, door: &str) -> Result<Identity, Stranger> {
+        let refused = |why: String| {
+            tracing::info!("a grant was refused: {why}");
+            Stranger::Grant(why)
+        };
+        let own = self.live.granter().map(|own| own.public());
+        let gateways = policy.clients.iter().flatten().filter_map(|(_, client)| Some((client.proof.grants()?, client)));
+        let reader = Reader::new(gateways.clone().map(|(key, _)| key).chain(own));
+        let said = reader.read(token, &self.base(), SystemTime::now()).map_err(|flaw| match flaw {
+            Flaw::Checks(why) => refused(format!("{why}; this is {}", self.base())),
+            other => refused(other.to_string()),
+        })?;
+        let gateway = gateways.clone().find(|(key, _)| *key == said.by).map(|(_, client)| client);
+        let client = match (gateway, &policy.clients) {
+            (Some(client), _) if said.principal.is_none() => Some(client),
+            (Some(_), _) => return Err(refused("it names somebody, which only grants given here do".into())),
+            (None, clients) => {
+                let name = said.principal.as_deref().unwrap_or_default();
+                match clients {
+                    None if name == LOCAL => None,
+                    Some(clients) if clients.contains_key(name) => clients.get(name),
+                    _ => return Err(refused(format!("{name:?} is no client here any more"))),
+                }
+            }
+        };
+        // Another gateway sends messages; what was given here is used where tools are.
+        let (only, where_) = if gateway.is_some() { (A2A, "over A2A") } else { (MCP, "at /mcp") };
+        if door != only {
+            return Err(refused(format!("it is good {where_} and nowhere else")));
+        }
+        let carried = Carried::of(said).map_err(|e| refused(e.to_string()))?;
+        Ok(Identity::new(policy, client).with(carried))
+    }
+
     /// The `WWW-Authenticate` of a refusal at the endpoint of `agent`, or at the main one.
     pub(crate) fn challenge(&self, stranger: &Stranger, agent: Option<&str>) -> Option<String> {
         let (error, scopes) = match stranger {
             Stranger::Unknown => (None, callers::scopes_needed(&self.policy())),
-            Stranger::Bad => (Some("invalid_token"), callers::scopes_needed(&self.policy())),
+            Stranger::Bad | Stranger::Grant(_) => (Some("invalid_token"), callers::scopes_needed(&self.policy())),
             Stranger::Lacks(scopes) => (Some("insufficient_scope"), scopes.clone()),
             Stranger::Nobody | Stranger::Later => return None,
         };
         let mut parts = Vec::new();
         if let Some(error) = error {
-            parts.push(format!("error=\"{error}\", error_description=\"{}\"", stranger.message()));
+            parts.push(format!("error=\"{error}\", error_description=\"{}\"", stranger.word()));
         }
         if self.has_issuers() {
             parts.push(format!("resource_metadata=\"{}{METADATA}{}\"", self.base(), endpoint(agent)));

@@ -2,16 +2,19 @@
 //! clients, those of the policy file ([`identify`]) and those of issuers ([`Doorman`]); and the
 //! Host and Origin checks that keep web pages and rebound names out.
 
+mod carried;
 mod doorman;
 mod issuers;
 
+pub(crate) use carried::{Carried, door_of};
 pub(crate) use doorman::{Doorman, METADATA};
 
-use crate::guard::{LOCAL, MCP};
+use crate::guard::LOCAL;
 use crate::live::Live;
 use http::{HeaderMap, StatusCode};
+use policies::authority::Authority;
 use policies::names::Name;
-use policies::resolve::{ClientSpec, GatewaySpec, Policy, Proof};
+use policies::resolve::{ClientSpec, GatewaySpec, Limits, Policy, Proof};
 use std::sync::Arc;
 use subagents::run::{Caller, Origin};
 use subtle::ConstantTimeEq;
@@ -22,12 +25,18 @@ pub(crate) struct Identity {
     /// The policy that names it.
     pub(crate) policy: Arc<Policy>,
     client: Option<Name>,
+    /// The grant it came with, if it came with one.
+    pub(crate) carried: Option<Arc<Carried>>,
 }
 
 impl Identity {
     /// Of a client of this policy, or of the anonymous one.
     pub(crate) fn new(policy: &Arc<Policy>, client: Option<&ClientSpec>) -> Self {
-        Self { policy: policy.clone(), client: client.map(|c| c.name.clone()) }
+        Self { policy: policy.clone(), client: client.map(|c| c.name.clone()), carried: None }
+    }
+    /// The same with the grant it came with.
+    pub(crate) fn with(self, carried: Carried) -> Self {
+        Self { carried: Some(Arc::new(carried)), ..self }
     }
     /// The client's table.
     pub(crate) fn client(&self) -> Option<&ClientSpec> {
@@ -45,7 +54,7 @@ impl Identity {
             _ => return None,
         };
         let same = client.map(|c| &c.proof) == self.client().map(|c| &c.proof);
-        same.then(|| Identity::new(policy, client))
+        same.then(|| Identity { carried: self.carried.clone(), ..Identity::new(policy, client) })
     }
     /// Waits until it is nobody any more.
     pub(crate) async fn gone(&self, live: &Live) {
@@ -60,11 +69,30 @@ impl Identity {
             }
         }
     }
-    /// The caller it is at the main door.
-    pub(crate) fn caller(&self) -> Caller {
-        let who = self.client.as_ref().map_or_else(|| "anonymous local client".to_owned(), |c| format!("client {c}"));
-        let caller = Caller::new(self.principal(), &who, self.policy.door(self.client()));
-        caller.from(Origin::new(&self.policy, MCP, &[]))
+    /// A door's word for where it stands.
+    pub(crate) fn place(&self, door: &str) -> String {
+        self.carried.as_ref().map_or_else(|| door.to_owned(), |carried| carried.at(door))
+    }
+    /// What it holds, and may use.
+    pub(crate) fn holds(&self) -> (Authority, Limits) {
+        let client = self.client();
+        let held = (self.policy.door(client), client.map_or(Limits::NONE, |c| c.limits));
+        let Some(carried) = &self.carried else { return held };
+        carried.narrows(&self.who(), held)
+    }
+    /// Whether it may answer for people. Whoever comes with a grant is a part of somebody else, and
+    /// no child approves.
+    pub(crate) fn can_approve(&self) -> bool {
+        self.carried.is_none() && self.client().is_none_or(|client| client.can_approve)
+    }
+    fn who(&self) -> String {
+        self.client.as_ref().map_or_else(|| "anonymous local client".to_owned(), |c| format!("client {c}"))
+    }
+    /// The caller it is at a door that allows what the main one does.
+    pub(crate) fn caller(&self, door: &str) -> Caller {
+        let (authority, rest) = self.holds();
+        let caller = Caller { rest, ..Caller::new(self.principal(), &self.who(), authority) };
+        caller.from(Origin::new(&self.policy, &self.place(door), &[]))
     }
 }
 
@@ -82,7 +110,7 @@ pub(crate) fn identify(policy: &Arc<Policy>, token: Option<&str>) -> Result<Iden
         let same = match &client.proof {
             Proof::Token(known) => known.expose().as_bytes().ct_eq(token.as_bytes()),
             Proof::Digest(known) => known.as_bytes().ct_eq(digest.as_bytes()),
-            Proof::OAuth(_) => continue,
+            Proof::OAuth(_) | Proof::Grants(_) => continue,
         };
         if bool::from(same) {
             found = Some(client);

@@ -102,7 +102,7 @@ fn fresh() -> Result<String, Failure> {
 }
 
 /// Where a client finds this gateway.
-fn base(loaded: &Loaded, given: Option<&str>) -> Result<String, Failure> {
+pub(super) fn base(loaded: &Loaded, given: Option<&str>) -> Result<String, Failure> {
     if let Some(given) = given {
         let url = url::Url::parse(given).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or_else(|| Failure::usage(format!("--url {given:?} is no http or https address")))?;

@@ -29,6 +29,7 @@ mod runs;
 mod schema;
 mod serve;
 mod show;
+mod token;
 mod tools;
 mod words;
 
@@ -66,6 +67,7 @@ enum Command {
     Pin(pin::Args),
     Connect(connect::Args),
     Client(client::Args),
+    Token(token::Args),
     Check(check::Args),
     Diff(diff::Args),
     Schema(schema::Args),
@@ -114,6 +116,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Pin(args) => block_on(pin::run(&context, args)),
         Command::Connect(args) => connect::run(&context, args),
         Command::Client(args) => client::run(&context, args),
+        Command::Token(args) => token::run(&context, args),
         Command::Allow(args) => block_on(allow::run(&context, args)),
         Command::Check(args) => check::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),

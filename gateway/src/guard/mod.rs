@@ -12,6 +12,7 @@
 
 mod approvals;
 mod fetch;
+mod hop;
 mod inquiry;
 mod ledger;
 pub(crate) mod outside;
@@ -210,6 +211,11 @@ impl Guard {
         let touches = touches::resolve(&tool, &arguments, &spec.cwd);
         let said =
             |call: &Call| self.wish(&caller, (&call.tool.name, &call.tool.server), &call.arguments, &call.touches);
+        // What is given along is judged with the call it goes along with.
+        if let Err(denial) = hop::may(&caller, &spec) {
+            let entry = said(&Call { tool, arguments, touches });
+            return Ok((Some(Verdict::Deny(denial)), entry));
+        }
         Ok(match decide::call_or_back(&caller.authority, Call { tool, arguments, touches }) {
             Err((denial, call)) => (Some(Verdict::Deny(denial)), said(&call)),
             Ok(Verdict::Ask(question)) => {
@@ -396,6 +402,9 @@ impl Guard {
         let spec = self.servers.spec(server);
         if let Some(spec) = &spec {
             exchange.limit = exchange.limit.min(spec.timeout.max(Duration::from_millis(1)));
+        }
+        if let Some(spec) = &spec {
+            exchange.gives = hop::gives(caller, spec).map_err(|denial| McpError::Withdrawn(denial.for_model()))?;
         }
         let mut abilities = Abilities::default();
         if let Some(inner) = exchange.party.take() {

@@ -2,6 +2,7 @@
 //! ([`Toolbox`]).
 
 use super::{Approve, Guard, YES, result};
+use crate::auth::Carried;
 use crate::audit::{Before, Entry};
 use crate::servers::Enough;
 use adapters::mcp::{Exchange, McpError, meta};
@@ -53,18 +54,29 @@ impl Gate for Guard {
         if place == CLI {
             return (principal == LOCAL).then(|| (policy.door(None), Limits::NONE));
         }
-        let (authority, limits) = match &policy.clients {
-            Some(clients) => {
-                let client = clients.get(principal)?;
-                (policy.door(Some(client)), client.limits)
-            }
-            None if principal == LOCAL => (policy.door(None), Limits::NONE),
+        let (door, carried) = Carried::split(place)?;
+        let client = match &policy.clients {
+            Some(clients) => Some(clients.get(principal)?),
+            None if principal == LOCAL => None,
             None => return None,
         };
-        if [MCP, REST, A2A].contains(&place) {
+        // Another gateway holds nothing but what its grants say, as long as its key is known here.
+        let key = client.and_then(|client| client.proof.grants());
+        let by = carried.as_ref().map(|carried| carried.by.as_str());
+        if key.is_some() && by != key {
+            return None;
+        }
+        let (mut authority, mut limits) = (policy.door(client), client.map_or(Limits::NONE, |client| client.limits));
+        if let Some(carried) = carried {
+            if key.is_none() && self.servers.live.granter().map(|own| own.public()) != by {
+                return None;
+            }
+            (authority, limits) = carried.narrows(&format!("client {principal}"), (authority, limits));
+        }
+        if [MCP, REST, A2A].contains(&door) {
             return Some((authority, limits));
         }
-        let agent = policy.agents.get(place.strip_prefix(MCP_AGENT)?)?;
+        let agent = policy.agents.get(door.strip_prefix(MCP_AGENT)?)?;
         let narrowed = RunAuthority::spawn(&authority, agent.policy(), None).ok()?;
         Some((narrowed.use_, limits.meet(agent.limits)))
     }

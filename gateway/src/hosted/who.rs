@@ -21,10 +21,10 @@ impl Who {
     /// Somebody who was identified at a door.
     pub(crate) fn of(identity: Identity, door: &str) -> Self {
         Self {
-            caller: identity.caller().through(door),
+            caller: identity.caller(door),
             may_start: identity.policy.may_start(identity.client()),
-            limits: identity.client().map_or(Limits::NONE, |c| c.limits),
-            can_approve: identity.client().is_none_or(|c| c.can_approve),
+            limits: identity.holds().1,
+            can_approve: identity.can_approve(),
             identity: Some(identity),
         }
     }
@@ -32,6 +32,10 @@ impl Who {
     pub(crate) fn nobody(policy: &Policy) -> Self {
         let caller = Caller::new("", "nobody", policy.door(None));
         Self { identity: None, caller, may_start: BTreeSet::new(), limits: Limits::NONE, can_approve: false }
+    }
+    /// The door's word for where it stands.
+    pub(crate) fn place(&self) -> std::sync::Arc<str> {
+        self.caller.origin.as_ref().map_or_else(|| "".into(), |origin| origin.place.clone())
     }
     pub(crate) fn principal(&self) -> &str {
         &self.caller.principal

@@ -19,6 +19,7 @@ mod take;
 pub(crate) mod watch;
 
 use crate::settings::Loaded;
+use adapters::token::Granter;
 use policies::permit::Denial;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,6 +29,9 @@ use subagents::ports::Gate;
 use subagents::run::Caller;
 use tokio::sync::watch as channel;
 
+/// The key of grants, in the state folder.
+pub(crate) const GRANTS: &str = "grants.key";
+
 /// The policy file in force, and word of the next one.
 pub(crate) struct Live {
     now: channel::Sender<Arc<Loaded>>,
@@ -35,6 +39,8 @@ pub(crate) struct Live {
     turn: RwLock<()>,
     /// Works out authorities under the policy in force.
     gate: OnceLock<Weak<dyn Gate>>,
+    /// The key of grants given here, once somebody needed it; `None` where there can be none.
+    granter: OnceLock<Option<Arc<Granter>>>,
     pub(crate) counts: Counts,
 }
 
@@ -56,12 +62,25 @@ impl Live {
             now: channel::Sender::new(loaded),
             turn: RwLock::default(),
             gate: OnceLock::new(),
+            granter: OnceLock::new(),
             counts: Counts::default(),
         })
     }
     /// What is in force.
     pub(crate) fn now(&self) -> Arc<Loaded> {
         self.now.borrow().clone()
+    }
+    /// Gives grants for other gateways, and for those who come back with one; made when it is first
+    /// needed.
+    pub(crate) fn granter(&self) -> Option<&Arc<Granter>> {
+        let load = || match Granter::load(&self.now().state.join(GRANTS)) {
+            Ok(granter) => Some(Arc::new(granter)),
+            Err(why) => {
+                tracing::error!("no grants can be given: {why}");
+                None
+            }
+        };
+        self.granter.get_or_init(load).as_ref()
     }
     /// Told when something else is.
     pub(crate) fn changes(&self) -> channel::Receiver<Arc<Loaded>> {

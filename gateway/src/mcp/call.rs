@@ -127,7 +127,7 @@ async fn legacy(view: &View, conversation: &Arc<Conversation>, own: OwnMeta, mut
     }
     let (conversation, sink) = (conversation.clone(), asking.sink.clone());
     let party: Arc<dyn Party> = Arc::new(Speaking { conversation, sink, token: own.token });
-    let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Drive };
+    let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), ..Exchange::default() };
     run(view, &asking.method, asking.params, exchange).await
 }
 
@@ -227,6 +227,7 @@ impl Running {
                 cancel: own.cancel.clone(),
                 party: Some(own.clone()),
                 rounds: Rounds::Relay,
+                gives: None,
             };
             run(&inner, &method, params, exchange).await
         });
@@ -584,7 +585,7 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
     };
     let channel = Channel { sink: asking.sink.clone(), token: None, level: None };
     let party = Parked::new(view.place.clone(), own.capabilities, channel);
-    let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Relay };
+    let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Relay, gives: None };
     let place = (server.clone(), tool.clone(), id);
     match view.guard.task(&view.caller, method, place, asking.params, exchange).await {
         Ok(mut reply) => {

@@ -29,7 +29,7 @@ mod session;
 pub(crate) mod stdio;
 
 use crate::auth::Identity;
-use crate::guard::{Guard, MCP_AGENT};
+use crate::guard::{Guard, MCP, MCP_AGENT};
 use adapters::mcp::{LEGACY, MODERN, Message, RpcError};
 use framework::Framework;
 use policies::authority::RunAuthority;
@@ -106,7 +106,7 @@ impl View {
         identity: &Identity,
         agent: Option<&str>,
     ) -> Result<Self, String> {
-        let caller = identity.caller();
+        let caller = identity.caller(MCP);
         let (seal, parking) = (shared.seal.clone(), shared.parking.clone());
         let place = format!("{}\0{}", caller.principal, agent.unwrap_or_default()).into();
         let Some(name) = agent else {
@@ -118,7 +118,7 @@ impl View {
         let spec = identity.policy.agents.get(name).ok_or_else(|| format!("no agent is named {name:?}"))?;
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
         let who = format!("{} as agent {name}", caller.who);
-        let origin = Origin::new(&identity.policy, &format!("{MCP_AGENT}{name}"), &[]);
+        let origin = Origin::new(&identity.policy, &identity.place(&format!("{MCP_AGENT}{name}")), &[]);
         let caller = Caller::new(&caller.principal, &who, run.use_).from(origin);
         let (identity, shared, agent) = (Arc::new(identity.clone()), shared.clone(), Some(name.into()));
         let seen = Seen { guard, caller, framework: None, identity, agent, shared, seal, parking, place };

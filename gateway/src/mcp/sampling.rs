@@ -11,6 +11,7 @@
 //!   nobody (answered, restarted) ── else: an error of the run, with the reason
 //! ```
 
+use crate::auth::door_of;
 use crate::guard::MCP;
 use crate::mcp::conversation::QUESTION_LIMIT;
 use crate::servers::Abilities;
@@ -167,7 +168,7 @@ impl Sampler for Sampling {
                 if !known {
                     let store = self.0.store.get().ok_or(NOT_HERE)?;
                     let row = store.row(root).await.map_err(|e| e.to_string())?;
-                    if row.and_then(|row| row.door).as_deref() != Some(MCP) {
+                    if row.and_then(|row| row.door).as_deref().map(door_of) != Some(MCP) {
                         return Err(NOT_HERE.to_owned());
                     }
                     known = true;

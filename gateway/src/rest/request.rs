@@ -95,7 +95,7 @@ async fn read(door: Door, route: &'static Route, request: Request) -> Result<Cal
 }
 
 async fn identify(door: &Door, headers: &HeaderMap) -> Result<Who, Problem> {
-    let identity = match door.0.doorman.identify(auth::bearer(headers)).await {
+    let identity = match door.0.doorman.identify(auth::bearer(headers), REST).await {
         Ok(identity) => identity,
         Err(stranger) => {
             let kind = match stranger.status() {

@@ -75,7 +75,7 @@ pub(super) async fn start(call: Call) -> Answered {
             prompt: wanted.prompt,
             principal: call.who.caller.principal.clone(),
             door: call.who.caller.authority.clone(),
-            place: REST.into(),
+            place: call.who.place(),
             limits,
             inbound: None,
             approvals: approvals(&call.door.0.live.now().policy),

@@ -79,6 +79,11 @@ fn server(before: &ServerSpec, after: &ServerSpec, folder: &Path, about: &mut Ab
                 about.note(Way::Other, "card", says, at());
             }
             given("headers", &was.headers, &is.headers, at(), about);
+            match (was.delegate, is.delegate) {
+                (false, true) => about.note(Way::Other, "delegate", "is shown grants of what senders may give".into(), at()),
+                (true, false) => about.note(Way::Other, "delegate", "is shown no grants any more: what it does is its own affair".into(), at()),
+                _ => {}
+            }
             let (way, says) = match (&was.keys, &is.keys) {
                 (Some(_), None) => (Way::Wider, "is believed without a signature"),
                 (None, Some(_)) => (Way::Narrower, "needs a card that is signed"),

@@ -240,6 +240,11 @@ const PEER: Shape = Shape::Table(&[
     key("url", "Where it answers, where that is not the origin of its card.", FILLED),
     key("headers", "Headers sent to it: to the origin of url, or of card where there is no url.", Shape::Texts),
     key("keys", "The JWK set that signs its card, as a table or a .json file; then an unsigned card is refused.", JWKS),
+    key(
+        "delegate",
+        "It is a Pleach: each message goes with a grant of what its sender may give, and with nothing else that says who we are.",
+        Shape::Bool,
+    ),
     key("timeout", "Milliseconds a call may take; default 60000.", TIMEOUT_MS),
     key(
         "default_access",
@@ -266,6 +271,11 @@ const CLIENT: Shape = Shape::Table(&[
             key("jwks_url", "Its keys; absent: where its metadata says.", FILLED),
             key("scopes", "Scopes a token must carry.", Shape::List(&SCOPE)),
         ]),
+    ),
+    key(
+        "grant_key",
+        "The key of another Pleach (`pleach token key` there): it comes with grants of its own, and holds each of them met with this table.",
+        FILLED,
     ),
     key("match", "Claims a token must carry: a name, or a JSON pointer, and its value.", Shape::Texts),
     key("may_start", "Agents it may start; absent: those exposed.", Shape::List(&NAME)),

@@ -56,6 +56,8 @@ pub enum Proof {
     Digest(String),
     /// A token of an issuer.
     OAuth(Box<OAuthSpec>),
+    /// Grants of another gateway, signed with this key (`ed25519/…`): each says what it may do.
+    Grants(String),
 }
 
 impl Proof {
@@ -63,7 +65,14 @@ impl Proof {
     pub fn oauth(&self) -> Option<&OAuthSpec> {
         match self {
             Proof::OAuth(spec) => Some(spec),
-            Proof::Token(_) | Proof::Digest(_) => None,
+            Proof::Token(_) | Proof::Digest(_) | Proof::Grants(_) => None,
+        }
+    }
+    /// The key of its grants, where it is another gateway.
+    pub fn grants(&self) -> Option<&str> {
+        match self {
+            Proof::Grants(key) => Some(key),
+            _ => None,
         }
     }
 }
@@ -189,6 +198,14 @@ impl Resolver<'_> {
             let at = node.key_place("match").unwrap_or(place);
             self.error(at, "match is about the claims of a token; it needs oauth = { issuer, audience }");
         }
+        if let Some(at) = node.get("grant_key") {
+            if token.is_some() || oauth.is_some() || node.get("token_sha256").is_some() {
+                let at = node.key_place("grant_key").unwrap_or(place);
+                self.error(at, format!("client {name} has grant_key and another proof; give one"));
+                return None;
+            }
+            return self.grant_key(name, at, others);
+        }
         if let Some(at) = node.get("token_sha256") {
             if token.is_some() || oauth.is_some() {
                 let at = node.key_place("token_sha256").unwrap_or(place);
@@ -208,7 +225,7 @@ impl Resolver<'_> {
             (None, None) => {
                 let variable = name.as_str().to_uppercase();
                 let message = format!(
-                    "client {name} needs a token, such as token = \"${{{variable}_TOKEN}}\", or oauth = {{ issuer, audience }}"
+                    "client {name} needs a token, such as token = \"${{{variable}_TOKEN}}\", or oauth = {{ issuer, audience }}, or grant_key"
                 );
                 self.error(place, message);
                 None
@@ -239,11 +256,28 @@ impl Resolver<'_> {
         Some(Proof::Digest(digest))
     }
 
+    /// The key of another gateway.
+    fn grant_key(&mut self, name: &Name, at: &Node, others: &BTreeMap<Name, ClientSpec>) -> Option<Proof> {
+        let key = self.expand(at)?.to_ascii_lowercase();
+        let digits = key.strip_prefix("ed25519/").unwrap_or_default();
+        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let message = format!(
+                "grant_key of client {name} is no key: ed25519/ and 64 hexadecimal digits, as `pleach token key` prints it there"
+            );
+            self.error(&at.place, message);
+            return None;
+        }
+        if others.values().any(|other| other.proof.grants() == Some(&key)) {
+            self.error(&at.place, format!("client {name} shares its grant_key with another; a key names one client"));
+        }
+        Some(Proof::Grants(key))
+    }
+
     fn token_of_one(&mut self, name: &Name, at: &Node, digest: &str, others: &BTreeMap<Name, ClientSpec>) {
         let same = |c: &ClientSpec| match &c.proof {
             Proof::Token(other) => crate::json::digest(other.expose()) == digest,
             Proof::Digest(other) => other == digest,
-            Proof::OAuth(_) => false,
+            Proof::OAuth(_) | Proof::Grants(_) => false,
         };
         if others.values().any(same) {
             self.error(&at.place, format!("client {name} shares its token with another; a token names one client"));

@@ -20,6 +20,8 @@ pub struct PeerSpec {
     pub headers: BTreeMap<String, Secret>,
     /// The JWK set its card must be signed with, if it must.
     pub keys: Option<Json>,
+    /// It is shown grants in the place of [`PeerSpec::headers`]' word for who we are.
+    pub delegate: bool,
 }
 
 impl PeerSpec {
@@ -65,7 +67,19 @@ impl Resolver<'_> {
             Some(at) => Some(self.signing_keys(at)?),
             None => None,
         };
-        let transport = Transport::Peer(Box::new(PeerSpec { card, url, headers, keys }));
+        let delegate = node.get("delegate").and_then(Node::bool).unwrap_or(false);
+        if delegate && headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
+            let at = node.key_place("delegate").unwrap_or(place);
+            self.error(at, "delegate and headers.Authorization both say who we are; give one of them");
+            return None;
+        }
+        let spec = PeerSpec { card, url, headers, keys, delegate };
+        if delegate && spec.home().scheme() == "http" && !crate::domain::Host::of(spec.home()).is_ok_and(|h| h.is_loopback()) {
+            let at = node.key_place("delegate").unwrap_or(place);
+            self.error(at, "a grant would travel in clear text; give the peer an https address");
+            return None;
+        }
+        let transport = Transport::Peer(Box::new(spec));
         let identity = self.identity(&transport, node);
         let (unapproved, pinned) = self.approval(name, place, &transport, &identity);
         let timeout = node.get("timeout").and_then(Node::int).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(60_000);

@@ -186,8 +186,11 @@ impl Resolver<'_> {
         match transport {
             Transport::Builtin(_) => {}
             Transport::Http { .. } => out.set("url", written("url")),
-            Transport::Peer(_) => {
+            Transport::Peer(peer) => {
                 out.set("card", written("card"));
+                if peer.delegate {
+                    out.set("delegate", true);
+                }
                 if node.get("url").is_some() {
                     out.set("url", written("url"));
                 }

@@ -188,3 +188,65 @@ fn a_deny_is_left_out_where_nothing_is_allowed() {
         assert!(rules(&["files__Read"], &[deny]).within(&rules(&["files__*"], &[deny])), "{deny}");
     }
 }
+
+/// A grant that travelled: written and read back it takes away exactly what a meet with it does.
+mod travelled {
+    use super::*;
+    use policies::claims;
+    use policies::price::Usd;
+    use policies::resolve::Limits;
+    use std::time::Duration;
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        let most = || prop_oneof![Just(u32::MAX), 0u32..9];
+        let long = || prop_oneof![Just(u64::MAX), 0u64..9];
+        let wall = prop_oneof![Just(None), (1u64..9).prop_map(|s| Some(Duration::from_secs(s)))];
+        (most(), most(), long(), long(), wall).prop_map(|(turns, tool_calls, usd, tokens, wall)| Limits {
+            turns,
+            tool_calls,
+            usd: Usd(usd),
+            tokens,
+            wall,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_grant_is_the_grant(g in grant(), held in grant(), counted in limits()) {
+            let text = claims::write(&g, &counted).unwrap();
+            let (asks, limits) = claims::read(&text).unwrap();
+            prop_assert_eq!(held.narrow(&asks), held.meet(&g));
+            prop_assert!(held.narrow(&asks).within(&g));
+            prop_assert_eq!(limits, counted);
+            // And it is its own normal form.
+            prop_assert_eq!(claims::write(&held.narrow(&asks), &limits), claims::write(&held.meet(&g), &counted));
+        }
+        #[test]
+        fn a_torn_one_is_none_or_no_wider(g in grant(), at in 0usize..400, with in any::<u8>()) {
+            let mut text = claims::write(&g, &Limits::NONE).unwrap().into_bytes();
+            let at = at % text.len();
+            text[at] = with;
+            let Ok(text) = String::from_utf8(text) else { return Ok(()) };
+            // Whatever it says by now, it only ever takes away.
+            if let Ok((asks, _)) = claims::read(&text) {
+                prop_assert!(g.narrow(&asks).within(&g));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_no_grant() {
+        for wrong in [
+            "", "null", "[]", "{\"tool\":[]}", "{\"max_access\":\"all\"}", "{\"sandbox\":\"none\"}",
+            "{\"filesystem\":{\"read\":[\"a/b\"]}}", "{\"filesystem\":{\"read\":[\"/a/../b\"]}}",
+            "{\"filesystem\":{\"read\":[\"/a//b\"]}}", "{\"filesystem\":{\"deny\":[\"\"]}}",
+            "{\"tools\":[{\"allow\":[\"a b\"]}]}", "{\"tools\":[{\"otherwise\":\"maybe\"}]}",
+            "{\"networks\":[\"10.0.0.0/99\"]}", "{\"domains\":[\"*.com\"]}", "{\"models\":[\"a b\"]}",
+            "{\"spawn\":{\"max_depth\":-1}}", "{\"max_access\":\"read-only\",\"max_access\":\"destructive\"}",
+        ] {
+            assert!(claims::read(wrong).is_err(), "{wrong}");
+        }
+        assert!(claims::read(&format!("{{\"domains\":[\"{}.x.test\"]}}", "a".repeat(claims::MAX))).is_err());
+        assert_eq!(claims::read("{}").unwrap(), (policies::grant::Narrowing::default(), Limits::NONE));
+    }
+}

@@ -18,13 +18,16 @@ use super::drive::{At, Flow};
 use super::{Approvals, HostError};
 use crate::approval;
 use crate::event::{Event, Outcome, ToolCall, Waiting, WaitingFor};
+use crate::run::Caller;
 use crate::ports::{Answer, Authorized, ToolFailure, Verified, WhatHappened};
 use crate::tools;
 use crate::turn::Asked;
 use policies::action::{Call, Effect};
 use policies::json::{Json, digest};
 use policies::permit::{Denial, Permit};
+use policies::resolve::Limits;
 use serde_json::Value;
+use std::time::Duration;
 
 /// Attempts at one call that can be repeated; one that fells its process again and again is not
 /// made for ever.
@@ -119,6 +122,14 @@ impl At {
         matches!(judged, Some(Authorized::Ask(_, digest, _)) if digest == digest_of(asked))
     }
 
+    /// What a run of this one's making could spend.
+    async fn rest(&self, standing: &Standing) -> Limits {
+        let left = self.tree.ledger.rest(&self.run.id).meet(standing.agent.subagent_limits);
+        let until = self.run.log.lock().await.deadline();
+        let wall = until.map(|until| Duration::from_millis(until.saturating_sub(super::now())));
+        left.meet(Limits { wall, ..Limits::NONE })
+    }
+
     /// Writes down that the call leaves, and lets it leave.
     async fn dispatch(
         &self,
@@ -139,7 +150,8 @@ impl At {
             Err(denial) => return self.done(call, Outcome::Denied, denial.for_model()).await,
         };
         let cancel = self.token.child_token();
-        let made = self.host.ports.toolbox.call(&standing.caller, permit, &key, cancel.clone()).await;
+        let caller = Caller { rest: self.rest(&standing).await, ..standing.caller.clone() };
+        let made = self.host.ports.toolbox.call(&caller, permit, &key, cancel.clone()).await;
         match made {
             Ok(output) => {
                 let outcome = if output.error { Outcome::Error } else { Outcome::Ok };

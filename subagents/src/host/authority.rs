@@ -31,6 +31,7 @@ impl Standing {
     pub(super) fn new(policy: Arc<Policy>, within: Within, (principal, origin): (&str, Origin), id: &RunId) -> Self {
         let who = format!("run {id} ({})", within.agent.name);
         let mut caller = Caller::new(principal, &who, within.authority.use_.clone()).from(origin);
+        caller = caller.giving(&within.authority.delegate);
         caller.run = Some(id.as_str().into());
         Self { policy, agent: within.agent, caller, own: within.own, all: within.all }
     }
@@ -102,16 +103,18 @@ pub fn renewed(gate: &dyn Gate, caller: &Caller) -> Result<Caller, Denial> {
     let Some(origin) = &caller.origin else { return Ok(caller.clone()) };
     let policy = gate.policy();
     let door = gate.door(&caller.principal, &origin.place).ok_or_else(|| gone(&caller.principal))?;
-    let use_ = match origin.lineage.first() {
-        None => door.0,
+    let RunAuthority { use_, delegate } = match origin.lineage.first() {
+        None => RunAuthority { delegate: door.0.clone(), use_: door.0 },
         Some(root) => {
             may_have(gate, &caller.principal, &origin.place, root)?;
-            authority(&policy, gate, &door, &origin.lineage)?.authority.use_
+            authority(&policy, gate, &door, &origin.lineage)?.authority
         }
     };
     let origin = Origin::new(&policy, &origin.place, &origin.lineage);
-    let mut fresh = Caller::new(&caller.principal, &caller.who, use_).from(origin).through(&caller.door);
+    let fresh = Caller::new(&caller.principal, &caller.who, use_).from(origin).through(&caller.door);
+    let mut fresh = fresh.giving(&delegate);
     fresh.run.clone_from(&caller.run);
+    fresh.rest = caller.rest;
     Ok(fresh)
 }
 

@@ -44,7 +44,7 @@ impl Framework {
             prompt: text("prompt").to_owned(),
             principal: view.caller.principal.clone(),
             door: view.caller.authority.clone(),
-            place: MCP.into(),
+            place: view.identity.place(MCP).into(),
             limits: self.limits,
             inbound: None,
             approvals: self.approvals.clone(),

@@ -101,10 +101,11 @@ impl Framework {
     pub(crate) fn new(ground: &Ground, identity: &Identity) -> Option<Self> {
         let (policy, client) = (&identity.policy, identity.client());
         let may_start = policy.may_start(client);
-        let limits = client.map_or(Limits::NONE, |c| c.limits);
-        let on = policy.gateway.framework_tools && !may_start.is_empty();
+        let limits = identity.holds().1;
+        // Whoever is a part of somebody has no say about the runs of all of them.
+        let on = policy.gateway.framework_tools && !may_start.is_empty() && identity.carried.is_none();
         let approvals = approvals(policy);
-        let can_approve = client.is_none_or(|c| c.can_approve);
+        let can_approve = identity.can_approve();
         on.then(|| Self { ground: ground.clone(), policy: policy.clone(), may_start, limits, approvals, can_approve })
     }
 

@@ -75,7 +75,7 @@ impl Door {
             .with_state(self)
     }
     async fn view(&self, headers: &HeaderMap, agent: Option<&str>) -> Result<View, Refused> {
-        let identity = self.doorman.identify(auth::bearer(headers)).await.map_err(|stranger| Refused {
+        let identity = self.doorman.identify(auth::bearer(headers), MCP).await.map_err(|stranger| Refused {
             status: stranger.status(),
             id: Json::Null,
             error: RpcError::new(-32001, stranger.message()),

@@ -1,0 +1,86 @@
+//! What somebody brought along: a grant of a token, which narrows all that is done with it.
+//!
+//! A door remembers it as part of its own word for where a caller stands ([`Carried::at`]): that
+//! word is in the journal of a run and is what its authority is worked out from, each time anew
+//! ([`Carried::split`], in `guard/ports.rs`). So a run that began with a grant never holds more,
+//! after a restart as little as after a change of the policy; and where the key that signed it is
+//! nobody's any more, there is no door to stand at.
+
+use adapters::token::Presented;
+use policies::authority::{Authority, Link};
+use policies::claims::{self, ClaimsError};
+use policies::grant::Narrowing;
+use policies::resolve::Limits;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A grant that came with a token, once it was believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Carried {
+    /// The key that signed it.
+    pub(crate) by: String,
+    /// From whom it comes down, for people.
+    chain: String,
+    /// All that was granted, to be met: as it was written.
+    grants: Vec<String>,
+    /// The same, read.
+    #[serde(skip)]
+    asks: Vec<(Arc<Narrowing>, Limits)>,
+    /// The run of ours it is a part of, where it comes back to us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<String>,
+    /// The one message it goes with. Not remembered: it has come.
+    #[serde(skip)]
+    pub(crate) message: Option<String>,
+}
+
+/// How much of a chain is shown.
+const SHOWN: usize = 400;
+
+impl Carried {
+    /// What a token said.
+    ///
+    /// # Errors
+    /// When one of its grants is none.
+    pub(crate) fn of(said: Presented) -> Result<Self, ClaimsError> {
+        let chain = policies::manifest::visible(&said.chain).chars().take(SHOWN).collect();
+        let Presented { by, mut grants, message, run, .. } = said;
+        grants.sort();
+        grants.dedup();
+        Self { by, chain, grants, asks: Vec::new(), run, message }.read()
+    }
+    fn read(mut self) -> Result<Self, ClaimsError> {
+        let read = |text: &String| claims::read(text).map(|(asks, limits)| (Arc::new(asks), limits));
+        self.asks = self.grants.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+    /// A door's word for where its bearer stands.
+    pub(crate) fn at(&self, door: &str) -> String {
+        // It is text all through, so it is always written.
+        format!("{door} {}", serde_json::to_string(self).unwrap_or_default())
+    }
+    /// A door, and what is remembered of who stands there; `None` where that cannot be read: then
+    /// nobody does.
+    pub(crate) fn split(place: &str) -> Option<(&str, Option<Self>)> {
+        match place.split_once(' ') {
+            None => Some((place, None)),
+            Some((door, carried)) => {
+                let carried: Self = serde_json::from_str(carried).ok()?;
+                Some((door, Some(carried.read().ok()?)))
+            }
+        }
+    }
+    /// An authority and its limits, met with what was carried.
+    pub(crate) fn narrows(&self, who: &str, held: (Authority, Limits)) -> (Authority, Limits) {
+        let who: Arc<str> = format!("grant of {who} ({})", self.chain).into();
+        self.asks.iter().fold(held, |(authority, limits), (asks, counted)| {
+            let link = Link { who: who.clone(), asks: asks.clone(), sources: Arc::default() };
+            (authority.narrowed(link), limits.meet(*counted))
+        })
+    }
+}
+
+/// The name of a door, without what it remembers of who stands there.
+pub(crate) fn door_of(place: &str) -> &str {
+    place.split(' ').next().unwrap_or(place)
+}

@@ -1,0 +1,45 @@
+//! What goes along when something leaves for another gateway: a grant of what its sender may give,
+//! which the other side meets with what it allows itself.
+//!
+//! A peer that is one (`delegate = true`) is given nothing else that says who we are, and no message
+//! without a grant. What any other peer does is its own affair: it is shown the operator's headers
+//! and no grant.
+
+use adapters::mcp::Gives;
+use policies::claims;
+use policies::decide;
+use policies::permit::Denial;
+use policies::resolve::{ServerSpec, Transport};
+use std::sync::Arc;
+use subagents::run::Caller;
+
+fn delegates(spec: &ServerSpec) -> bool {
+    matches!(&spec.transport, Transport::Peer(peer) if peer.delegate)
+}
+
+/// Whether a caller may have something done by this server, if that takes a grant.
+///
+/// # Errors
+/// Why it may give none.
+pub(super) fn may(caller: &Caller, spec: &ServerSpec) -> Result<(), Denial> {
+    if delegates(spec) { decide::hop(caller.may_give(), caller.depth_below()).map(drop) } else { Ok(()) }
+}
+
+/// What goes along with what a caller has done by this server.
+///
+/// # Errors
+/// Why it may give none.
+pub(super) fn gives(caller: &Caller, spec: &ServerSpec) -> Result<Option<Arc<Gives>>, Denial> {
+    if !delegates(spec) {
+        return Ok(None);
+    }
+    let grant = decide::hop(caller.may_give(), caller.depth_below())?;
+    let written = claims::write(&grant, &caller.rest).map_err(|e| {
+        Denial::plain(e.to_string(), format!("{} cannot be used by this run", spec.name)).with_fix("narrow its policy")
+    })?;
+    let mut chain = caller.may_give().chain().join(" > ");
+    if let Some(run) = &caller.run {
+        chain.push_str(&format!(" > run {run}"));
+    }
+    Ok(Some(Arc::new(Gives { grant: written, chain })))
+}
