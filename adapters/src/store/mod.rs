@@ -18,6 +18,7 @@ mod lease;
 mod open;
 mod outbox;
 mod owner;
+mod peers;
 mod questions;
 mod read;
 mod rest;
@@ -29,6 +30,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use outbox::{Due, Full, Tally, Told};
+pub use peers::{Between, PeerCall, PeerContext, PeerDoor, PeerFilter, PeerMessage, PeerNews, PeerSaid, PeerTask};
 pub use rest::{Parent, Reservation, Reserved, RunsFilter, Webhook, clock};
 pub use tasks::{TasksFilter, TasksPage};
 

@@ -63,7 +63,7 @@ pub(super) fn extended(asked: &Asked) -> Result<Value, Fault> {
     Ok(card)
 }
 
-fn served(card: &Value) -> Card {
+pub(super) fn served(card: &Value) -> Card {
     let text = card.to_string();
     let etag = format!("\"{}\"", policies::json::digest(&text));
     Card { text, etag }
@@ -131,7 +131,7 @@ fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Ver
 
 /// How whoever calls says who it is: a token of the policy file, or one of an issuer. Each scheme
 /// is written in the words of both generations.
-fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
+pub(super) fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
     let (mut schemes, mut wanted) = (Map::new(), Vec::new());
     let Some(clients) = &policy.clients else { return (schemes, wanted) };
     if clients.values().any(|client| matches!(client.proof, Proof::Token(_))) {
