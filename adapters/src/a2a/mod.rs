@@ -217,7 +217,7 @@ impl Peer {
                 outcome = self.talk((&*card, self.wire(&card)), number, &request, party).await;
             }
         }
-        if let (Err(McpError::Unreachable(_)), Some(task), Some(question), false) =
+        if let (Err(McpError::Unreachable(_) | McpError::Rpc(_)), Some(task), Some(question), false) =
             (&outcome, &request.task, &request.question, request.said)
         {
             self.mine.unanswered(task, question).await;

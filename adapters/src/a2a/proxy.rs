@@ -101,7 +101,7 @@ fn saying(arguments: &Json) -> Result<Saying, McpError> {
 impl Passage {
     /// The task as it is over there now, with so much of its history; where it cannot be asked,
     /// as it was heard of. A reply that is no task is itself.
-    pub async fn whole(&self, history: Option<u64>) -> Json {
+    pub async fn whole(self, history: Option<u64>) -> Json {
         let tale = self.tale();
         if let Some(message) = &tale.message {
             return Json::object([("message", message.clone())]);

@@ -142,7 +142,6 @@ enum Change {
     Say(PeerMessage),
     Heard(PeerNews, Option<String>),
     Unsaid(String),
-    Context(PeerContext),
     Called(PeerCall),
     /// A question of a task, by the peer's name, is answered; without one, whichever is open.
     Answered(String, Option<String>),
@@ -177,10 +176,6 @@ impl Job for Noted {
             Change::Unsaid(known) => {
                 let sql = "DELETE FROM peer_messages WHERE principal = ? AND peer = ? AND known = ? AND done = 0";
                 bound(sql, of).bind(known).execute(connection).await?;
-                (true, None)
-            }
-            Change::Context(context) => {
-                converse(connection, now, of, context).await?;
                 (true, None)
             }
             Change::Called(call) => {
@@ -339,13 +334,6 @@ impl Store {
     /// When the store cannot be written.
     pub async fn peer_unsaid(&self, of: &Between, known: String) -> Result<(), JournalError> {
         self.noted(of, Change::Unsaid(known)).await.map(drop)
-    }
-    /// Notes a conversation.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub async fn peer_converse(&self, of: &Between, context: PeerContext) -> Result<(), JournalError> {
-        self.noted(of, Change::Context(context)).await.map(drop)
     }
     /// Notes what a skill that was called gave out.
     ///

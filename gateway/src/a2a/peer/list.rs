@@ -51,21 +51,21 @@ pub(super) async fn list(passing: &Passing) -> Result<Value, Fault> {
     if let Some(last) = rows.last().filter(|_| more) {
         next = seal.seal(&purpose, asked.who.principal(), &Json::from(&json!({ "at": last.changed, "id": last.id })));
     }
-    let wanted = artifacts || history != Some(0);
-    let tasks = futures_util::stream::iter(&rows).map(async |row| match wanted {
-        true => match passing.look("GetTask", row, history).await {
-            Ok(mut task) => {
-                if !artifacts && let Some(task) = task.as_object_mut() {
-                    task.remove("artifacts");
-                }
-                task
-            }
-            Err(_) => kept(row),
-        },
-        false => kept(row),
-    });
-    let tasks: Vec<Value> = tasks.buffered(ABREAST).collect().await;
+    let shown: Vec<_> = rows.iter().map(|row| shown(passing, row, history, artifacts)).collect();
+    let tasks: Vec<Value> = futures_util::stream::iter(shown).buffered(ABREAST).collect().await;
     Ok(json!({ "tasks": tasks, "nextPageToken": next, "pageSize": size, "totalSize": total }))
+}
+
+/// A task, with what else is wanted of it.
+async fn shown(passing: &Passing, row: &PeerTask, history: Option<usize>, artifacts: bool) -> Value {
+    if !artifacts && history == Some(0) {
+        return kept(row);
+    }
+    let Ok(mut task) = passing.look("GetTask", row, history).await else { return kept(row) };
+    if let Some(task) = task.as_object_mut().filter(|_| !artifacts) {
+        task.remove("artifacts");
+    }
+    task
 }
 
 /// A task as it was heard of last.
@@ -81,9 +81,9 @@ async fn refresh(passing: &Passing) -> Result<(), Fault> {
     let limit = u32::try_from(MOST).unwrap_or(u32::MAX);
     let (rows, _) = store.peer_tasks(&passing.of, &PeerFilter::default(), None, limit).await?;
     let going = rows.iter().filter(|row| !is_over(&row.state));
+    let looks: Vec<_> = going.map(|row| passing.look("GetTask", row, Some(0))).collect();
     // One that cannot be asked about is shown as it was heard of.
-    let looks = futures_util::stream::iter(going).map(async |row| drop(passing.look("GetTask", row, Some(0)).await));
-    looks.buffer_unordered(ABREAST).collect::<()>().await;
+    let _: Vec<Result<Value, Fault>> = futures_util::stream::iter(looks).buffer_unordered(ABREAST).collect().await;
     Ok(())
 }
 

@@ -69,7 +69,7 @@ pub(super) async fn send(passing: Passing) -> Result<Value, Fault> {
     }
     let Passing { asked, of, .. } = passing;
     let following = Following { asked, of, names, tools };
-    following.follow(&mut passage, async |_| true).await?;
+    following.follow(&mut passage, None).await?;
     let whole = passage.whole(history.map(|n| n as u64)).await;
     Ok(one_of(following.names.outward(whole.to_serde())))
 }
@@ -302,24 +302,26 @@ impl Leaving {
         told.await.unwrap_or(Err(McpError::Cancelled))
     }
 
+    /// What is known of it from the first.
+    fn news(&self, passage: &Passage) -> PeerNews {
+        let first = passage.first().map(|first| self.names.outward(first.to_serde())).unwrap_or_default();
+        let theirs = (passage.task(), passage.context());
+        self.names.news(&first, Some(theirs)).unwrap_or_else(|| PeerNews {
+            task: theirs.0.map(str::to_owned),
+            context: theirs.1.map(str::to_owned),
+            state: "TASK_STATE_WORKING".into(),
+            ..self.names.nothing()
+        })
+    }
+
     async fn noted(&self, said: Result<Passage, McpError>) -> Result<Passage, McpError> {
-        let kept = match &said {
-            Ok(passage) => {
-                let first = passage.first().map(|first| self.names.outward(first.to_serde())).unwrap_or_default();
-                let theirs = (passage.task(), passage.context());
-                let news = self.names.news(&first, Some(theirs)).unwrap_or_else(|| PeerNews {
-                    task: theirs.0.map(str::to_owned),
-                    context: theirs.1.map(str::to_owned),
-                    state: "TASK_STATE_WORKING".into(),
-                    ..self.names.nothing()
-                });
-                self.store.peer_heard(&self.of, news, Some(self.known.clone())).await
-            }
-            // It said no, or heard nothing: it may be said again.
-            Err(McpError::Rpc(_) | McpError::Unreachable(_) | McpError::Unauthorized(_)) => {
-                self.store.peer_unsaid(&self.of, self.known.clone()).await
-            }
-            Err(_) => Ok(()),
+        // It said no, or heard nothing: it may be said again.
+        let nothing = matches!(said, Err(McpError::Rpc(_) | McpError::Unreachable(_) | McpError::Unauthorized(_)));
+        let news = said.as_ref().ok().map(|passage| self.news(passage));
+        let kept = match news {
+            Some(news) => self.store.peer_heard(&self.of, news, Some(self.known.clone())).await,
+            None if nothing => self.store.peer_unsaid(&self.of, self.known.clone()).await,
+            None => Ok(()),
         };
         kept.map_err(|e| McpError::Gone(format!("; what it gave cannot be kept: {e}")))?;
         said

@@ -41,10 +41,8 @@ impl Told {
         tasks.spawn(async move {
             let following = Following { asked, of, names, tools };
             let mut passage = passage;
-            let on = async |update| tell.send(Ok(update)).await.is_ok();
-            let going = following.follow(&mut passage, on);
             let ended = tokio::select! {
-                ended = going => ended,
+                ended = following.follow(&mut passage, Some(&tell)) => ended,
                 () = tell.closed() => return,
             };
             if let Err(fault) = ended {
@@ -83,11 +81,11 @@ pub(super) struct Following {
 }
 
 impl Following {
-    /// Follows it to where it stands still; `tell` says whether anybody listens still.
+    /// Follows it to where it stands still, and tells whoever listens.
     pub(super) async fn follow(
         &self,
         passage: &mut Passage,
-        mut tell: impl AsyncFnMut(Value) -> bool,
+        tell: Option<&mpsc::Sender<Result<Value, Fault>>>,
     ) -> Result<(), Fault> {
         let door = &self.asked.door.0;
         let mut changes = door.live.changes();
@@ -110,7 +108,9 @@ impl Following {
             if let Some(news) = self.names.news(&update, Some((passage.task(), passage.context()))) {
                 door.store.peer_heard(&self.of, news, None).await?;
             }
-            if !tell(update).await {
+            if let Some(tell) = tell
+                && tell.send(Ok(update)).await.is_err()
+            {
                 return Ok(());
             }
         }
