@@ -3,7 +3,7 @@
 //! a conversation must have been given it, by the same skill. It is kept in the store, so a restart
 //! changes nothing; where there is no store, nothing is gone on with.
 
-use super::tale::{State, Tale};
+use super::tale::Tale;
 use crate::mcp::McpError;
 use crate::store::{Between, PeerCall, PeerDoor, Store, clock};
 use policies::json::digest;
@@ -155,6 +155,7 @@ pub(super) fn new_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tale::State;
     use super::*;
 
     #[tokio::test]
