@@ -13,6 +13,11 @@ use futures_util::stream::BoxStream;
 use policies::json::{Json, Limits, Object};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A stream that tells nothing for so long, not even that it is still there, is none any more.
+const SILENT: Duration = Duration::from_secs(90);
 
 /// What is asked of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +29,18 @@ enum Op {
     Subscribe,
 }
 
+/// What is said to a peer.
+#[derive(Default)]
+pub(super) struct Saying {
+    /// The message, in the words of 1.0.
+    pub(super) message: Object,
+    /// How it is to be answered.
+    pub(super) configuration: Object,
+    /// The task and the conversation it belongs to.
+    pub(super) task: Option<String>,
+    pub(super) context: Option<String>,
+}
+
 /// How a peer answered.
 pub(super) enum Answer {
     /// At once.
@@ -32,16 +49,34 @@ pub(super) enum Answer {
     Updates(Updates),
 }
 
-/// An interface and how it is reached.
+/// An interface and how it is reached, for one call.
 #[derive(Clone)]
 pub(super) struct Wire {
     target: Arc<PeerTarget>,
     interface: Interface,
+    /// Bytes of all its streams so far.
+    size: Arc<AtomicUsize>,
+    /// A message found nobody at the address.
+    nobody: Arc<AtomicBool>,
 }
 
 impl Wire {
     pub(super) fn new(target: Arc<PeerTarget>, interface: Interface) -> Self {
-        Self { target, interface }
+        Self { target, interface, size: Arc::default(), nobody: Arc::default() }
+    }
+    /// Whether a message found nobody at the address, so that nothing was done with it.
+    pub(super) fn found_nobody(&self) -> bool {
+        self.nobody.load(Ordering::Relaxed)
+    }
+    /// So long whoever looks after a task waits for one answer.
+    pub(super) fn patience(&self) -> Duration {
+        self.target.patience
+    }
+    pub(super) fn is_at(&self, interface: &Interface) -> bool {
+        self.interface == *interface
+    }
+    pub(super) fn is_where(&self, other: &Wire) -> bool {
+        self.interface == other.interface
     }
     /// For people: never the whole address, which may hold a key.
     pub(super) fn origin(&self) -> String {
@@ -52,10 +87,12 @@ impl Wire {
     ///
     /// # Errors
     /// See [`McpError`].
-    pub(super) async fn send(&self, message: Object, at_once: bool) -> Result<Json, McpError> {
+    pub(super) async fn send(&self, saying: &Saying, at_once: bool) -> Result<Json, McpError> {
         let mut params = Object::new();
-        params.set("message", message);
-        params.set("configuration", Json::object([("returnImmediately", at_once.into())]));
+        let mut configuration = saying.configuration.clone();
+        configuration.set("returnImmediately", at_once);
+        params.set("message", saying.message.clone());
+        params.set("configuration", configuration);
         let answer = self.whole(Op::Send, params).await?;
         Ok(if self.is_old() { v0_3::update(answer) } else { answer })
     }
@@ -63,9 +100,12 @@ impl Wire {
     ///
     /// # Errors
     /// See [`McpError`].
-    pub(super) async fn stream(&self, message: Object) -> Result<Answer, McpError> {
+    pub(super) async fn stream(&self, saying: &Saying) -> Result<Answer, McpError> {
         let mut params = Object::new();
-        params.set("message", message);
+        params.set("message", saying.message.clone());
+        if !saying.configuration.is_empty() {
+            params.set("configuration", saying.configuration.clone());
+        }
         self.open(Op::Stream, params).await
     }
     /// Hears what becomes of a task from now on; what it is now comes first.
@@ -79,17 +119,24 @@ impl Wire {
     ///
     /// # Errors
     /// See [`McpError`].
-    pub(super) async fn get(&self, task: &str) -> Result<Json, McpError> {
-        let answer = self.whole(Op::Get, named(task)).await?;
-        let answer = if self.is_old() { v0_3::task(answer) } else { answer };
-        Ok(Json::object([("task", answer)]))
+    pub(super) async fn get(&self, task: &str, history: Option<u64>) -> Result<Json, McpError> {
+        let mut params = named(task);
+        if let Some(history) = history {
+            params.set("historyLength", history);
+        }
+        let answer = self.whole(Op::Get, params).await?;
+        Ok(self.task(answer))
     }
-    /// Cancels a task.
+    /// Cancels a task, and says how it is then.
     ///
     /// # Errors
     /// See [`McpError`].
     pub(super) async fn cancel(&self, task: &str) -> Result<Json, McpError> {
-        self.whole(Op::Cancel, named(task)).await
+        let answer = self.whole(Op::Cancel, named(task)).await?;
+        Ok(self.task(answer))
+    }
+    fn task(&self, answer: Json) -> Json {
+        Json::object([("task", if self.is_old() { v0_3::task(answer) } else { answer })])
     }
 
     fn is_old(&self) -> bool {
@@ -105,7 +152,8 @@ impl Wire {
         let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
         if response.status().is_success() && kind.starts_with("text/event-stream") {
             let (bytes, events, heard) = (response.bytes_stream().boxed(), sse::Events::default(), VecDeque::new());
-            return Ok(Answer::Updates(Updates { bytes, events, heard, binding: self.interface.binding, size: 0 }));
+            let (binding, size) = (self.interface.binding, self.size.clone());
+            return Ok(Answer::Updates(Updates { bytes, events, heard, binding, size }));
         }
         let answer = self.read(response).await?;
         Ok(Answer::Whole(if self.is_old() { v0_3::update(answer) } else { answer }))
@@ -116,7 +164,10 @@ impl Wire {
         let kind = if op == Op::Stream || op == Op::Subscribe { "text/event-stream" } else { "application/json" };
         let mut request = match self.interface.binding {
             Binding::Http => {
-                let url = self.path(op, &params)?;
+                let mut url = self.path(op, &params)?;
+                if let (Op::Get, Some(history)) = (op, params.get("historyLength")) {
+                    url.query_pairs_mut().append_pair("historyLength", &history.to_text());
+                }
                 match op {
                     Op::Get => client.get(url),
                     Op::Cancel | Op::Subscribe => client.post(url).body("{}"),
@@ -150,6 +201,9 @@ impl Wire {
             if unsent { McpError::Unreachable(why) } else { McpError::Broken(why) }
         })?;
         let status = response.status();
+        if matches!(status.as_u16(), 404 | 410) && op != Op::Cancel && op != Op::Get && op != Op::Subscribe {
+            self.nobody.store(true, Ordering::Relaxed);
+        }
         match status.as_u16() {
             401 | 403 => Err(McpError::Unauthorized(format!(
                 "{} answers HTTP {status}: it asks who we are, or refuses who we say; see headers in its [peers] table",
@@ -240,18 +294,29 @@ fn heard(binding: Binding, json: Json, good: bool) -> Result<Json, McpError> {
     match json.get("error") {
         Some(error) => {
             let text = |key: &str| error.get(key).and_then(Json::as_str);
-            let reason = error.pointer("/details/0/reason").and_then(Json::as_str);
-            let unsupported = reason == Some("UNSUPPORTED_OPERATION");
+            let details = error.get("details").and_then(Json::as_array).unwrap_or_default();
+            let reason = details.iter().find_map(|detail| detail.get("reason").and_then(Json::as_str));
+            let code = match (reason, error.get("code").and_then(Json::as_u64)) {
+                (Some("TASK_NOT_FOUND"), _) => NO_TASK,
+                (Some("TASK_NOT_CANCELABLE"), _) => NOT_CANCELABLE,
+                (Some("UNSUPPORTED_OPERATION"), _) => UNSUPPORTED,
+                (Some("CONTENT_TYPE_NOT_SUPPORTED"), _) => CONTENT_TYPE,
+                (None, Some(400)) => -32602,
+                _ => -32603,
+            };
             let message = text("message").or(text("status")).unwrap_or("an error without a message");
-            Err(McpError::Rpc(RpcError::new(if unsupported { UNSUPPORTED } else { -32603 }, message)))
+            Err(McpError::Rpc(RpcError::new(code, message)))
         }
         None if good => Ok(json),
         None => Err(McpError::Rpc(RpcError::new(-32603, "an error without a message"))),
     }
 }
 
-/// `UnsupportedOperationError`.
+/// Errors of A2A (1.0.1, section 5.4).
+pub(super) const NO_TASK: i64 = -32001;
+const NOT_CANCELABLE: i64 = -32002;
 pub(super) const UNSUPPORTED: i64 = -32004;
+const CONTENT_TYPE: i64 = -32005;
 
 /// What a peer tells bit by bit.
 pub(super) struct Updates {
@@ -259,7 +324,7 @@ pub(super) struct Updates {
     events: sse::Events,
     heard: VecDeque<Json>,
     binding: Binding,
-    size: usize,
+    size: Arc<AtomicUsize>,
 }
 
 /// Why a stream tells no more.
@@ -281,14 +346,17 @@ impl Updates {
                 let update = heard(self.binding, json, true).map_err(Silence::Refused)?;
                 return Ok(if self.binding == Binding::OldRpc { v0_3::update(update) } else { update });
             }
-            let chunk = match self.bytes.next().await {
+            let Ok(chunk) = tokio::time::timeout(SILENT, self.bytes.next()).await else {
+                return Err(Silence::Broke(format!("its stream tells nothing for {} s", SILENT.as_secs())));
+            };
+            let chunk = match chunk {
                 None => return Err(Silence::Broke("its stream ended".into())),
                 Some(Err(e)) => return Err(Silence::Broke(format!("its stream broke: {}", reasons(&e.without_url())))),
                 Some(Ok(chunk)) => chunk,
             };
-            self.size += chunk.len();
+            let size = self.size.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len();
             let refused = |why: String| Silence::Refused(McpError::Protocol(why));
-            if self.size > 4 * MAX_BODY {
+            if size > 4 * MAX_BODY {
                 return Err(refused(format!("it says more than {} bytes", 4 * MAX_BODY)));
             }
             for event in self.events.feed(&chunk, MAX_BODY).map_err(refused)? {

@@ -196,6 +196,13 @@ impl Connection {
         let end = core.end.clone();
         Ok(Self::stand(core, end).await)
     }
+    /// The peer it is, if it is one.
+    pub(super) fn as_peer(&self) -> Option<&Peer> {
+        match &self.core.link {
+            Link::Peer(peer) => Some(peer),
+            Link::Stdio(_) | Link::Http(_) => None,
+        }
+    }
     /// The era it speaks.
     pub fn era(&self) -> Era {
         self.core.era

@@ -15,6 +15,7 @@ mod fetch;
 mod inquiry;
 mod ledger;
 pub(crate) mod outside;
+pub(crate) mod passed;
 mod ports;
 mod result;
 mod touches;

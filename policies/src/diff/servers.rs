@@ -79,6 +79,13 @@ fn server(before: &ServerSpec, after: &ServerSpec, folder: &Path, about: &mut Ab
                 about.note(Way::Other, "card", says, at());
             }
             given("headers", &was.headers, &is.headers, at(), about);
+            match (was.expose, is.expose) {
+                (false, true) => about.note(Way::Wider, "expose", "is passed on to A2A clients".into(), at()),
+                (true, false) => {
+                    about.note(Way::Narrower, "expose", "is no longer passed on to A2A clients".into(), at())
+                }
+                _ => {}
+            }
             let (way, says) = match (&was.keys, &is.keys) {
                 (Some(_), None) => (Way::Wider, "is believed without a signature"),
                 (None, Some(_)) => (Way::Narrower, "needs a card that is signed"),

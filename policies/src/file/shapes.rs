@@ -240,6 +240,7 @@ const PEER: Shape = Shape::Table(&[
     key("url", "Where it answers, where that is not the origin of its card.", FILLED),
     key("headers", "Headers sent to it: to the origin of url, or of card where there is no url.", Shape::Texts),
     key("keys", "The JWK set that signs its card, as a table or a .json file; then an unsigned card is refused.", JWKS),
+    key("expose", "Whether A2A clients see it, at /a2a/NAME, as far as they may use its skills.", Shape::Bool),
     key("timeout", "Milliseconds a call may take; default 60000.", TIMEOUT_MS),
     key(
         "default_access",

@@ -20,6 +20,8 @@ pub struct PeerSpec {
     pub headers: BTreeMap<String, Secret>,
     /// The JWK set its card must be signed with, if it must.
     pub keys: Option<Json>,
+    /// Whether A2A clients see it, at `/a2a/NAME`.
+    pub expose: bool,
 }
 
 impl PeerSpec {
@@ -40,6 +42,16 @@ impl Resolver<'_> {
             }
             if let Some(server) = file.get("servers").and_then(|s| s.key_place(key)) {
                 let message = format!("{key} is the name of a server as well (line {}); choose another", server.line);
+                self.error(place, message);
+                continue;
+            }
+            if node.get("expose").and_then(Node::bool) == Some(true)
+                && let Some(agent) = file.get("agents").and_then(|agents| agents.key_place(key))
+            {
+                let message = format!(
+                    "{key} is the name of an agent as well (line {}), and /a2a/{key} is one of them; choose another",
+                    agent.line
+                );
                 self.error(place, message);
                 continue;
             }
@@ -65,7 +77,8 @@ impl Resolver<'_> {
             Some(at) => Some(self.signing_keys(at)?),
             None => None,
         };
-        let transport = Transport::Peer(Box::new(PeerSpec { card, url, headers, keys }));
+        let expose = node.get("expose").and_then(Node::bool).unwrap_or(false);
+        let transport = Transport::Peer(Box::new(PeerSpec { card, url, headers, keys, expose }));
         let identity = self.identity(&transport, node);
         let (unapproved, pinned) = self.approval(name, place, &transport, &identity);
         let timeout = node.get("timeout").and_then(Node::int).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(60_000);
