@@ -142,11 +142,6 @@ fn every_spawned_task_is_accounted_for() {
     let known = [
         ("adapters/src/mcp/stdio.rs", 4, "end with the process they serve, whose end they are told"),
         ("adapters/src/mcp/connection.rs", 1, "tells a server of a cancellation, within some seconds"),
-        (
-            "adapters/src/a2a/mod.rs",
-            2,
-            "a call that ends with its caller; both tell a peer of that, within some seconds",
-        ),
         ("adapters/src/mcp/standing.rs", 1, "ends with the connection it listens for"),
         ("adapters/src/store/writer.rs", 1, "awaited by close"),
         ("adapters/src/store/watch.rs", 1, "awaited by close; ends with the writer otherwise"),

@@ -40,6 +40,7 @@ pub(crate) async fn app(loaded: Arc<Loaded>, approve: Approve) -> Result<App, Fa
     let store = Store::open(&loaded.policy.store).await?;
     let live = Live::new(loaded.clone());
     let servers = Servers::new(live.clone());
+    servers.keep(store.clone());
     let guard = Arc::new(Guard::new(servers.clone(), approve).with(store.clone()));
     let gate: Arc<dyn Gate> = guard.clone();
     live.worked_out_by(Arc::downgrade(&gate));

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Longest written grant that is read, bytes.
 pub const MAX: usize = 24 * 1024;
 
+/// A grant of nothing.
+pub const NOTHING: &str = r#"{"filesystem":{},"domains":[],"networks":[],"max_access":"read-only","tools":[{}],"models":[],"agents":[],"spawn":{"max_depth":0,"max_concurrent":0,"max_total":0},"sandbox":"full"}"#;
+
 /// Why a grant cannot be written, or a text is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimsError {
@@ -171,9 +174,15 @@ pub fn read(text: &str) -> Result<(Narrowing, Limits), ClaimsError> {
     });
     let asks = Narrowing {
         filesystem: written.filesystem.map(files).transpose()?,
-        domains: written.domains.map(|list| Domains::parse(list.iter().map(String::as_str)).map_err(form)).transpose()?,
+        domains: written
+            .domains
+            .map(|list| Domains::parse(list.iter().map(String::as_str)).map_err(form))
+            .transpose()?,
         networks: written.networks.map(networks).transpose()?,
-        max_access: written.max_access.map(|word| Access::from_word(&word).ok_or_else(|| unknown(&word))).transpose()?,
+        max_access: written
+            .max_access
+            .map(|word| Access::from_word(&word).ok_or_else(|| unknown(&word)))
+            .transpose()?,
         tools: written.tools.map(tools).transpose()?,
         models: written.models.map(names).transpose()?,
         agents: written.agents.map(names).transpose()?,
@@ -246,7 +255,9 @@ fn networks(list: Vec<String>) -> Result<Networks, ClaimsError> {
 /// meant there. What they lead to here is looked at where they are used.
 fn files(files: Files) -> Result<FsGrant, ClaimsError> {
     let paths = |list: Vec<String>| -> Result<Vec<PathBuf>, ClaimsError> {
-        list.into_iter().map(|text| if is_canonical(&text) { Ok(PathBuf::from(text)) } else { Err(unknown(&text)) }).collect()
+        list.into_iter()
+            .map(|text| if is_canonical(&text) { Ok(PathBuf::from(text)) } else { Err(unknown(&text)) })
+            .collect()
     };
     Ok(FsGrant::new(paths(files.read)?, paths(files.read_write)?, paths(files.deny)?))
 }

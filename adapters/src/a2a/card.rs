@@ -3,6 +3,10 @@
 use policies::json::{Json, Object};
 use url::Url;
 
+/// The extension of A2A by which a gateway says that it takes grants: as bearer tokens, one for each
+/// message, met with what its own policy allows.
+pub const AUTHORITY: &str = "urn:pleach:a2a:authority:v1";
+
 /// How an interface is spoken to. The order is that of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Binding {
@@ -27,6 +31,8 @@ pub(super) struct Interface {
 pub(super) struct Card {
     interface: Interface,
     pub(super) streaming: bool,
+    /// Whether it takes grants.
+    pub(super) takes_grants: bool,
     name: String,
     version: String,
     /// The name of each tool, and the skill's own id.
@@ -42,15 +48,17 @@ impl Card {
     pub(super) fn read(card: &Json, home: &Url) -> Result<Self, String> {
         let text = |key: &str| card.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
         let streaming = card.pointer("/capabilities/streaming").and_then(Json::as_bool) == Some(true);
+        let extensions = card.pointer("/capabilities/extensions").and_then(Json::as_array).unwrap_or_default();
+        let takes_grants = extensions.iter().any(|e| e.get("uri").and_then(Json::as_str) == Some(AUTHORITY));
         let interface = interface(card, home)?;
         let (mut skills, mut tools) = (Vec::new(), Vec::new());
         for skill in card.get("skills").and_then(Json::as_array).ok_or("the card has no list of skills")? {
             let Some(id) = skill.get("id").and_then(Json::as_str).filter(|id| !id.is_empty()) else { continue };
             let name = tool_name(id);
-            tools.push(tool(&name, skill));
+            tools.push(tool(&name, skill, &interface));
             skills.push((name, id.to_owned()));
         }
-        Ok(Self { interface, streaming, name: text("name"), version: text("version"), skills, tools })
+        Ok(Self { interface, streaming, takes_grants, name: text("name"), version: text("version"), skills, tools })
     }
     pub(super) fn interface(&self) -> &Interface {
         &self.interface
@@ -69,13 +77,13 @@ impl Card {
     }
 }
 
-/// What tools may not be called, skills may.
-fn tool_name(id: &str) -> String {
+/// The tool of a skill: what tools may not be called, skills may.
+pub fn tool_name(id: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     id.chars().map(|c| if fits(c) { c } else { '-' }).collect()
 }
 
-fn tool(name: &str, skill: &Json) -> Json {
+fn tool(name: &str, skill: &Json, interface: &Interface) -> Json {
     let text = |key: &str| skill.get(key).and_then(Json::as_str);
     let mut description = text("description").or(text("name")).unwrap_or_default().to_owned();
     let examples = skill.get("examples").and_then(Json::as_array).unwrap_or_default();
@@ -103,6 +111,12 @@ fn tool(name: &str, skill: &Json) -> Json {
     }
     tool.set("description", description);
     tool.set("inputSchema", schema);
+    // What is pinned of a tool holds for where its messages go and for the skill they name, too. An
+    // address may hold a key, so that it stands as its digest.
+    let Interface { binding, url, tenant } = interface;
+    let at = policies::json::digest(&format!("{binding:?} {url} {}", tenant.as_deref().unwrap_or_default()));
+    let id = skill.get("id").and_then(Json::as_str).unwrap_or_default();
+    tool.set("_meta", Json::object([("pleach/skill", id.into()), ("pleach/interface", at.into())]));
     tool.into()
 }
 
@@ -211,6 +225,19 @@ mod tests {
         assert!(read(grpc).is_err());
         let more = format!(r#"{grpc},"additionalInterfaces":[{{"url":"https://a.example/r","transport":"JSONRPC"}}]"#);
         assert_eq!(read(&more).unwrap().interface().url.path(), "/r");
+    }
+
+    #[test]
+    fn what_is_pinned_of_a_skill_holds_for_where_it_goes() {
+        let at = |url: &str, tenant: &str| {
+            let one = format!(r#"{{"url":"{url}","protocolBinding":"JSONRPC","protocolVersion":"1.0"{tenant}}}"#);
+            read(&format!(r#""supportedInterfaces":[{one}]"#)).unwrap().tools()[0].to_canonical()
+        };
+        let first = at("https://a.example/rpc", "");
+        assert_eq!(first, at("https://a.example/rpc", ""));
+        assert!(first.contains("book a/flight"), "the skill's own id: {first}");
+        assert_ne!(first, at("https://a.example/other", ""));
+        assert_ne!(first, at("https://a.example/rpc", r#","tenant":"t""#));
     }
 
     #[test]

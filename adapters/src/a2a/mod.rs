@@ -14,6 +14,8 @@
 
 mod card;
 mod mine;
+mod passage;
+mod proxy;
 mod shelf;
 mod signature;
 mod tale;
@@ -22,20 +24,27 @@ mod told;
 mod v0_3;
 mod wire;
 
+pub use card::{AUTHORITY, tool_name};
+pub use mine::{scoped, unscoped};
+pub use passage::{How, Passage, Until};
+pub use proxy::{MESSAGE, Passed, known_as};
 pub use signature::payload;
 
 use crate::jwt::Keys;
-use crate::mcp::{MODERN, McpError, Message, Party, RpcError, meta};
+use crate::mcp::{Gives, MODERN, McpError, Message, Party, RpcError, meta};
+use crate::store::Store;
+use crate::token::Granter;
 use mine::Mine;
 use policies::json::{Json, Limits, Object};
 use policies::resolve::Secret;
-use shelf::Shelf;
+use shelf::{Shelf, When};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use talk::Talk;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use wire::Wire;
 
 /// One answer, card or event may have this many bytes, and all events of one call four times as many.
@@ -57,8 +66,20 @@ pub struct PeerTarget {
     pub headers: BTreeMap<String, Secret>,
     /// The keys its card must be signed with, if it must.
     pub keys: Option<Keys>,
+    /// Who gives it grants, where it is shown some.
+    pub granter: Option<Arc<Granter>>,
+    /// So long one answer of it is waited for.
+    pub patience: Duration,
     /// Whose calls these are.
     pub principal: Arc<str>,
+    /// What it is known by where what it gave out is kept.
+    pub peer: String,
+    /// Where that is.
+    pub store: Option<Store>,
+    /// What is still to be done over there when nobody waits for it here.
+    pub tasks: TaskTracker,
+    /// This process ends.
+    pub stop: CancellationToken,
 }
 
 /// A peer.
@@ -73,7 +94,7 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(target: PeerTarget) -> Self {
         let target = Arc::new(target);
-        let mine = Mine::new(target.principal.clone(), target.card.as_str().to_owned());
+        let mine = Mine::new(&target.principal, &target.peer, target.store.clone());
         Self { shelf: Shelf::new(target.clone()), target, mine, open: Mutex::default() }
     }
 
@@ -86,13 +107,15 @@ impl Peer {
         number: u64,
         message: &Message,
         party: Option<Arc<dyn Party>>,
+        gives: Option<Arc<Gives>>,
     ) -> Result<Json, McpError> {
         let Message::Request { method, params, .. } = message else {
             return Err(McpError::Protocol("not a request".into()));
         };
         match method.as_str() {
             "server/discover" => {
-                let (card, _) = self.shelf.fresh().await?;
+                let (card, _) = self.shelf.fresh(When::Unsaid).await?;
+                self.look_after_questions();
                 let tools = Json::object([("tools", Json::object([("listChanged", false.into())]))]);
                 Ok(Json::object([
                     ("supportedVersions", vec![MODERN.into()].into()),
@@ -101,7 +124,7 @@ impl Peer {
                 ]))
             }
             "tools/list" => {
-                let (card, lasts) = self.shelf.fresh().await?;
+                let (card, lasts) = self.shelf.fresh(When::Unsaid).await?;
                 let mut result = Object::new();
                 result.set("tools", card.tools());
                 if let Some(lasts) = lasts {
@@ -109,7 +132,7 @@ impl Peer {
                 }
                 Ok(result.into())
             }
-            "tools/call" => self.call(number, params, party).await,
+            "tools/call" => self.call(number, params, party, gives).await,
             other => Err(McpError::Rpc(RpcError::new(-32601, format!("{other}: a peer has no such thing")))),
         }
     }
@@ -122,97 +145,193 @@ impl Peer {
 
     /// Nobody will answer the question whose `requestState` this is.
     pub(crate) fn let_go(&self, state: &Json) {
-        let (Some(wire), Some((task, _))) = (self.wire_now(), paused(state)) else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move { cancel(&wire, &task).await });
+        let (Some(wire), Some(paused)) = (self.wire_now(), paused(state)) else { return };
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.target.tasks.spawn(async move { cancel(&wire, &paused.task).await });
+        }
     }
 
     fn wire_now(&self) -> Option<Wire> {
-        self.shelf.known().map(|card| Wire::new(self.target.clone(), card.interface().clone()))
+        self.shelf.known().map(|card| self.wire(&card))
+    }
+    fn wire(&self, card: &card::Card) -> Wire {
+        Wire::new(self.target.clone(), card)
     }
 
-    async fn call(&self, number: u64, params: &Object, party: Option<Arc<dyn Party>>) -> Result<Json, McpError> {
-        let card = match self.shelf.known() {
-            Some(card) => card,
-            None => self.shelf.fresh().await?.0,
+    /// Tasks whose questions were put to somebody before this process began.
+    fn look_after_questions(&self) {
+        let (mine, target, wire) = (self.mine.clone(), self.target.clone(), self.wire_now());
+        let Some(wire) = wire.filter(|_| target.store.is_some()) else { return };
+        let tasks = target.tasks.clone();
+        tasks.spawn(async move {
+            for (task, until) in mine.waiting().await {
+                let (wire, mine) = (wire.clone(), mine.clone());
+                target.tasks.spawn(give_up(target.stop.clone(), wire, mine, task, until));
+            }
+        });
+    }
+
+    /// The card as it is to be used now, and a tool's skill on it. One that is due is asked for
+    /// again, as is one that has no such skill; where that fails, the one before is good enough.
+    async fn skill(&self, tool: &str) -> Result<(Arc<card::Card>, String), McpError> {
+        let mut card = match (self.shelf.fresh(When::Due).await, self.shelf.known()) {
+            (Ok((card, _)), _) => card,
+            (Err(e), Some(card)) => {
+                tracing::debug!("{e}");
+                card
+            }
+            (Err(e), None) => return Err(e),
         };
-        let skill = params.get("name").and_then(Json::as_str).unwrap_or_default();
-        let Some(skill) = card.skill(skill) else {
-            return Err(McpError::Rpc(RpcError::new(-32602, format!("the peer's card has no skill {skill} any more"))));
-        };
-        let wire = Wire::new(self.target.clone(), card.interface().clone());
-        let request = match Request::read(skill, params)? {
+        if card.skill(tool).is_none() {
+            card = self.shelf.fresh(When::Now).await?.0;
+        }
+        let gone = || McpError::Rpc(RpcError::new(-32602, format!("the peer's card has no skill {tool} any more")));
+        let skill = card.skill(tool).ok_or_else(gone)?.to_owned();
+        Ok((card, skill))
+    }
+
+    async fn call(
+        &self,
+        number: u64,
+        params: &Object,
+        party: Option<Arc<dyn Party>>,
+        gives: Option<Arc<Gives>>,
+    ) -> Result<Json, McpError> {
+        let name = params.get("name").and_then(Json::as_str).unwrap_or_default();
+        let (card, skill) = self.skill(name).await?;
+        let wire = self.wire(&card);
+        let mut request = match Request::read(&skill, params)? {
             Asked::Request(request) => request,
             Asked::Declined(task) => {
+                self.mine.answers(&task, None).await?;
                 cancel(&wire, &task).await;
                 return Ok(told::declined(&task));
             }
         };
         // A state was sealed for whoever brings it back; what an argument says was not.
-        if params.get("requestState").is_none()
-            && let Err(why) = self.mine.may_go_on(&request.skill, request.task.as_deref(), request.context.as_deref())
+        if request.question.is_none()
+            && let Err(why) =
+                self.mine.may_go_on(&request.skill, request.task.as_deref(), request.context.as_deref()).await
         {
             return Ok(told::refused(&RpcError::new(-32602, why)));
         }
-        let skill = request.skill.clone();
-        let can_ask = can_ask(params);
-        let (known, mut named) = watch::channel(request.task.clone());
-        let taken_back = CancellationToken::new();
-        lock(&self.open).insert(number, taken_back.clone());
-        let (tell, told) = oneshot::channel();
-        let talk = Talk { wire, streaming: card.streaming, party, number, known };
-        // On its own: it has to be cancelled over there when nobody waits here any more.
-        tokio::spawn(async move {
-            let outcome = {
-                let going = talk.run(&request);
-                tokio::pin!(going);
-                tokio::select! {
-                    outcome = &mut going => Some(outcome),
-                    () = taken_back.cancelled() => {
-                        // It may be about to say which task it is.
-                        let both = async {
-                            tokio::select! {
-                                outcome = &mut going => Some(outcome),
-                                _ = named.wait_for(Option::is_some) => None,
-                            }
-                        };
-                        tokio::time::timeout(LEAVING, both).await.unwrap_or(None)
-                    }
-                }
-            };
-            let left = match outcome {
-                Some(outcome) if !taken_back.is_cancelled() => {
-                    // Whoever is told that it failed may begin another one.
-                    let failed = outcome.is_err() && request.task.is_none();
-                    match tell.send(outcome) {
-                        Ok(()) => failed,
-                        Err(outcome) => !outcome.is_ok_and(|tale| tale.is_over()),
-                    }
-                }
-                Some(Ok(tale)) => !tale.is_over(),
-                _ => true,
-            };
-            let task = talk.known.borrow().clone().filter(|_| left);
-            if let Some(task) = task {
-                cancel(&talk.wire, &task).await;
+        request.key = request.key.map(|key| self.mine.named(&key));
+        request.gives = gives;
+        if let (Some(question), Some(task)) = (&request.question, &request.task) {
+            // One answer to one question: whoever brings the state again hears what became of it.
+            request.said = !self.mine.answers(task, Some(question)).await?;
+        }
+        let request = Arc::new(request);
+        let mut outcome = self.talk((&*card, wire.clone()), number, &request, party.clone()).await;
+        if outcome.is_err() && wire.found_nobody() {
+            // Nobody was there, so nothing was done: it may have moved.
+            if let Ok((card, _)) = self.shelf.fresh(When::Now).await
+                && !wire.is_at(card.interface())
+            {
+                outcome = self.talk((&*card, self.wire(&card)), number, &request, party).await;
             }
-        });
-        let outcome = told.await.unwrap_or(Err(McpError::Cancelled));
-        lock(&self.open).remove(&number);
+        }
+        if let (Err(McpError::Unreachable(_) | McpError::Rpc(_)), Some(task), Some(question), false) =
+            (&outcome, &request.task, &request.question, request.said)
+        {
+            self.mine.unanswered(task, question).await;
+        }
         match outcome {
-            Ok(tale) => {
-                self.mine.note(&skill, &tale);
-                if let Some(task) = tale.task.as_deref().filter(|_| told::is_hopeless(&tale, can_ask))
-                    && let Some(wire) = self.wire_now()
-                {
-                    cancel(&wire, task).await;
-                }
-                Ok(told::result(&tale, can_ask))
-            }
+            Ok(tale) => self.answered(&request.skill, &tale, can_ask(params)).await,
             // What it refuses is an answer the caller can read.
             Err(McpError::Rpc(error)) => Ok(told::refused(&error)),
             Err(e) => Err(e),
         }
+    }
+
+    /// What a call came to, as its result; a question is waited for so long.
+    async fn answered(&self, skill: &str, tale: &tale::Tale, can_ask: bool) -> Result<Json, McpError> {
+        let asked = self.mine.note(skill, tale, can_ask).await?;
+        if let Some(task) = &tale.task
+            && let Some(wire) = self.wire_now()
+        {
+            if told::is_hopeless(tale, can_ask) {
+                cancel(&wire, task).await;
+            } else if let Some(asked) = &asked {
+                let (stop, mine) = (self.target.stop.clone(), self.mine.clone());
+                self.target.tasks.spawn(give_up(stop, wire, mine, task.clone(), asked.until));
+            }
+        }
+        Ok(told::result(tale, asked.map(|asked| asked.name).as_deref(), can_ask))
+    }
+
+    /// Says it and follows it. On its own: it has to be cancelled over there when nobody waits
+    /// here any more, and when this process ends.
+    async fn talk(
+        &self,
+        (card, wire): (&card::Card, Wire),
+        number: u64,
+        request: &Arc<Request>,
+        party: Option<Arc<dyn Party>>,
+    ) -> Result<tale::Tale, McpError> {
+        let (known, named) = watch::channel(request.task.clone());
+        let taken_back = self.target.stop.child_token();
+        lock(&self.open).insert(number, taken_back.clone());
+        let (tell, told) = oneshot::channel();
+        let talk = Talk { wire, streaming: card.streaming, party, number, known };
+        self.target.tasks.spawn(carry(talk, request.clone(), (taken_back, named), tell));
+        let outcome = told.await.unwrap_or(Err(McpError::Cancelled));
+        lock(&self.open).remove(&number);
+        outcome
+    }
+}
+
+async fn carry(
+    talk: Talk,
+    request: Arc<Request>,
+    (taken_back, mut named): (CancellationToken, watch::Receiver<Option<String>>),
+    tell: oneshot::Sender<Result<tale::Tale, McpError>>,
+) {
+    let outcome = {
+        let going = talk.run(&request);
+        tokio::pin!(going);
+        tokio::select! {
+            outcome = &mut going => Some(outcome),
+            () = taken_back.cancelled() => {
+                // It may be about to say which task it is.
+                let both = async {
+                    tokio::select! {
+                        outcome = &mut going => Some(outcome),
+                        _ = named.wait_for(Option::is_some) => None,
+                    }
+                };
+                tokio::time::timeout(LEAVING, both).await.unwrap_or(None)
+            }
+        }
+    };
+    let left = match outcome {
+        Some(outcome) if !taken_back.is_cancelled() => {
+            // Whoever is told that it failed may begin another one.
+            let failed = outcome.is_err() && request.task.is_none();
+            match tell.send(outcome) {
+                Ok(()) => failed,
+                Err(outcome) => !outcome.is_ok_and(|tale| tale.is_over()),
+            }
+        }
+        Some(Ok(tale)) => !tale.is_over(),
+        _ => true,
+    };
+    let task = talk.known.borrow().clone().filter(|_| left);
+    if let Some(task) = task {
+        cancel(&talk.wire, &task).await;
+    }
+}
+
+/// Cancels a task whose question nobody answered in time. At the end of this process the next one
+/// sees to it.
+async fn give_up(stop: CancellationToken, wire: Wire, mine: Mine, task: String, until: u64) {
+    let left = Duration::from_millis(until.saturating_sub(crate::store::clock()));
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = tokio::time::sleep(left) => {}
+    }
+    if mine.is_over(&task).await {
+        cancel(&wire, &task).await;
     }
 }
 
@@ -234,6 +353,12 @@ struct Request {
     data: Option<Json>,
     task: Option<String>,
     context: Option<String>,
+    /// The question it answers, where it comes with a state.
+    question: Option<String>,
+    /// It was said before.
+    said: bool,
+    /// What is given along.
+    gives: Option<Arc<Gives>>,
 }
 
 enum Asked {
@@ -250,7 +375,8 @@ impl Request {
         // Models fill in what they leave out.
         let id = |key: &str| text(key).filter(|id| !id.is_empty());
         if let Some(state) = params.get("requestState") {
-            let (task, context) = paused(state).ok_or_else(|| invalid("requestState is of no task"))?;
+            let paused = paused(state).ok_or_else(|| invalid("requestState is of no task"))?;
+            let Paused { task, context, question } = paused;
             let answer = params.get("inputResponses").and_then(|r| r.get(told::QUESTION));
             let answer = answer.ok_or_else(|| invalid("the question has no answer in inputResponses"))?;
             if answer.get("action").and_then(Json::as_str) != Some("accept") {
@@ -259,7 +385,19 @@ impl Request {
             let said = answer.pointer("/content/answer").and_then(Json::as_str);
             let said = said.ok_or_else(|| invalid("the answer has no text"))?.to_owned();
             let skill = skill.to_owned();
-            return Ok(Asked::Request(Self { skill, key: None, text: said, data: None, task: Some(task), context }));
+            let key = Some(format!("answer-{}", policies::json::digest(&format!("{question} {said}"))));
+            let (task, question) = (Some(task), Some(question));
+            return Ok(Asked::Request(Self {
+                skill,
+                key,
+                text: said,
+                data: None,
+                task,
+                context,
+                question,
+                said: false,
+                gives: None,
+            }));
         }
         let key = params.get("_meta").and_then(|own| own.get(meta::IDEMPOTENCY_KEY)?.as_str()).map(str::to_owned);
         Ok(Asked::Request(Self {
@@ -269,15 +407,24 @@ impl Request {
             data: arguments.and_then(|a| a.get("data")).filter(|data| **data != Json::Null).cloned(),
             task: id("task"),
             context: id("context"),
+            question: None,
+            said: false,
+            gives: None,
         }))
     }
 }
 
-/// The task and the context of a `requestState`.
-fn paused(state: &Json) -> Option<(String, Option<String>)> {
+/// What a `requestState` says: the task, its conversation, and the question that was asked.
+struct Paused {
+    task: String,
+    context: Option<String>,
+    question: String,
+}
+
+fn paused(state: &Json) -> Option<Paused> {
     let state = Json::parse(state.as_str()?.as_bytes(), Limits::default()).ok()?;
     let text = |key: &str| state.get(key).and_then(Json::as_str).map(str::to_owned);
-    Some((text("task")?, text("context")))
+    Some(Paused { task: text("task")?, context: text("context"), question: text("question").unwrap_or_default() })
 }
 
 /// Whether whoever calls takes a form.

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const MAX_CARD: usize = 1 << 20;
 /// How long it may take.
 const LIMIT: Duration = Duration::from_secs(15);
+/// One that says nothing of it is kept for so long.
+const UNSAID: Duration = Duration::from_secs(5 * 60);
 /// No card is kept longer without a look.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -24,12 +26,29 @@ pub(super) struct Shelf {
     turn: tokio::sync::Mutex<()>,
 }
 
+/// When a card is asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// When its time is over.
+    Due,
+    /// When its time is over, or it says nothing of that.
+    Unsaid,
+    /// Now: it is not as it was.
+    Now,
+}
+
 struct Kept {
     card: Arc<Card>,
+    /// The same as the peer wrote it.
+    written: Arc<Json>,
+    /// When it was asked for last.
+    at: Instant,
     /// `ETag` and `Last-Modified`, as they came.
     tag: Option<String>,
     modified: Option<String>,
-    until: Option<Instant>,
+    /// How long that holds, and whether the peer says so.
+    until: Instant,
+    says: bool,
 }
 
 impl Shelf {
@@ -40,12 +59,24 @@ impl Shelf {
     pub(super) fn known(&self) -> Option<Arc<Card>> {
         lock(&self.kept).as_ref().map(|kept| kept.card.clone())
     }
+    /// The card as the peer wrote it.
+    pub(super) fn written(&self) -> Option<Arc<Json>> {
+        lock(&self.kept).as_ref().map(|kept| kept.written.clone())
+    }
     /// The card as it is now; and how long that holds, where it says.
     ///
     /// # Errors
     /// Why there is none that could be used.
-    pub(super) async fn fresh(&self) -> Result<(Arc<Card>, Option<Duration>), McpError> {
+    pub(super) async fn fresh(&self, when: When) -> Result<(Arc<Card>, Option<Duration>), McpError> {
+        let arrived = Instant::now();
+        if let Some(good) = self.good(when, arrived) {
+            return Ok(good);
+        }
         let _one = self.turn.lock().await;
+        // Who waited while it was asked for has it.
+        if let Some(good) = self.good(when, arrived) {
+            return Ok(good);
+        }
         let mut request = self.target.card_client.get(self.target.card.clone()).timeout(LIMIT);
         request = request.header("accept", "application/json").header("a2a-version", "1.0");
         // Only to whom they are meant for: a card may lie elsewhere.
@@ -55,9 +86,6 @@ impl Shelf {
             }
         }
         if let Some(kept) = lock(&self.kept).as_ref() {
-            if let Some(until) = kept.until.filter(|until| *until > Instant::now()) {
-                return Ok((kept.card.clone(), Some(until - Instant::now())));
-            }
             if let Some(tag) = &kept.tag {
                 request = request.header(IF_NONE_MATCH, tag);
             } else if let Some(modified) = &kept.modified {
@@ -71,11 +99,12 @@ impl Shelf {
             .map_err(|e| McpError::Unreachable(format!("{shown}: {}", reasons(&e.without_url()))))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let lasts = lasts(&headers);
-        let until = lasts.map(|lasts| Instant::now() + lasts);
+        let (at, says) = (Instant::now(), lasts.is_some());
+        let until = at + lasts.unwrap_or(if is_silent(&headers) { UNSAID } else { Duration::ZERO });
         if status.as_u16() == 304
             && let Some(kept) = lock(&self.kept).as_mut()
         {
-            kept.until = until;
+            (kept.until, kept.says, kept.at) = (until, says, at);
             return Ok((kept.card.clone(), lasts));
         }
         let refused = |why: String| McpError::Unreachable(format!("{shown}: {why}"));
@@ -98,12 +127,32 @@ impl Shelf {
         }
         let mut json = json;
         crate::hidden::in_json(&mut json);
-        let card = Arc::new(Card::read(&json, &self.target.home).map_err(refused)?);
+        let card = Arc::new(Card::read(&json, &self.target.home).map_err(&refused)?);
         let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let kept = Kept { card: card.clone(), tag: text(ETAG), modified: text(LAST_MODIFIED), until };
+        let (tag, modified, written) = (text(ETAG), text(LAST_MODIFIED), Arc::new(json));
+        let kept = Kept { card: card.clone(), written, at, tag, modified, until, says };
         *lock(&self.kept) = Some(kept);
         Ok((card, lasts))
     }
+
+    /// The card that is kept, where it is good enough.
+    fn good(&self, when: When, arrived: Instant) -> Option<(Arc<Card>, Option<Duration>)> {
+        let kept = lock(&self.kept);
+        let kept = kept.as_ref()?;
+        let left = kept.until.saturating_duration_since(Instant::now());
+        let good = kept.at >= arrived
+            || match when {
+                When::Due => !left.is_zero(),
+                When::Unsaid => kept.says && !left.is_zero(),
+                When::Now => false,
+            };
+        good.then(|| (kept.card.clone(), Some(left).filter(|left| kept.says && !left.is_zero())))
+    }
+}
+
+/// Whether a response says nothing of how long it may be kept.
+fn is_silent(headers: &HeaderMap) -> bool {
+    !headers.contains_key(CACHE_CONTROL)
 }
 
 /// How long a response may be kept, where it says.

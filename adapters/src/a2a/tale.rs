@@ -20,7 +20,8 @@ pub(super) enum State {
 }
 
 impl State {
-    fn of(word: &str) -> Self {
+    /// What a peer writes.
+    pub(super) fn of(word: &str) -> Self {
         match word {
             "TASK_STATE_INPUT_REQUIRED" => State::InputRequired,
             "TASK_STATE_AUTH_REQUIRED" => State::AuthRequired,
@@ -49,16 +50,25 @@ impl State {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tale {
     pub(super) task: Option<String>,
     pub(super) context: Option<String>,
     pub(super) state: State,
+    /// Its status, as the peer wrote it.
+    pub(super) status: Json,
     /// The message of its status.
     pub(super) said: Option<Json>,
     pub(super) artifacts: Vec<Object>,
     /// The reply, where there is no task.
     pub(super) message: Option<Json>,
+}
+
+impl Default for Tale {
+    fn default() -> Self {
+        let (task, context, said, message) = (None, None, None, None);
+        Self { task, context, state: State::default(), status: Json::Null, said, artifacts: Vec::new(), message }
+    }
 }
 
 impl Tale {
@@ -104,7 +114,8 @@ impl Tale {
         let text = |key: &str| value.get(key).and_then(Json::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
         match (text(key), &self.task) {
             (Some(other), Some(task)) if other != *task => {
-                return Err(McpError::Protocol(format!("it speaks of task {other} and was asked about {task}")));
+                // Whose the other is, is not known, so it is not named.
+                return Err(McpError::Protocol("it speaks of another task than it was asked about".into()));
             }
             (Some(task), None) => self.task = Some(task),
             _ => {}
@@ -131,6 +142,7 @@ impl Tale {
             self.state = State::of(state);
         }
         self.said = status.get("message").filter(|m| **m != Json::Null).cloned();
+        self.status = status.clone();
     }
 
     fn artifact(&mut self, update: Json) {
@@ -150,6 +162,13 @@ impl Tale {
             None => self.artifacts.push(artifact.clone()),
         }
     }
+}
+
+/// The parts of an artifact, however they were cut.
+pub(super) fn joined(artifact: &Object) -> Vec<Json> {
+    let mut parts = Vec::new();
+    artifact.get("parts").and_then(Json::as_array).unwrap_or_default().iter().for_each(|part| join(&mut parts, part));
+    parts
 }
 
 /// Adds a part of a chunk: text that only goes on is one text.

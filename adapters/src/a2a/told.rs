@@ -8,14 +8,14 @@ use policies::json::{Json, Object};
 pub(super) const QUESTION: &str = "question";
 
 /// The result; a question first, where the caller can be asked.
-pub(super) fn result(tale: &Tale, can_ask: bool) -> Json {
+pub(super) fn result(tale: &Tale, question: Option<&str>, can_ask: bool) -> Json {
     if let Some(message) = &tale.message {
         return content(tale, message.get("parts"), None, false);
     }
     let task = tale.task.as_deref().unwrap_or_default();
     if tale.state.is_paused() {
         if can_ask {
-            return asked(tale, task);
+            return asked(tale, task, question.unwrap_or_default());
         }
         if is_hopeless(tale, can_ask) {
             let note = format!(
@@ -46,7 +46,7 @@ pub(super) fn is_hopeless(tale: &Tale, can_ask: bool) -> bool {
 }
 
 /// A question as an answer (MCP 2026-07-28, multi round-trip requests).
-fn asked(tale: &Tale, task: &str) -> Json {
+fn asked(tale: &Tale, task: &str, named: &str) -> Json {
     let said = tale.said.as_ref().map(text).filter(|said| !said.is_empty());
     let said = said.unwrap_or_else(|| match tale.state {
         State::AuthRequired => "The agent needs a permission to go on.".to_owned(),
@@ -65,6 +65,8 @@ fn asked(tale: &Tale, task: &str) -> Json {
     if let Some(context) = &tale.context {
         state.set("context", context.as_str());
     }
+    // The question itself: one answer to it is enough.
+    state.set("question", named);
     Json::object([
         ("resultType", "input_required".into()),
         ("inputRequests", Json::object([(QUESTION, question)])),

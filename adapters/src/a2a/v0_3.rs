@@ -29,6 +29,15 @@ pub(super) fn params(params: &mut Object) {
                 // It has objects only.
                 let data = if data.as_object().is_some() { data } else { Json::object([("value", data)]) };
                 part.set("data", data);
+            } else {
+                let mut file = Object::new();
+                for (ours, its) in [("raw", "bytes"), ("url", "uri"), ("mediaType", "mimeType"), ("filename", "name")] {
+                    if let Some(value) = part.remove(ours) {
+                        file.set(its, value);
+                    }
+                }
+                part.set("kind", "file");
+                part.set("file", file);
             }
         }
     }
@@ -131,10 +140,10 @@ mod tests {
 
     #[test]
     fn requests_in_its_words() {
-        let given = r#"{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"text":"a"},{"data":{"n":1E2}},{"data":[1]}]},"configuration":{"returnImmediately":true}}"#;
+        let given = r#"{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"text":"a"},{"data":{"n":1E2}},{"data":[1]},{"raw":"Yg==","mediaType":"text/plain","filename":"f"}]},"configuration":{"returnImmediately":true}}"#;
         let Json::Object(mut object) = parsed(given) else { panic!() };
         params(&mut object);
-        let wanted = r#"{"message":{"messageId":"m","role":"user","parts":[{"text":"a","kind":"text"},{"kind":"data","data":{"n":1E2}},{"kind":"data","data":{"value":[1]}}],"kind":"message"},"configuration":{"blocking":false}}"#;
+        let wanted = r#"{"message":{"messageId":"m","role":"user","parts":[{"text":"a","kind":"text"},{"kind":"data","data":{"n":1E2}},{"kind":"data","data":{"value":[1]}},{"kind":"file","file":{"bytes":"Yg==","mimeType":"text/plain","name":"f"}}],"kind":"message"},"configuration":{"blocking":false}}"#;
         assert_eq!(Json::Object(object).to_text(), wanted);
     }
 

@@ -1,18 +1,29 @@
 //! One interface of a peer: operations as its binding and generation write them, answers in the
 //! words of 1.0. Nothing is read into types here: what a peer says is passed on as it said it.
 
-use super::card::{Binding, Interface};
+use super::card::{AUTHORITY, Binding, Card, Interface};
 use super::{MAX_BODY, PeerTarget, v0_3};
 use crate::hidden;
-use crate::mcp::{McpError, Message, RpcError};
+use crate::mcp::{Gives, McpError, Message, RpcError};
 use crate::net::{bounded, reasons};
 use crate::sse;
+use crate::token::Says;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use policies::json::{Json, Limits, Object};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// A stream that tells nothing for so long, not even that it is still there, is none any more.
+const SILENT: Duration = Duration::from_secs(90);
+
+/// So long a grant may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(120);
+/// What a peer says of a grant it refuses is told this far.
+const REFUSAL: usize = 16 << 10;
 
 /// What is asked of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +35,26 @@ enum Op {
     Subscribe,
 }
 
+/// What is said to a peer.
+#[derive(Default)]
+pub(super) struct Saying {
+    /// The message, in the words of 1.0.
+    pub(super) message: Object,
+    /// How it is to be answered.
+    pub(super) configuration: Object,
+    /// The task and the conversation it belongs to.
+    pub(super) task: Option<String>,
+    pub(super) context: Option<String>,
+    /// What is given along.
+    pub(super) gives: Option<Arc<Gives>>,
+}
+
+impl Saying {
+    fn id(&self) -> &str {
+        self.message.get("messageId").and_then(Json::as_str).unwrap_or_default()
+    }
+}
+
 /// How a peer answered.
 pub(super) enum Answer {
     /// At once.
@@ -32,16 +63,36 @@ pub(super) enum Answer {
     Updates(Updates),
 }
 
-/// An interface and how it is reached.
+/// An interface and how it is reached, for one call.
 #[derive(Clone)]
 pub(super) struct Wire {
     target: Arc<PeerTarget>,
     interface: Interface,
+    takes_grants: bool,
+    /// Bytes of all its streams so far.
+    size: Arc<AtomicUsize>,
+    /// A message found nobody at the address.
+    nobody: Arc<AtomicBool>,
 }
 
 impl Wire {
-    pub(super) fn new(target: Arc<PeerTarget>, interface: Interface) -> Self {
-        Self { target, interface }
+    pub(super) fn new(target: Arc<PeerTarget>, card: &Card) -> Self {
+        let (interface, takes_grants) = (card.interface().clone(), card.takes_grants);
+        Self { target, interface, takes_grants, size: Arc::default(), nobody: Arc::default() }
+    }
+    /// Whether a message found nobody at the address, so that nothing was done with it.
+    pub(super) fn found_nobody(&self) -> bool {
+        self.nobody.load(Ordering::Relaxed)
+    }
+    /// So long whoever looks after a task waits for one answer.
+    pub(super) fn patience(&self) -> Duration {
+        self.target.patience
+    }
+    pub(super) fn is_at(&self, interface: &Interface) -> bool {
+        self.interface == *interface
+    }
+    pub(super) fn is_where(&self, other: &Wire) -> bool {
+        self.interface == other.interface
     }
     /// For people: never the whole address, which may hold a key.
     pub(super) fn origin(&self) -> String {
@@ -52,71 +103,111 @@ impl Wire {
     ///
     /// # Errors
     /// See [`McpError`].
-    pub(super) async fn send(&self, message: Object, at_once: bool) -> Result<Json, McpError> {
+    pub(super) async fn send(&self, saying: &Saying, at_once: bool) -> Result<Json, McpError> {
         let mut params = Object::new();
-        params.set("message", message);
-        params.set("configuration", Json::object([("returnImmediately", at_once.into())]));
-        let answer = self.whole(Op::Send, params).await?;
+        let mut configuration = saying.configuration.clone();
+        configuration.set("returnImmediately", at_once);
+        params.set("message", saying.message.clone());
+        params.set("configuration", configuration);
+        let answer = self.whole(Op::Send, params, Some(saying)).await?;
         Ok(if self.is_old() { v0_3::update(answer) } else { answer })
     }
     /// Sends a message and hears what comes of it.
     ///
     /// # Errors
     /// See [`McpError`].
-    pub(super) async fn stream(&self, message: Object) -> Result<Answer, McpError> {
+    pub(super) async fn stream(&self, saying: &Saying) -> Result<Answer, McpError> {
         let mut params = Object::new();
-        params.set("message", message);
-        self.open(Op::Stream, params).await
+        params.set("message", saying.message.clone());
+        if !saying.configuration.is_empty() {
+            params.set("configuration", saying.configuration.clone());
+        }
+        self.open(Op::Stream, params, Some(saying)).await
     }
     /// Hears what becomes of a task from now on; what it is now comes first.
     ///
     /// # Errors
     /// See [`McpError`].
     pub(super) async fn subscribe(&self, task: &str) -> Result<Answer, McpError> {
-        self.open(Op::Subscribe, named(task)).await
+        self.open(Op::Subscribe, named(task), None).await
     }
     /// A task as it is now.
     ///
     /// # Errors
     /// See [`McpError`].
-    pub(super) async fn get(&self, task: &str) -> Result<Json, McpError> {
-        let answer = self.whole(Op::Get, named(task)).await?;
-        let answer = if self.is_old() { v0_3::task(answer) } else { answer };
-        Ok(Json::object([("task", answer)]))
+    pub(super) async fn get(&self, task: &str, history: Option<u64>) -> Result<Json, McpError> {
+        let mut params = named(task);
+        if let Some(history) = history {
+            params.set("historyLength", history);
+        }
+        let answer = self.whole(Op::Get, params, None).await?;
+        Ok(self.task(answer))
     }
-    /// Cancels a task.
+    /// Cancels a task, and says how it is then.
     ///
     /// # Errors
     /// See [`McpError`].
     pub(super) async fn cancel(&self, task: &str) -> Result<Json, McpError> {
-        self.whole(Op::Cancel, named(task)).await
+        let answer = self.whole(Op::Cancel, named(task), None).await?;
+        Ok(self.task(answer))
+    }
+    fn task(&self, answer: Json) -> Json {
+        Json::object([("task", if self.is_old() { v0_3::task(answer) } else { answer })])
     }
 
     fn is_old(&self) -> bool {
         self.interface.binding == Binding::OldRpc
     }
 
-    async fn whole(&self, op: Op, params: Object) -> Result<Json, McpError> {
-        let response = self.ask(op, params).await?;
+    async fn whole(&self, op: Op, params: Object, saying: Option<&Saying>) -> Result<Json, McpError> {
+        let response = self.ask(op, params, saying).await?;
         self.read(response).await
     }
-    async fn open(&self, op: Op, params: Object) -> Result<Answer, McpError> {
-        let response = self.ask(op, params).await?;
+    async fn open(&self, op: Op, params: Object, saying: Option<&Saying>) -> Result<Answer, McpError> {
+        let response = self.ask(op, params, saying).await?;
         let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
         if response.status().is_success() && kind.starts_with("text/event-stream") {
             let (bytes, events, heard) = (response.bytes_stream().boxed(), sse::Events::default(), VecDeque::new());
-            return Ok(Answer::Updates(Updates { bytes, events, heard, binding: self.interface.binding, size: 0 }));
+            let (binding, size) = (self.interface.binding, self.size.clone());
+            return Ok(Answer::Updates(Updates { bytes, events, heard, binding, size }));
         }
         let answer = self.read(response).await?;
         Ok(Answer::Whole(if self.is_old() { v0_3::update(answer) } else { answer }))
     }
 
-    async fn ask(&self, op: Op, mut params: Object) -> Result<reqwest::Response, McpError> {
+    /// The grant that goes along: what the sender gives with a message, and with everything else one
+    /// of nothing at all, which only says who we are.
+    fn grant(&self, saying: Option<&Saying>) -> Result<Option<String>, McpError> {
+        let Some(granter) = &self.target.granter else { return Ok(None) };
+        let refused = |why: String| McpError::Unauthorized(format!("{}: {why}", self.origin()));
+        if !self.takes_grants {
+            let why = "its card does not say that it takes grants; delegate = true in [peers] is for a Pleach \
+                       that has a client with our grant_key";
+            return Err(refused(why.into()));
+        }
+        let audience = self.target.home.origin().ascii_serialization();
+        let said = match saying {
+            Some(saying) => {
+                let gives = saying.gives.as_ref();
+                let gives = gives.ok_or_else(|| refused("nobody gave a grant for this message".into()))?;
+                let (grant, chain, message) = (gives.grant.as_str(), gives.chain.as_str(), Some(saying.id()));
+                Says { grant, chain, audience: &audience, message, ..Says::default() }
+            }
+            None => Says { grant: policies::claims::NOTHING, audience: &audience, ..Says::default() },
+        };
+        granter.mint(&said, SystemTime::now() + ON_ITS_WAY).map(Some).map_err(|e| refused(e.to_string()))
+    }
+
+    async fn ask(&self, op: Op, mut params: Object, saying: Option<&Saying>) -> Result<reqwest::Response, McpError> {
+        let grant = self.grant(saying)?;
         let client = &self.target.client;
         let kind = if op == Op::Stream || op == Op::Subscribe { "text/event-stream" } else { "application/json" };
         let mut request = match self.interface.binding {
             Binding::Http => {
-                let url = self.path(op, &params)?;
+                let mut url = self.path(op, &params)?;
+                if let (Op::Get, Some(history)) = (op, params.get("historyLength")) {
+                    url.query_pairs_mut().append_pair("historyLength", &history.to_text());
+                }
                 match op {
                     Op::Get => client.get(url),
                     Op::Cancel | Op::Subscribe => client.post(url).body("{}"),
@@ -142,6 +233,9 @@ impl Wire {
         for (name, value) in &self.target.headers {
             request = request.header(name, value.expose());
         }
+        if let Some(grant) = &grant {
+            request = request.bearer_auth(grant).header("a2a-extensions", AUTHORITY);
+        }
         request = request.header("a2a-version", if self.is_old() { "0.3" } else { "1.0" }).header("accept", kind);
         let response = request.send().await.map_err(|error| {
             // What was never connected cannot have received anything.
@@ -150,7 +244,11 @@ impl Wire {
             if unsent { McpError::Unreachable(why) } else { McpError::Broken(why) }
         })?;
         let status = response.status();
+        if matches!(status.as_u16(), 404 | 410) && op != Op::Cancel && op != Op::Get && op != Op::Subscribe {
+            self.nobody.store(true, Ordering::Relaxed);
+        }
         match status.as_u16() {
+            401 | 403 if grant.is_some() => Err(McpError::Unauthorized(self.refused(response).await)),
             401 | 403 => Err(McpError::Unauthorized(format!(
                 "{} answers HTTP {status}: it asks who we are, or refuses who we say; see headers in its [peers] table",
                 self.origin()
@@ -158,6 +256,19 @@ impl Wire {
             300..=399 => Err(McpError::Protocol(format!("HTTP {status}: a redirect is not followed"))),
             _ => Ok(response),
         }
+    }
+
+    /// Why a grant was refused, in the peer's words.
+    async fn refused(&self, response: reqwest::Response) -> String {
+        let status = response.status();
+        let body = bounded(response, REFUSAL).await.unwrap_or_default();
+        let said = Json::parse(&body, limits()).ok();
+        let said = said.as_ref().and_then(|said| said.pointer("/error/message")).and_then(Json::as_str).unwrap_or("");
+        let said: String = hidden::in_text(said).chars().take(400).collect();
+        format!(
+            "{} answers HTTP {status}: {said}; grant_key of its client for us must be what `pleach token key` prints here",
+            self.origin()
+        )
     }
 
     /// Where the other binding has an operation.
@@ -240,18 +351,29 @@ fn heard(binding: Binding, json: Json, good: bool) -> Result<Json, McpError> {
     match json.get("error") {
         Some(error) => {
             let text = |key: &str| error.get(key).and_then(Json::as_str);
-            let reason = error.pointer("/details/0/reason").and_then(Json::as_str);
-            let unsupported = reason == Some("UNSUPPORTED_OPERATION");
+            let details = error.get("details").and_then(Json::as_array).unwrap_or_default();
+            let reason = details.iter().find_map(|detail| detail.get("reason").and_then(Json::as_str));
+            let code = match (reason, error.get("code").and_then(Json::as_u64)) {
+                (Some("TASK_NOT_FOUND"), _) => NO_TASK,
+                (Some("TASK_NOT_CANCELABLE"), _) => NOT_CANCELABLE,
+                (Some("UNSUPPORTED_OPERATION"), _) => UNSUPPORTED,
+                (Some("CONTENT_TYPE_NOT_SUPPORTED"), _) => CONTENT_TYPE,
+                (None, Some(400)) => -32602,
+                _ => -32603,
+            };
             let message = text("message").or(text("status")).unwrap_or("an error without a message");
-            Err(McpError::Rpc(RpcError::new(if unsupported { UNSUPPORTED } else { -32603 }, message)))
+            Err(McpError::Rpc(RpcError::new(code, message)))
         }
         None if good => Ok(json),
         None => Err(McpError::Rpc(RpcError::new(-32603, "an error without a message"))),
     }
 }
 
-/// `UnsupportedOperationError`.
+/// Errors of A2A (1.0.1, section 5.4).
+pub(super) const NO_TASK: i64 = -32001;
+const NOT_CANCELABLE: i64 = -32002;
 pub(super) const UNSUPPORTED: i64 = -32004;
+const CONTENT_TYPE: i64 = -32005;
 
 /// What a peer tells bit by bit.
 pub(super) struct Updates {
@@ -259,7 +381,7 @@ pub(super) struct Updates {
     events: sse::Events,
     heard: VecDeque<Json>,
     binding: Binding,
-    size: usize,
+    size: Arc<AtomicUsize>,
 }
 
 /// Why a stream tells no more.
@@ -281,14 +403,17 @@ impl Updates {
                 let update = heard(self.binding, json, true).map_err(Silence::Refused)?;
                 return Ok(if self.binding == Binding::OldRpc { v0_3::update(update) } else { update });
             }
-            let chunk = match self.bytes.next().await {
+            let Ok(chunk) = tokio::time::timeout(SILENT, self.bytes.next()).await else {
+                return Err(Silence::Broke(format!("its stream tells nothing for {} s", SILENT.as_secs())));
+            };
+            let chunk = match chunk {
                 None => return Err(Silence::Broke("its stream ended".into())),
                 Some(Err(e)) => return Err(Silence::Broke(format!("its stream broke: {}", reasons(&e.without_url())))),
                 Some(Ok(chunk)) => chunk,
             };
-            self.size += chunk.len();
+            let size = self.size.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len();
             let refused = |why: String| Silence::Refused(McpError::Protocol(why));
-            if self.size > 4 * MAX_BODY {
+            if size > 4 * MAX_BODY {
                 return Err(refused(format!("it says more than {} bytes", 4 * MAX_BODY)));
             }
             for event in self.events.feed(&chunk, MAX_BODY).map_err(refused)? {

@@ -196,6 +196,13 @@ impl Connection {
         let end = core.end.clone();
         Ok(Self::stand(core, end).await)
     }
+    /// The peer it is, if it is one.
+    pub(super) fn as_peer(&self) -> Option<&Peer> {
+        match &self.core.link {
+            Link::Peer(peer) => Some(peer),
+            Link::Stdio(_) | Link::Http(_) => None,
+        }
+    }
     /// The era it speaks.
     pub fn era(&self) -> Era {
         self.core.era
@@ -520,7 +527,7 @@ impl Core {
         }
         let late = || McpError::Timeout { method: method.clone(), seconds: exchange.limit.as_secs() };
         let clock = Arc::new(Clock::default());
-        let (message, party) = (&*message, exchange.party.clone());
+        let (message, party, gives) = (&*message, exchange.party.clone(), exchange.gives.clone());
         // Its turn first: whoever waits for it has sent nothing, and suspects nobody.
         let mut in_flight = None;
         if let Some(party) = party.clone().filter(|_| self.era == Era::Legacy) {
@@ -533,7 +540,7 @@ impl Core {
         let work = async {
             match &self.link {
                 Link::Stdio(stdio) => stdio.request(number, message, party).await,
-                Link::Peer(peer) => peer.request(number, message, party).await,
+                Link::Peer(peer) => peer.request(number, message, party, gives).await,
                 Link::Http(http) => {
                     let (era, events, questions) = (self.era, &self.events, &self.questions);
                     http.request(Asking { message, era, mirrored, party, clock: &clock, events, questions }).await

@@ -26,10 +26,12 @@ pub use party::{Client, Events, Exchange, Gives, Party, Rounds};
 pub use tokens::{Refusal, Retry, Tokens};
 pub use wire::{LEGACY, MODERN, Message, RpcError, TASKS, meta};
 
+use crate::a2a::{How, Passage, Passed, Peer};
 use crate::crash;
 use policies::action::{Call, Fetch};
 use policies::json::{Json, Object};
 use policies::permit::Permit;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a request has no result.
@@ -118,6 +120,36 @@ impl Attachment {
         add(&mut params, rest);
         self.connection.request(method, params, &[], exchange).await
     }
+    /// Passes the message of A2A on that a permit owns. When this returns, the peer has said what it
+    /// makes of it.
+    ///
+    /// # Errors
+    /// See [`McpError`]; the permit is used up either way.
+    pub async fn say(&self, permit: Permit<Call>, how: How, exchange: Exchange) -> Result<Passage, McpError> {
+        let Call { arguments, .. } = permit.redeem();
+        crash::point("tool.call.before");
+        let said = within(&exchange, "SendMessage", self.peer()?.say(&arguments, how, exchange.gives.clone())).await;
+        crash::point("tool.call.after");
+        said
+    }
+    /// Asks a peer about the task a permit names: `GetTask`, `CancelTask`, `SubscribeToTask`.
+    ///
+    /// # Errors
+    /// See [`McpError`]; the permit is used up either way.
+    pub async fn pass(&self, permit: Permit<Fetch>, exchange: Exchange) -> Result<Passed, McpError> {
+        let Fetch { method, params, .. } = permit.redeem();
+        within(&exchange, method, self.peer()?.pass(method, &params)).await
+    }
+    /// The card of a peer, as it wrote it.
+    ///
+    /// # Errors
+    /// See [`McpError`].
+    pub async fn card(&self) -> Result<Arc<Json>, McpError> {
+        within(&Exchange::default(), "its card", self.peer()?.card()).await
+    }
+    fn peer(&self) -> Result<&Peer, McpError> {
+        self.connection.as_peer().ok_or_else(|| McpError::Protocol("it is no A2A peer".into()))
+    }
     /// Has changes reported, for as long as the connection lives.
     ///
     /// # Errors
@@ -201,6 +233,21 @@ impl Watched {
     /// What it is.
     pub fn topic(&self) -> &Topic {
         &self.0
+    }
+}
+
+/// Within the limits of an exchange.
+async fn within<T>(
+    exchange: &Exchange,
+    method: &str,
+    work: impl Future<Output = Result<T, McpError>>,
+) -> Result<T, McpError> {
+    tokio::select! {
+        done = work => done,
+        () = exchange.cancel.cancelled() => Err(McpError::Cancelled),
+        () = tokio::time::sleep(exchange.limit) => {
+            Err(McpError::Timeout { method: method.to_owned(), seconds: exchange.limit.as_secs() })
+        }
     }
 }
 

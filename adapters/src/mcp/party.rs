@@ -83,7 +83,13 @@ pub struct Gives {
 
 impl Default for Exchange {
     fn default() -> Self {
-        Self { limit: Duration::from_secs(60), cancel: CancellationToken::new(), party: None, rounds: Rounds::Drive, gives: None }
+        Self {
+            limit: Duration::from_secs(60),
+            cancel: CancellationToken::new(),
+            party: None,
+            rounds: Rounds::Drive,
+            gives: None,
+        }
     }
 }
 

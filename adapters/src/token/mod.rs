@@ -134,7 +134,8 @@ mod tests {
         let (_other, stranger) = granter("grants.key");
         let now = SystemTime::now();
         let token = a.mint(&says("{}"), soon()).unwrap();
-        let refused = |token: &str, reader: &Reader, at: &str, now: SystemTime| reader.read(token, at, now).unwrap_err();
+        let refused =
+            |token: &str, reader: &Reader, at: &str, now: SystemTime| reader.read(token, at, now).unwrap_err();
         assert!(matches!(refused(&token, &reader(&stranger), HERE, now), Flaw::Stranger));
         assert!(matches!(refused(&token, &reader(&a), "https://c.test", now), Flaw::Checks(_)));
         assert!(matches!(refused(&token, &reader(&a), HERE, now + Duration::from_secs(90)), Flaw::Checks(_)));
@@ -186,7 +187,8 @@ mod tests {
         let mut rules = String::from("n(0);");
         rules.push_str("n($y) <- n($x), $x < 1000000000, $y == $x + 1;");
         // Numbers without end, if the engine makes any of them at all.
-        let block = BlockBuilder::new().code("n(0); n(1); n(2); n(3); p($a,$b,$c,$d,$e,$f) <- n($a),n($b),n($c),n($d),n($e),n($f)");
+        let block = BlockBuilder::new()
+            .code("n(0); n(1); n(2); n(3); p($a,$b,$c,$d,$e,$f) <- n($a),n($b),n($c),n($d),n($e),n($f)");
         let loud = UnverifiedBiscuit::from_base64(&token).unwrap().append(block.unwrap()).unwrap().to_base64().unwrap();
         let begun = std::time::Instant::now();
         assert!(matches!(reader(&a).read(&loud, HERE, SystemTime::now()), Err(Flaw::Limits)));

@@ -49,7 +49,9 @@ impl Flaw {
             error::Token::Format(
                 error::Format::Signature(_) | error::Format::SealedSignature | error::Format::UnknownPublicKey,
             ) => Flaw::Stranger,
-            error::Token::FailedLogic(error::Logic::Unauthorized { checks, .. } | error::Logic::NoMatchingPolicy { checks }) => {
+            error::Token::FailedLogic(
+                error::Logic::Unauthorized { checks, .. } | error::Logic::NoMatchingPolicy { checks },
+            ) => {
                 let failed: Vec<String> = checks.iter().map(rule).collect();
                 Flaw::Checks(format!("it does not hold here and now: {}", failed.join("; ")))
             }
@@ -113,8 +115,7 @@ impl Reader {
             return Err(Flaw::Blocks(unverified.block_count()));
         }
         let signed = |key: &PublicKey| -> Option<Biscuit> { unverified.clone().verify(*key).ok() };
-        let (by, token) =
-            self.0.iter().find_map(|(by, key)| Some((by, signed(key)?))).ok_or(Flaw::Stranger)?;
+        let (by, token) = self.0.iter().find_map(|(by, key)| Some((by, signed(key)?))).ok_or(Flaw::Stranger)?;
         let mut params = HashMap::from([("audience".to_owned(), Term::Str(audience.to_owned()))]);
         params.insert("now".into(), super::seconds(now));
         let code = "audience({audience}); time({now}); allow if grant($g);";

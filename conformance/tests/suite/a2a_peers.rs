@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 const TOKEN: &str = "Bearer alice-alice-alice-alice";
 
 /// A pleach whose agents anybody sees, and its clients may start.
-fn far_folder() -> Folder {
+pub(crate) fn far_folder() -> Folder {
     let folder = crate::rest::folder();
     let policy = folder.read("pleach.toml").unwrap();
     folder.write("pleach.toml", &policy.replace("prompt = \"p\"", "prompt = \"p\"\nexpose = true"));
@@ -41,7 +41,7 @@ pub(crate) async fn asking(served: &Served, tool: &str, arguments: Value, more: 
     }
     served.modern("/mcp", "tools/call", params, &[]).await.json()["result"].clone()
 }
-fn headers() -> String {
+pub(crate) fn headers() -> String {
     format!("headers = {{ Authorization = {TOKEN:?} }}")
 }
 fn card_of(served: &Served, agent: &str) -> String {
@@ -49,7 +49,7 @@ fn card_of(served: &Served, agent: &str) -> String {
 }
 
 /// Another pleach, behind a card that names one of its interfaces; `url` says that it lives there.
-fn narrowed(far: &Served, agent: &str, interface: Value) -> Upstream {
+pub(crate) fn narrowed(far: &Served, agent: &str, interface: Value) -> Upstream {
     let mut interface = interface;
     let url = format!("{}/a2a/{agent}{}", far.base, interface["path"].as_str().unwrap());
     interface["url"] = url.into();
@@ -209,10 +209,10 @@ async fn an_agent_uses_a_peer() {
 }
 
 /// A peer of the SDK's; it ends with the test.
-struct Sdk(Child, String);
+pub(crate) struct Sdk(Child, pub(crate) String);
 
 impl Sdk {
-    fn start(python: &str, script: &str, more: &[&str]) -> Self {
+    pub(crate) fn start(python: &str, script: &str, more: &[&str]) -> Self {
         let packages = std::fs::read_dir(kits().join("venv/lib")).unwrap().next().unwrap().unwrap().path();
         let script = format!("{}/tests/suite/clients/{script}", env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(kits().join(python));

@@ -13,25 +13,25 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "headers = { Authorization = \"Bearer the-secret\" }";
 
-fn card(url: &str, streaming: bool) -> Value {
+pub(crate) fn card(url: &str, streaming: bool) -> Value {
     json!({
         "name": "p", "version": "1", "capabilities": { "streaming": streaming },
         "supportedInterfaces": [{ "url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0" }],
         "skills": [{ "id": "act", "name": "act", "description": "Acts.", "tags": [] }],
     })
 }
-fn task(state: &str) -> Value {
+pub(crate) fn task(state: &str) -> Value {
     json!({ "id": "t-1", "contextId": "c-1", "status": { "state": format!("TASK_STATE_{state}") },
         "artifacts": if state == "COMPLETED" { json!([{ "artifactId": "a", "parts": [{ "text": "done" }] }]) } else { json!([]) } })
 }
 /// A peer whose card names itself; the rest the test does.
-fn peer(streaming: bool, does: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Upstream {
+pub(crate) fn peer(streaming: bool, does: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Upstream {
     Upstream::of(move |base| {
         let card = card(base, streaming);
         move |seen: &Seen| if seen.method == "GET" { Act::Status(200, card.clone()) } else { does(seen) }
     })
 }
-fn event(seen: &Seen, value: Value) -> Value {
+pub(crate) fn event(seen: &Seen, value: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": seen.body["id"], "result": value })
 }
 /// What the operator is told of a peer.
@@ -181,7 +181,7 @@ async fn replies_of_every_kind() {
         assert!(refused.json()["result"]["isError"] == true && text(&refused).contains(why), "{refused:?}");
     }
     let strange = call(&served, "o__act", json!({ "message": "go" })).await;
-    assert!(strange.body.contains("speaks of task t-2"), "{strange:?}");
+    assert!(strange.body.contains("speaks of another task"), "{strange:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@
 mod a2a;
 mod a2a_clients;
 mod a2a_peers;
+mod a2a_peers_again;
 mod a2a_peers_faults;
+mod a2a_proxy;
+mod a2a_proxy_faults;
 mod a2a_push;
 mod a2a_signed;
 mod a2a_turns;

@@ -2,7 +2,7 @@
 
 use super::Door;
 use super::fault::Fault;
-use super::updates::{Next, Updates};
+use super::updates::{Many, Next};
 use crate::auth::Identity;
 use axum::body::Body;
 use axum::response::Response;
@@ -51,7 +51,7 @@ pub(super) fn refused(fault: &Fault) -> Response {
 pub(super) fn stream(
     door: &Door,
     identity: Option<Identity>,
-    updates: Updates,
+    updates: Many,
     frame: impl Fn(Result<Value, Fault>) -> Value + Send + 'static,
 ) -> Response {
     let events = futures_util::stream::unfold((updates, frame), |(mut updates, frame)| async move {

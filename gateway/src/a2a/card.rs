@@ -22,11 +22,11 @@ pub(super) struct Card {
 }
 
 /// A card without its signatures.
-struct Document {
-    card: Value,
+pub(super) struct Document {
+    pub(super) card: Value,
     /// The same in the words of 1.0 alone, where it has more: a reader of 1.0 knows no more of it,
     /// and checks what it knows.
-    bare: Option<Value>,
+    pub(super) bare: Option<Value>,
 }
 
 impl Card {
@@ -37,7 +37,12 @@ impl Card {
 }
 
 impl Document {
-    fn signed(&self, door: &Door) -> Value {
+    /// A card of one generation for whoever names one, and of both for everybody else.
+    pub(super) fn of(version: Option<Version>, written: impl Fn(Option<Version>) -> Value) -> Self {
+        let bare = (version != Some(Version::V1)).then(|| written(Some(Version::V1)));
+        Self { card: written(version), bare }
+    }
+    pub(super) fn signed(&self, door: &Door) -> Value {
         let jku = format!("{}{JWKS}", door.0.doorman.base());
         let forms = [self.bare.as_ref(), Some(&self.card)].into_iter().flatten();
         let signatures = forms.filter_map(|form| {
@@ -103,7 +108,7 @@ pub(super) fn extended(asked: &Asked) -> Result<Value, Fault> {
     Ok(document.signed(&asked.door))
 }
 
-fn served(door: &Door, document: Document) -> Card {
+pub(super) fn served(door: &Door, document: Document) -> Card {
     let digest = policies::json::digest(&format!("{}{}", document.card, door.0.key.kid()));
     Card { document, etag: format!("W/\"{digest}\"") }
 }
@@ -129,11 +134,8 @@ fn outputs(agent: &AgentSpec) -> Vec<&'static str> {
     }
 }
 
-/// A card: of one generation for whoever names one, and of both for everybody else.
 fn document(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Version>) -> Document {
-    let card = |version| written(door, policy, agent, version);
-    let bare = (version != Some(Version::V1)).then(|| card(Some(Version::V1)));
-    Document { card: card(version), bare }
+    Document::of(version, |version| written(door, policy, agent, version))
 }
 
 fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Version>) -> Value {
@@ -153,7 +155,7 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
     });
     if policy.clients.iter().flatten().any(|(_, client)| client.proof.grants().is_some()) {
         let what = "Callers that are gateways come with a grant of what the agent may do for them.";
-        let extension = json!({ "uri": AUTHORITY, "description": what, "required": false });
+        let extension = json!({ "uri": adapters::a2a::AUTHORITY, "description": what, "required": false });
         card["capabilities"]["extensions"] = json!([extension]);
     }
     // The same in the words of 0.3.
@@ -181,7 +183,7 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
 
 /// How whoever calls says who it is: a token of the policy file, or one of an issuer. Each scheme
 /// is written in the words of both generations.
-fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
+pub(super) fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
     let (mut schemes, mut wanted) = (Map::new(), Vec::new());
     let Some(clients) = &policy.clients else { return (schemes, wanted) };
     if clients.values().any(|client| !matches!(client.proof, Proof::OAuth(_))) {

@@ -60,7 +60,7 @@ async fn call(door: &Door, agent: &str, path: &str, request: Request) -> Result<
     let asked = Asked { door: door.clone(), who, agent, version: Version::V1, params, key };
     Ok(match perform(op, asked).await? {
         Answer::One(value) => answer::json(StatusCode::OK, A2A_JSON, value.to_string()),
-        Answer::Many(updates) => answer::stream(door, identity, *updates, |update| match update {
+        Answer::Many(updates) => answer::stream(door, identity, updates, |update| match update {
             Ok(update) => update,
             Err(fault) => fault.http(),
         }),

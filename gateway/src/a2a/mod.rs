@@ -18,6 +18,7 @@ mod http;
 mod list;
 mod ops;
 mod parts;
+mod peer;
 mod push;
 mod rpc;
 mod send;
@@ -159,7 +160,12 @@ impl Door {
             Some(agent) if agent.expose => {
                 Err(Fault::new(Kind::Forbidden, format!("agent {name} may not be started by you; ask the operator")))
             }
-            _ => Err(Fault::new(Kind::NoAgent, format!("there is no agent {name:?}"))),
+            // What of it whoever asks may use is asked later, by the rules of its skills.
+            None => match peer::exposed(&policy, name) {
+                Some((peer, _)) => Ok(peer.clone()),
+                None => Err(Fault::new(Kind::NoAgent, format!("there is no agent {name:?}"))),
+            },
+            Some(_) => Err(Fault::new(Kind::NoAgent, format!("there is no agent {name:?}"))),
         }
     }
     /// Room for one more task of a client that is worked on.
@@ -220,7 +226,20 @@ async fn root_card(State(door): State<Door>, request: Request) -> Response {
 }
 
 async fn agent_card(State(door): State<Door>, Path(agent): Path<String>, request: Request) -> Response {
-    carded(&door, card::of(&door, &agent, named(request.headers())), request.headers())
+    let headers = request.headers();
+    match card::of(&door, &agent, named(headers)) {
+        Some(card) => carded(&door, Some(card), headers),
+        None => match peer::card::of(&door, &agent, headers).await {
+            Ok(card) => {
+                let mut response = carded(&door, card, headers);
+                // It is another one for whoever may use other skills.
+                answer::set(&mut response, "vary", "a2a-version, authorization");
+                answer::set(&mut response, "cache-control", &card::lasts().replace("public", "private"));
+                response
+            }
+            Err(fault) => answer::refused(&fault),
+        },
+    }
 }
 
 /// The keys cards and notifications are signed with (RFC 7517).

@@ -3,8 +3,8 @@
 
 use super::codec::Version;
 use super::fault::{Fault, Kind};
-use super::updates::{self, Until, Updates};
-use super::{Door, card, list, push, send};
+use super::updates::{self, Many, Until, Updates};
+use super::{Door, card, list, peer, push, send};
 use crate::hosted::Who;
 use policies::names::Name;
 use serde_json::Value;
@@ -44,7 +44,7 @@ pub(super) struct Asked {
 /// What it comes to, in the words of 1.0.
 pub(super) enum Answer {
     One(Value),
-    Many(Box<Updates>),
+    Many(Many),
 }
 
 impl Asked {
@@ -108,19 +108,27 @@ fn fits(op: Op, asked: &Asked) -> Result<(), Fault> {
 /// Does it.
 pub(super) async fn perform(op: Op, asked: Asked) -> Result<Answer, Fault> {
     fits(op, &asked)?;
+    let asked = match Box::pin(peer::perform(op, asked)).await? {
+        Ok(answer) => return Ok(answer),
+        Err(asked) => asked,
+    };
     match op {
         Op::Send => send::send(&asked).await.map(Answer::One),
-        Op::Stream => send::stream(&asked).await.map(|updates| Answer::Many(Box::new(updates))),
+        Op::Stream => send::stream(&asked).await.map(many),
         Op::Get => get(&asked).await.map(Answer::One),
         Op::List => list::list(&asked).await.map(Answer::One),
         Op::Cancel => cancel(&asked).await.map(Answer::One),
-        Op::Subscribe => subscribe(&asked).await.map(|updates| Answer::Many(Box::new(updates))),
+        Op::Subscribe => subscribe(&asked).await.map(many),
         Op::SetPush => push::set(&asked).await.map(Answer::One),
         Op::GetPush => push::get(&asked).await.map(Answer::One),
         Op::ListPush => push::list(&asked).await.map(Answer::One),
         Op::DeletePush => push::delete(&asked).await.map(Answer::One),
         Op::Card => card::extended(&asked).map(Answer::One),
     }
+}
+
+fn many(updates: Updates) -> Answer {
+    Answer::Many(Many::Own(Box::new(updates)))
 }
 
 async fn get(asked: &Asked) -> Result<Value, Fault> {

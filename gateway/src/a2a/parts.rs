@@ -36,7 +36,7 @@ pub(super) struct Message {
 }
 
 /// A name a client chose: of a message, of a context.
-fn name(value: &Value, key: &str, field: &'static str) -> Result<Option<String>, Fault> {
+pub(super) fn name(value: &Value, key: &str, field: &'static str) -> Result<Option<String>, Fault> {
     match value.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) if name.is_empty() => Ok(None),

@@ -104,7 +104,7 @@ async fn answered(version: Version, op: Op, id: Value, asked: Asked) -> Result<R
             let reply = json!({ "jsonrpc": "2.0", "id": id, "result": version.answer(op, value) });
             Ok(answer::json(StatusCode::OK, JSON, reply.to_string()))
         }
-        Answer::Many(updates) => Ok(answer::stream(&door, identity, *updates, move |update| match update {
+        Answer::Many(updates) => Ok(answer::stream(&door, identity, updates, move |update| match update {
             Ok(update) => json!({ "jsonrpc": "2.0", "id": id, "result": version.update(update) }),
             Err(fault) => failed(&id, &fault),
         })),

@@ -74,6 +74,22 @@ pub(super) struct Updates {
     over: bool,
 }
 
+/// A task that is watched, here or elsewhere.
+pub(super) enum Many {
+    Own(Box<Updates>),
+    Peer(Box<super::peer::Told>),
+}
+
+impl Many {
+    /// What comes next; nothing after the end.
+    pub(super) async fn next(&mut self) -> Option<Next> {
+        match self {
+            Many::Own(updates) => updates.next().await,
+            Many::Peer(told) => told.next().await,
+        }
+    }
+}
+
 /// What a stream tells.
 pub(super) enum Next {
     /// A `StreamResponse`, and the generation it is of.

@@ -177,7 +177,12 @@ fn given(token: &str) -> Result<String, Failure> {
     Ok(text.trim().to_owned())
 }
 
-fn mint(context: &Context, client: Option<&str>, less: &Less, (url, json): (Option<&str>, bool)) -> Result<(), Failure> {
+fn mint(
+    context: &Context,
+    client: Option<&str>,
+    less: &Less,
+    (url, json): (Option<&str>, bool),
+) -> Result<(), Failure> {
     let loaded = settings::load(&context.config)?;
     let base = super::client::base(&loaded, url)?;
     let spec = whose(&loaded, client)?;
@@ -190,8 +195,7 @@ fn mint(context: &Context, client: Option<&str>, less: &Less, (url, json): (Opti
     let grant = claims::write(held.0.grant(), &held.1).map_err(|e| Failure::usage(e.to_string()))?;
     let principal = spec.map_or(LOCAL, |client| client.name.as_str());
     let chain = held.0.chain().join(" > ");
-    let says =
-        Says { grant: &grant, chain: &chain, audience: &base, principal: Some(principal), ..Says::default() };
+    let says = Says { grant: &grant, chain: &chain, audience: &base, principal: Some(principal), ..Says::default() };
     let token = granter(&loaded)?.mint(&says, until).map_err(unfit)?;
     if json {
         let expires = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -219,7 +223,8 @@ fn whose<'a>(loaded: &'a Loaded, name: Option<&str>) -> Result<Option<&'a Client
             match found.proof.grants() {
                 None => Ok(Some(found)),
                 Some(_) => {
-                    let why = format!("{} is a gateway, which gives its grants itself; name another client", found.name);
+                    let why =
+                        format!("{} is a gateway, which gives its grants itself; name another client", found.name);
                     Err(Failure::usage(why))
                 }
             }

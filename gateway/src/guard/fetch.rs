@@ -200,7 +200,7 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, Refused> {
-        let permit = self.task_permit(caller, method, (server, tool, id))?;
+        let permit = self.task_permit(caller, method, (server, tool, task_named(id)))?;
         self.fetch(caller, permit, rest, exchange).await
     }
 
@@ -209,8 +209,8 @@ impl Guard {
     /// # Errors
     /// See [`Refused`].
     pub(crate) async fn watch_task(&self, caller: &Caller, task: (Name, String, String)) -> Result<Watch, Refused> {
-        let server = task.0.clone();
-        let permit = self.task_permit(caller, "tasks/get", task)?;
+        let (server, tool, id) = task;
+        let permit = self.task_permit(caller, "tasks/get", (server.clone(), tool, task_named(id)))?;
         self.follow(caller, &server, Abilities::default(), permit).await.map(|(watch, _)| watch)
     }
 
@@ -231,14 +231,12 @@ impl Guard {
         }
     }
 
-    fn task_permit(
+    pub(super) fn task_permit(
         &self,
         caller: &Caller,
         method: &'static str,
-        (server, tool, id): (Name, String, String),
+        (server, tool, params): (Name, String, Object),
     ) -> Result<Permit<Fetch>, Refused> {
-        let mut params = Object::new();
-        params.set("taskId", id);
         let fetch = Fetch { server, rule: tool, method, params, touches: Vec::new() };
         let caller = self.servers.live.current(caller).map_err(Refused::Denied)?;
         let entry = Self::request(&caller, &fetch);
@@ -318,6 +316,12 @@ impl Guard {
             other => other,
         })
     }
+}
+
+fn task_named(id: String) -> Object {
+    let mut params = Object::new();
+    params.set("taskId", id);
+    params
 }
 
 /// The questions of a reply, wherever it holds some, judged.

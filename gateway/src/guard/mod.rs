@@ -16,6 +16,7 @@ mod hop;
 mod inquiry;
 mod ledger;
 pub(crate) mod outside;
+pub(crate) mod passed;
 mod ports;
 mod result;
 mod touches;

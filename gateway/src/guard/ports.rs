@@ -2,8 +2,8 @@
 //! ([`Toolbox`]).
 
 use super::{Approve, Guard, YES, result};
-use crate::auth::Carried;
 use crate::audit::{Before, Entry};
+use crate::auth::Carried;
 use crate::servers::Enough;
 use adapters::mcp::{Exchange, McpError, meta};
 use async_trait::async_trait;
@@ -62,13 +62,12 @@ impl Gate for Guard {
         };
         // Another gateway holds nothing but what its grants say, as long as its key is known here.
         let key = client.and_then(|client| client.proof.grants());
-        let by = carried.as_ref().map(|carried| carried.by.as_str());
-        if key.is_some() && by != key {
+        if key.is_some() && carried.as_ref().map(|carried| carried.by.as_str()) != key {
             return None;
         }
         let (mut authority, mut limits) = (policy.door(client), client.map_or(Limits::NONE, |client| client.limits));
         if let Some(carried) = carried {
-            if key.is_none() && self.servers.live.granter().map(|own| own.public()) != by {
+            if key.is_none() && self.servers.live.granter().is_none_or(|own| own.public() != carried.by) {
                 return None;
             }
             (authority, limits) = carried.narrows(&format!("client {principal}"), (authority, limits));

@@ -585,7 +585,8 @@ pub(super) async fn task(view: &View, method: &'static str, mut asking: Asking) 
     };
     let channel = Channel { sink: asking.sink.clone(), token: None, level: None };
     let party = Parked::new(view.place.clone(), own.capabilities, channel);
-    let exchange = Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Relay, gives: None };
+    let exchange =
+        Exchange { limit: CALL_LIMIT, cancel: asking.cancel, party: Some(party), rounds: Rounds::Relay, gives: None };
     let place = (server.clone(), tool.clone(), id);
     match view.guard.task(&view.caller, method, place, asking.params, exchange).await {
         Ok(mut reply) => {

@@ -9,7 +9,6 @@
 use super::problem::{Kind, Problem};
 use super::request::{Answered, Call, located};
 use super::{Door, object, runs, webhook};
-use crate::guard::REST;
 use crate::hosted;
 use crate::mcp::framework::approvals;
 use adapters::store::{Reservation, Reserved};

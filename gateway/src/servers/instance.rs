@@ -7,7 +7,7 @@ use crate::audit::{Audit, Before, Entry};
 use crate::egress::{self, Owner};
 use crate::live::Live;
 use crate::oauth::Account;
-use adapters::a2a::PeerTarget;
+use adapters::a2a::{PeerTarget, known_as};
 use adapters::jwt::Keys;
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError, Tokens};
 use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
@@ -20,6 +20,7 @@ use policies::resolve::{Builtin, PeerSpec, Secret, ServerSpec, Transport};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use subagents::run::Caller;
 
 /// Why an instance could not be started.
@@ -59,7 +60,7 @@ pub(super) async fn start(
             Connection::http(target, known, capabilities, events).await
         }
         Transport::Peer(peer) => {
-            let target = peer_target(peer, caller).map_err(StartError::Failed)?;
+            let target = peer_target(servers, (spec, peer), caller).map_err(StartError::Failed)?;
             let entry = Entry::new("connect").by(caller).with("server", spec.name.as_str());
             let entry = entry.with("target", peer.home().origin().ascii_serialization()).with("verdict", "allow");
             on_record(servers, entry.with("rule", "registered").with("place", spec.place.to_string())).await?;
@@ -110,7 +111,11 @@ pub(crate) fn target(
 }
 
 /// Where a peer is, and what it is shown.
-fn peer_target(peer: &PeerSpec, caller: &Caller) -> Result<PeerTarget, String> {
+fn peer_target(
+    servers: &Servers,
+    (spec, peer): (&ServerSpec, &PeerSpec),
+    caller: &Caller,
+) -> Result<PeerTarget, String> {
     let client = |url: &url::Url| -> Result<_, String> {
         let (host, port) = net::origin(url)?;
         net::client(decide::registered(host, port)).map_err(|e| e.to_string())
@@ -122,8 +127,28 @@ fn peer_target(peer: &PeerSpec, caller: &Caller) -> Result<PeerTarget, String> {
         return Err("none of its keys can be used: RSA, P-256 and Ed25519 can".into());
     }
     let (card, home, headers) = (peer.card.clone(), home.clone(), peer.headers.clone());
-    let principal = caller.principal.clone();
-    Ok(PeerTarget { card, card_client, home, client, headers, keys, principal })
+    let (principal, delegate) = (caller.principal.clone(), peer.delegate);
+    let (store, tasks, stop) = (servers.kept.get().cloned(), servers.tasks.clone(), servers.stop.clone());
+    let (peer, patience) = (known_as(spec.name.as_str(), &card), spec.timeout.max(Duration::from_millis(1)));
+    let granter = match delegate {
+        true => Some(servers.live.granter().cloned().ok_or("there is no key to sign grants with; see the log")?),
+        false => None,
+    };
+    Ok(PeerTarget {
+        card,
+        card_client,
+        home,
+        client,
+        headers,
+        keys,
+        granter,
+        patience,
+        principal,
+        peer,
+        store,
+        tasks,
+        stop,
+    })
 }
 
 /// What the process of a stdio server is told and given.

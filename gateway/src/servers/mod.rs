@@ -24,13 +24,14 @@ use crate::audit::Audit;
 use crate::live::Live;
 use crate::oauth::Vault;
 use adapters::mcp::{Attachment, Era, Topic};
+use adapters::store::Store;
 use manifest::{Manifests, Progress, Whose};
 use policies::names::Name;
 use policies::resolve::{ServerSpec, Transport};
 use slot::{Key, Slot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use subagents::run::Caller;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,8 @@ pub(crate) struct Servers {
     said: said::Board,
     /// Tokens towards servers.
     vault: Arc<Vault>,
+    /// Where what peers gave out is kept, if it is.
+    kept: OnceLock<Store>,
     /// The record of decisions.
     pub(crate) audit: Audit,
     pub(crate) tasks: TaskTracker,
@@ -92,6 +95,7 @@ impl Servers {
             vault: Vault::new(loaded.state.clone()),
             audit: Audit::open(&loaded),
             live,
+            kept: OnceLock::new(),
             entries: RwLock::new(Arc::new(entries)),
             said: said::Board::default(),
             tasks: TaskTracker::new(),
@@ -113,6 +117,10 @@ impl Servers {
         servers
     }
 
+    /// What peers give out is kept there from now on.
+    pub(crate) fn keep(&self, store: Store) {
+        let _ = self.kept.set(store);
+    }
     /// What the policy says of a server.
     pub(crate) fn spec(&self, name: &Name) -> Option<Arc<ServerSpec>> {
         self.entry(name).map(|e| e.spec())

@@ -115,7 +115,9 @@ fn proof(before: In<'_>, after: In<'_>, about: &mut About<'_>) {
         (Some(Proof::OAuth(a)), Some(Proof::OAuth(b))) => (matches(a, b), "is known by other tokens of an issuer"),
         (Some(Proof::Grants(_)), Some(Proof::Grants(_))) => (Way::Other, "comes with grants of another key"),
         (Some(_), Some(Proof::Grants(_))) => (Way::Narrower, "holds only what its grants say, each time"),
-        (Some(Proof::Grants(_)), Some(_)) => (Way::Wider, "needs no grant any more: it holds all that its table allows"),
+        (Some(Proof::Grants(_)), Some(_)) => {
+            (Way::Wider, "needs no grant any more: it holds all that its table allows")
+        }
         _ => (Way::Other, "is known in another way"),
     };
     about.note(way, "token", says.into(), at);

@@ -80,8 +80,22 @@ fn server(before: &ServerSpec, after: &ServerSpec, folder: &Path, about: &mut Ab
             }
             given("headers", &was.headers, &is.headers, at(), about);
             match (was.delegate, is.delegate) {
-                (false, true) => about.note(Way::Other, "delegate", "is shown grants of what senders may give".into(), at()),
-                (true, false) => about.note(Way::Other, "delegate", "is shown no grants any more: what it does is its own affair".into(), at()),
+                (false, true) => {
+                    about.note(Way::Other, "delegate", "is shown grants of what senders may give".into(), at())
+                }
+                (true, false) => about.note(
+                    Way::Other,
+                    "delegate",
+                    "is shown no grants any more: what it does is its own affair".into(),
+                    at(),
+                ),
+                _ => {}
+            }
+            match (was.expose, is.expose) {
+                (false, true) => about.note(Way::Wider, "expose", "is passed on to A2A clients".into(), at()),
+                (true, false) => {
+                    about.note(Way::Narrower, "expose", "is no longer passed on to A2A clients".into(), at())
+                }
                 _ => {}
             }
             let (way, says) = match (&was.keys, &is.keys) {

@@ -245,6 +245,7 @@ const PEER: Shape = Shape::Table(&[
         "It is a Pleach: each message goes with a grant of what its sender may give, and with nothing else that says who we are.",
         Shape::Bool,
     ),
+    key("expose", "Whether A2A clients see it, at /a2a/NAME, as far as they may use its skills.", Shape::Bool),
     key("timeout", "Milliseconds a call may take; default 60000.", TIMEOUT_MS),
     key(
         "default_access",

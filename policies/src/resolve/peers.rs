@@ -22,6 +22,8 @@ pub struct PeerSpec {
     pub keys: Option<Json>,
     /// It is shown grants in the place of [`PeerSpec::headers`]' word for who we are.
     pub delegate: bool,
+    /// Whether A2A clients see it, at `/a2a/NAME`.
+    pub expose: bool,
 }
 
 impl PeerSpec {
@@ -42,6 +44,16 @@ impl Resolver<'_> {
             }
             if let Some(server) = file.get("servers").and_then(|s| s.key_place(key)) {
                 let message = format!("{key} is the name of a server as well (line {}); choose another", server.line);
+                self.error(place, message);
+                continue;
+            }
+            if node.get("expose").and_then(Node::bool) == Some(true)
+                && let Some(agent) = file.get("agents").and_then(|agents| agents.key_place(key))
+            {
+                let message = format!(
+                    "{key} is the name of an agent as well (line {}), and /a2a/{key} is one of them; choose another",
+                    agent.line
+                );
                 self.error(place, message);
                 continue;
             }
@@ -73,8 +85,12 @@ impl Resolver<'_> {
             self.error(at, "delegate and headers.Authorization both say who we are; give one of them");
             return None;
         }
-        let spec = PeerSpec { card, url, headers, keys, delegate };
-        if delegate && spec.home().scheme() == "http" && !crate::domain::Host::of(spec.home()).is_ok_and(|h| h.is_loopback()) {
+        let expose = node.get("expose").and_then(Node::bool).unwrap_or(false);
+        let spec = PeerSpec { card, url, headers, keys, delegate, expose };
+        if delegate
+            && spec.home().scheme() == "http"
+            && !crate::domain::Host::of(spec.home()).is_ok_and(|h| h.is_loopback())
+        {
             let at = node.key_place("delegate").unwrap_or(place);
             self.error(at, "a grant would travel in clear text; give the peer an https address");
             return None;

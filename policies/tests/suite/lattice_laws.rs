@@ -193,6 +193,7 @@ fn a_deny_is_left_out_where_nothing_is_allowed() {
 mod travelled {
     use super::*;
     use policies::claims;
+    use policies::permission::Access;
     use policies::price::Usd;
     use policies::resolve::Limits;
     use std::time::Duration;
@@ -222,6 +223,16 @@ mod travelled {
             prop_assert_eq!(claims::write(&held.narrow(&asks), &limits), claims::write(&held.meet(&g), &counted));
         }
         #[test]
+        fn nothing_is_nothing(held in grant()) {
+            let (nothing, _) = claims::read(claims::NOTHING).unwrap();
+            let left = held.narrow(&nothing);
+            for want in WANTS.iter().filter(|want| want.granted(&left)) {
+                // What is no right: the tools of the runtime itself, and the layers it works under.
+                let idle = matches!(want, Want::Class(Access::ReadOnly) | Want::Runtime(..) | Want::Depth(0) | Want::Profile(_));
+                prop_assert!(idle, "{:?}", want);
+            }
+        }
+        #[test]
         fn a_torn_one_is_none_or_no_wider(g in grant(), at in 0usize..400, with in any::<u8>()) {
             let mut text = claims::write(&g, &Limits::NONE).unwrap().into_bytes();
             let at = at % text.len();
@@ -237,12 +248,23 @@ mod travelled {
     #[test]
     fn what_is_not_understood_is_no_grant() {
         for wrong in [
-            "", "null", "[]", "{\"tool\":[]}", "{\"max_access\":\"all\"}", "{\"sandbox\":\"none\"}",
-            "{\"filesystem\":{\"read\":[\"a/b\"]}}", "{\"filesystem\":{\"read\":[\"/a/../b\"]}}",
-            "{\"filesystem\":{\"read\":[\"/a//b\"]}}", "{\"filesystem\":{\"deny\":[\"\"]}}",
-            "{\"tools\":[{\"allow\":[\"a b\"]}]}", "{\"tools\":[{\"otherwise\":\"maybe\"}]}",
-            "{\"networks\":[\"10.0.0.0/99\"]}", "{\"domains\":[\"*.com\"]}", "{\"models\":[\"a b\"]}",
-            "{\"spawn\":{\"max_depth\":-1}}", "{\"max_access\":\"read-only\",\"max_access\":\"destructive\"}",
+            "",
+            "null",
+            "[]",
+            "{\"tool\":[]}",
+            "{\"max_access\":\"all\"}",
+            "{\"sandbox\":\"none\"}",
+            "{\"filesystem\":{\"read\":[\"a/b\"]}}",
+            "{\"filesystem\":{\"read\":[\"/a/../b\"]}}",
+            "{\"filesystem\":{\"read\":[\"/a//b\"]}}",
+            "{\"filesystem\":{\"deny\":[\"\"]}}",
+            "{\"tools\":[{\"allow\":[\"a b\"]}]}",
+            "{\"tools\":[{\"otherwise\":\"maybe\"}]}",
+            "{\"networks\":[\"10.0.0.0/99\"]}",
+            "{\"domains\":[\"*.com\"]}",
+            "{\"models\":[\"a b\"]}",
+            "{\"spawn\":{\"max_depth\":-1}}",
+            "{\"max_access\":\"read-only\",\"max_access\":\"destructive\"}",
         ] {
             assert!(claims::read(wrong).is_err(), "{wrong}");
         }

@@ -83,7 +83,7 @@ fn incoming_message(message: &mut Value) {
 }
 
 fn incoming_part(part: &Value) -> Value {
-    match part.get("kind").and_then(Value::as_str) {
+    let mut out = match part.get("kind").and_then(Value::as_str) {
         Some("text") => json!({ "text": part.get("text").cloned().unwrap_or_default() }),
         Some("data") => json!({ "data": part.get("data").cloned().unwrap_or_default() }),
         Some("file") => {
@@ -98,7 +98,11 @@ fn incoming_part(part: &Value) -> Value {
         }
         // No kind it knows: a part of nothing, which is refused.
         _ => json!({}),
+    };
+    if let Some(metadata) = part.get("metadata").filter(|_| part.get("kind").is_some()) {
+        out["metadata"] = metadata.clone();
     }
+    out
 }
 
 /// An answer, from 1.0 to 0.3.

@@ -8,7 +8,7 @@ use super::session::Sessions;
 use super::{Shared, View, asked_version, changes, check_modern, check_present};
 use crate::auth::{self, Doorman};
 use crate::compose::App;
-use crate::guard::Guard;
+use crate::guard::{Guard, MCP};
 use adapters::mcp::headers::{decode, name_of};
 use adapters::mcp::{MODERN, Message, RpcError, meta};
 use answering::{Answering, First};
