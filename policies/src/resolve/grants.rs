@@ -163,8 +163,15 @@ impl Resolver<'_> {
             return;
         }
         let hint = nearest(server, known.iter().copied()).map(|n| format!("; did you mean \"{n}__…\"?"));
-        let message = format!("no server is named {server:?}{}", hint.unwrap_or_default());
-        self.error(&item.place, message);
+        let hint = hint.unwrap_or_default();
+        let peers = self.root.get("peers").map(Node::entries).unwrap_or_default();
+        // What is given to another gateway names servers there.
+        if peers.iter().any(|(_, _, peer)| peer.get("delegate").and_then(Node::bool) == Some(true)) {
+            let message = format!("no server is named {server:?} here, only at a peer if at all{hint}");
+            self.warn(&item.place, message);
+            return;
+        }
+        self.error(&item.place, format!("no server is named {server:?}{hint}"));
     }
 
     fn model_names(&mut self, list: &Node) -> BTreeSet<Name> {

@@ -1,0 +1,457 @@
+//! Authority across the hop: two gateways, a tree of three levels across both, and grants that
+//! travel as tokens. Every widening is scored by the files that are there, each with its twin.
+
+use crate::a2a::{message, state};
+use crate::rest::{ALICE, post, until};
+use conformance::pleach::Folder;
+use conformance::served::{Answer, Served};
+use conformance::upstream::{Act, Upstream};
+use serde_json::{Value, json};
+use std::process::Command;
+use std::time::Duration;
+
+const V1: (&str, &str) = ("a2a-version", "1.0");
+const AUTHORITY: &str = "urn:pleach:a2a:authority:v1";
+
+/// `put` makes a file, `other` as well, `append` writes one more line.
+const SERVER: &str = r#"
+import json, sys, time
+for line in sys.stdin:
+    m = json.loads(line)
+    if "id" not in m: continue
+    if m["method"] == "tools/call":
+        p = m["params"]; a = p["arguments"]
+        try:
+            with open(a["path"], "a") as f: f.write("line\n")
+            r = {"content": [{"type": "text", "text": "left it"}]}
+        except OSError as e: r = {"content": [{"type": "text", "text": str(e)}], "isError": True}
+    else:
+        tool = lambda n: {"name": n, "inputSchema": {"type": "object", "properties": {"path": {"type": "string"}}}}
+        r = {"initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}},
+             "tools/list": {"tools": [tool(n) for n in ["put", "other"]]}}.get(m["method"])
+    out = {"result": r} if r else {"error": {"code": -32601, "message": "no"}}
+    print(json.dumps({"jsonrpc": "2.0", "id": m["id"], **out}), flush=True)
+"#;
+
+/// The far gateway: whoever holds grants of `key` may start `worker`, which has `kid` do the work.
+const FAR: &str = r#"
+version = 1
+GATEWAY
+[models.default]
+provider = "scripted"
+script = "replies.toml"
+[servers.s]
+command = "python3"
+args = ["srv/server.py"]
+runtime_paths = ["srv"]
+default_access = "read-write"
+tools = { put = { path_args = ["/path"] }, other = { path_args = ["/path"] } }
+[policy]
+max_access = "read-write"
+filesystem = { read_write = ["out"] }
+tools = { allow = ["s__*"] }
+[clients.near]
+grant_key = "KEY"
+may_start = ["worker"]
+[agents.worker]
+prompt = "p"
+expose = true
+subagents = ["kid"]
+[agents.kid]
+prompt = "p"
+"#;
+const FAR_REPLIES: &str = r#"
+[[reply]]
+agent = "worker"
+text = "I have it done."
+usage = { input = 400, output = 100 }
+[[reply.tool]]
+name = "Agent"
+input = { description = "d", prompt = "{{prompt}}", subagent_type = "kid" }
+[[reply]]
+agent = "worker"
+text = "far: {{result}}"
+[[reply]]
+agent = "kid"
+when = "-other$"
+text = "I do."
+[[reply.tool]]
+name = "s__other"
+input = { path = "{{prompt}}" }
+[[reply]]
+agent = "kid"
+when = "-put$"
+text = "I do."
+DELAY
+[[reply.tool]]
+name = "s__put"
+input = { path = "{{prompt}}" }
+[[reply]]
+agent = "kid"
+text = "kid: {{result}}"
+turn = 1
+"#;
+
+/// The near gateway: `boss` may give all that is here, the others less.
+const NEAR: &str = r#"
+version = 1
+[models.default]
+provider = "scripted"
+script = "replies.toml"
+[peers.far]
+card = "CARD"
+delegate = true
+default_access = "read-only"
+tools = { worker = { effect = "idempotent" } }
+[policy]
+max_access = "read-write"
+filesystem = { read_write = ["OUT/ok"] }
+tools = { allow = ["*"], deny = ["s__other"] }
+[clients.alice]
+token = "alice-alice-alice-alice"
+may_start = ["boss", "reader", "narrow", "silent", "shallow", "alone", "poor"]
+[clients.bob]
+token = "bob-bob-bob-bob-bob-bob"
+policy = { max_access = "read-only" }
+[agents.kid]
+prompt = "here it only has a name"
+[agents.boss]
+prompt = "p"
+subagents = ["kid"]
+[agents.reader]
+prompt = "p"
+subagents = ["kid"]
+subagent_policy = { max_access = "read-only" }
+[agents.narrow]
+prompt = "p"
+subagents = ["kid"]
+policy = { filesystem = { read_write = ["OUT/ok/deep"] } }
+[agents.silent]
+prompt = "p"
+subagents = ["kid"]
+policy = { tools = { allow = ["far__*"] } }
+[agents.shallow]
+prompt = "p"
+subagents = ["kid"]
+policy = { spawn = { max_depth = 1 } }
+[agents.alone]
+prompt = "p"
+[agents.poor]
+prompt = "p"
+subagents = ["kid"]
+policy = { budget = { tokens = 300 } }
+"#;
+const NEAR_REPLIES: &str = r#"
+[[reply]]
+text = "I send it."
+usage = { input = 10, output = 10 }
+[[reply.tool]]
+name = "far__worker"
+input = { message = "{{prompt}}" }
+[[reply]]
+text = "near: {{result}}"
+"#;
+
+struct Pair {
+    near_folder: Folder,
+    far_folder: Folder,
+    out: String,
+}
+
+/// Both folders; the far one believes the key of the near one.
+fn pair(gateway: &str, delay: &str) -> Pair {
+    let near_folder = Folder::new("version = 1\n");
+    let key = near_folder.run(&["token", "key"]);
+    assert!(key.code == 0 && key.out.starts_with("ed25519/"), "{key:?}");
+    let far_folder = Folder::new(&FAR.replace("GATEWAY", gateway).replace("KEY", key.out.trim()));
+    far_folder.write("replies.toml", &FAR_REPLIES.replace("DELAY", delay));
+    far_folder.write("srv/server.py", SERVER);
+    far_folder.write("out/ok/deep/.keep", "");
+    let out = far_folder.join("out").display().to_string();
+    Pair { near_folder, far_folder, out }
+}
+impl Pair {
+    /// The near one, with the card of `worker` there.
+    fn near(&self, base: &str) -> Served {
+        self.near_at(&format!("{base}/a2a/worker/.well-known/agent-card.json"))
+    }
+    fn near_at(&self, card: &str) -> Served {
+        self.near_folder.write("pleach.toml", &NEAR.replace("CARD", card).replace("OUT", &self.out));
+        self.near_folder.write("replies.toml", NEAR_REPLIES);
+        Served::start(&self.near_folder)
+    }
+    fn is_there(&self, path: &str) -> bool {
+        self.far_folder.join("out").join(path).exists()
+    }
+    fn lines(&self, path: &str) -> usize {
+        self.far_folder.read(&format!("out/{path}")).unwrap_or_default().lines().count()
+    }
+}
+
+fn said(served: &Served) -> String {
+    served.log.lock().unwrap().clone()
+}
+
+async fn run(served: &Served, agent: &str, prompt: &str) -> Value {
+    let answer = post(served, ALICE, "/v1/runs", json!({ "agent": agent, "prompt": prompt })).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let run = answer.json()["run"].as_str().unwrap().to_owned();
+    until(served, ALICE, &run, "completed").await
+}
+
+#[tokio::test]
+async fn a_child_on_another_machine_holds_no_more_than_its_parent_gives() {
+    let pair = pair("", "");
+    let far = Served::start(&pair.far_folder);
+    let near = pair.near(&far.base);
+    // Agent, file, whether it may be there at the end, and words of the reason.
+    let cases = [
+        ("boss", "ok/1-put", true, "left it"),
+        ("boss", "1-put", false, "read_write does not cover"),
+        ("boss", "ok/1-other", false, "deny \"s__other\""),
+        ("reader", "ok/2-put", false, "read-only"),
+        ("narrow", "ok/3-put", false, "read_write does not cover"),
+        ("narrow", "ok/deep/3-put", true, "left it"),
+        ("silent", "ok/4-put", false, "s__put"),
+        ("shallow", "ok/5-put", false, "max_depth"),
+        ("alone", "ok/6-put", false, "subagents does not list kid"),
+        ("poor", "ok/7-put", false, "budget.tokens"),
+    ];
+    for (agent, file, there, words) in cases {
+        let done = run(&near, agent, &format!("{}/{file}", pair.out)).await;
+        assert_eq!(pair.is_there(file), there, "{agent} {file}: {done}\n{}", said(&far));
+        assert!(done.to_string().contains(words), "{agent} {file}: {words:?} is not in {done}");
+    }
+    // Who refused is named, across the hop.
+    let done = run(&near, "boss", &format!("{}/ok/8-other", pair.out)).await;
+    assert!(done.to_string().contains("grant of client near"), "{done}");
+    // A client's own call gives what the client holds: alice's leaves a file, bob's does not.
+    for (who, file, there) in [(ALICE, "ok/9-put", true), (crate::rest::BOB, "ok/10-put", false)] {
+        let arguments = json!({ "message": format!("{}/{file}", pair.out) });
+        let call = json!({ "name": "far__worker", "arguments": arguments });
+        let answer = near.modern("/mcp", "tools/call", call, &[who]).await;
+        assert_eq!(pair.is_there(file), there, "{who:?}: {answer:?}");
+    }
+    // And so does what is passed on as it is.
+    drop(near);
+    let near = {
+        let policy =
+            pair.near_folder.read("pleach.toml").unwrap().replace("delegate = true", "delegate = true\nexpose = true");
+        pair.near_folder.write("pleach.toml", &policy);
+        Served::start(&pair.near_folder)
+    };
+    for (who, file, there) in [(ALICE, "ok/11-put", true), (crate::rest::BOB, "ok/12-put", false)] {
+        let sent = message(file, &format!("{}/{file}", pair.out));
+        let task = crate::a2a::send(&near, who, "far", sent).await;
+        assert_eq!(state(&task), "TASK_STATE_COMPLETED", "{task}");
+        assert_eq!(pair.is_there(file), there, "{who:?}: {task}");
+    }
+}
+
+async fn shown(served: &Served, token: &str, method: &str, params: &Value) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let who = if token.is_empty() { ("x-nobody", "1") } else { ("authorization", bearer.as_str()) };
+    let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
+    served.post("/a2a/worker", &[who, V1], body.to_string()).await
+}
+
+/// What the near gateway sends along, caught on its way: the message and the token.
+async fn caught(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
+    let near = pair.near_at(&format!("{}/card.json", road.base));
+    let answer =
+        post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": format!("{}/{file}", pair.out) })).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let seen = road.until_at("/a2a", 1).await.remove(0);
+    let token = seen.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
+    assert_eq!(seen.header("a2a-extensions"), AUTHORITY);
+    (seen.body["params"].clone(), token)
+}
+
+fn road() -> Upstream {
+    Upstream::of(|base| {
+        let base = base.to_owned();
+        move |seen| match seen.path.as_str() {
+            "/card.json" => Act::Status(
+                200,
+                json!({
+                    "name": "worker", "version": "1", "description": "d",
+                    "capabilities": { "streaming": false, "extensions": [{ "uri": AUTHORITY }] },
+                    "supportedInterfaces": [{ "url": format!("{base}/a2a"), "protocolBinding": "JSONRPC", "protocolVersion": "1.0" }],
+                    "skills": [{ "id": "worker", "name": "worker", "description": "d", "tags": [] }],
+                }),
+            ),
+            _ => Act::Hang,
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
+    let road = road();
+    let pair = pair(&format!("[gateway]\npublic_url = {:?}", road.base), "");
+    let far = Served::start(&pair.far_folder);
+    let (params, token) = caught(&pair, &road, "ok/1-put").await;
+    // Stripped, torn, foreign, and good elsewhere only.
+    let refused = |answer: &Answer, status: u16, words: &str| {
+        assert!(answer.status == status && answer.body.contains(words), "{status} {words:?}: {answer:?}");
+    };
+    refused(&shown(&far, "", "SendMessage", &params).await, 401, "bearer token is needed");
+    let mut torn = token.clone().into_bytes();
+    torn[120] ^= 1;
+    let torn = shown(&far, &String::from_utf8_lossy(&torn), "SendMessage", &params).await;
+    assert_eq!(torn.status, 401, "{torn:?}");
+    let stranger = Folder::new("version = 1\n");
+    let minted = stranger.run(&["token", "mint", "--url", &road.base]).out;
+    refused(&shown(&far, minted.trim(), "SendMessage", &params).await, 401, "no key that is known here signed it");
+    let elsewhere = self::pair("[gateway]\npublic_url = \"http://elsewhere.test\"", "");
+    let key = pair.near_folder.run(&["token", "key"]).out;
+    let policy = FAR.replace("GATEWAY", "[gateway]\npublic_url = \"http://elsewhere.test\"").replace("KEY", key.trim());
+    elsewhere.far_folder.write("pleach.toml", &policy);
+    let other = Served::start(&elsewhere.far_folder);
+    refused(&shown(&other, &token, "SendMessage", &params).await, 401, "this is http://elsewhere.test");
+    // With another message, for another operation, at another door.
+    let mut changed = params.clone();
+    changed["message"]["messageId"] = "another".into();
+    refused(&shown(&far, &token, "SendMessage", &changed).await, 403, "goes with message");
+    refused(&shown(&far, &token, "ListTasks", &json!({})).await, 403, "goes with message");
+    let bearer = format!("Bearer {token}");
+    let tools = far.modern("/mcp", "tools/list", json!({}), &[("authorization", &bearer)]).await;
+    refused(&tools, 401, "good over A2A");
+    let runs = far.get("/v1/runs", &[("authorization", &bearer)]).await;
+    refused(&runs, 401, "good over A2A");
+    assert!(!pair.is_there("ok/1-put"));
+    // Whoever holds it can take away from it, and not put that back.
+    let less = pair.far_folder.run(&["token", "attenuate", &token, "--max-access", "read-only"]);
+    assert_eq!(less.code, 0, "{less:?}");
+    let widened = ["token", "attenuate", less.out.trim(), "--max-access", "destructive"];
+    let widened = pair.far_folder.run(&widened).out;
+    let done = shown(&far, widened.trim(), "SendMessage", &params).await.json();
+    assert_eq!(state(&done["result"]["task"]), "TASK_STATE_COMPLETED", "{done}");
+    assert!(!pair.is_there("ok/1-put") && done.to_string().contains("read-only"), "{done}");
+    // The twin: as it is, it has its one message done; shown again, it has nothing done.
+    let (params, token) = caught_again(&pair, &road, "ok/2-put").await;
+    let done = shown(&far, &token, "SendMessage", &params).await.json();
+    assert_eq!(state(&done["result"]["task"]), "TASK_STATE_COMPLETED", "{done}");
+    assert_eq!(pair.lines("ok/2-put"), 1);
+    let again = shown(&far, &token, "SendMessage", &params).await.json();
+    assert_eq!(again["result"]["task"]["id"], done["result"]["task"]["id"], "{again}");
+    let mut wider = params.clone();
+    wider["message"]["parts"] = json!([{ "text": format!("{}/ok/3-put", pair.out) }]);
+    let wider = shown(&far, &token, "SendMessage", &wider).await;
+    assert_eq!((pair.lines("ok/2-put"), pair.is_there("ok/3-put")), (1, false), "{wider:?}");
+    // A key that is taken away ends what was granted with it.
+    let policy = pair.far_folder.read("pleach.toml").unwrap();
+    pair.far_folder.write("pleach.toml", &policy.replace(key.trim(), stranger.run(&["token", "key"]).out.trim()));
+    let gone = tokio::time::timeout(Duration::from_secs(20), async {
+        while shown(&far, &token, "SendMessage", &params).await.status == 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    gone.await.expect("the key is still believed");
+}
+
+/// Another one, by another run.
+async fn caught_again(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
+    let before = road.came_to("/a2a").len();
+    let near = Served::start(&pair.near_folder);
+    let answer =
+        post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": format!("{}/{file}", pair.out) })).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let wanted = format!("{}/{file}", pair.out);
+    let mut count = before;
+    loop {
+        count += 1;
+        let seen = road.until_at("/a2a", count).await.remove(count - 1);
+        if seen.body["params"]["message"]["parts"][0]["text"] == wanted {
+            let token = seen.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
+            return (seen.body["params"].clone(), token);
+        }
+    }
+}
+
+fn kill(served: &mut Served) {
+    Command::new("kill").args(["-9", &served.pid().to_string()]).status().unwrap();
+    served.ended_within(Duration::from_secs(10)).expect("it lives on");
+}
+
+/// Either side is killed at some time of the work; what was begun is finished, and done once.
+#[tokio::test]
+async fn whichever_side_is_killed_the_work_is_done_once() {
+    let pair = pair("", "delay = \"600ms\"");
+    let mut far = Served::start(&pair.far_folder);
+    let port = far.base.rsplit(':').next().unwrap().to_owned();
+    let again =
+        |folder: &Folder, port: &str| Served::of(folder.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]));
+    let mut near = pair.near(&far.base);
+    let near_port = near.base.rsplit(':').next().unwrap().to_owned();
+    for (n, (side, after)) in
+        [("near", 100), ("far", 100), ("near", 500), ("far", 500), ("both", 300), ("far", 800)].into_iter().enumerate()
+    {
+        let file = format!("ok/k{n}-put");
+        let prompt = format!("{}/{file}", pair.out);
+        let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": prompt })).await;
+        let id = answer.json()["run"].as_str().unwrap().to_owned();
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        if side != "far" {
+            kill(&mut near);
+        }
+        if side != "near" {
+            kill(&mut far);
+            far = again(&pair.far_folder, &port);
+        }
+        if side != "far" {
+            near = again(&pair.near_folder, &near_port);
+        }
+        let done = until(&near, ALICE, &id, "completed").await;
+        assert_eq!(pair.lines(&file), 1, "{side} after {after} ms: {done}\n{}\n{}", said(&near), said(&far));
+    }
+}
+
+/// What `pleach token mint` prints is good at /mcp, for a part of what its client holds.
+#[tokio::test]
+async fn a_minted_token_is_a_part_of_its_client() {
+    let policy = "version = 1\n[servers.files]\nbuiltin = \"workspace\"\n[policy]\nmax_access = \"read-write\"\n\
+        filesystem = { read_write = [\"out\"] }\ntools.allow = [\"files__*\"]\n\
+        [models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n\
+        [agents.a]\nprompt = \"p\"\nexpose = true\n\
+        [clients.alice]\ntoken = \"alice-alice-alice-alice\"\ncan_approve = true\n";
+    let folder = Folder::new(policy);
+    folder.write("out/a.md", "a");
+    let served = Served::start(&folder);
+    let mint = |more: &[&str]| {
+        let minted = folder.run(&[&["token", "mint", "--client", "alice", "--url", &served.base], more].concat());
+        assert_eq!(minted.code, 0, "{minted:?}");
+        format!("Bearer {}", minted.out.trim())
+    };
+    let write = async |token: &str, path: &str| {
+        let arguments = json!({ "file_path": folder.join(path), "content": "x" });
+        let call = json!({ "name": "files__Write", "arguments": arguments });
+        served.modern("/mcp", "tools/call", call, &[("authorization", token)]).await
+    };
+    let (full, reader) = (mint(&[]), mint(&["--max-access", "read-only", "--allow", "files__*"]));
+    let answer = write(&full, "out/full.md").await;
+    assert!(folder.join("out/full.md").exists(), "{answer:?}");
+    let answer = write(&reader, "out/reader.md").await;
+    assert!(!folder.join("out/reader.md").exists(), "{answer:?}");
+    // It is shown what it may use, and none of what is said for all of its client.
+    let listed = served.modern("/mcp", "tools/list", json!({}), &[("authorization", &reader)]).await.json();
+    let names: Vec<&str> =
+        listed["result"]["tools"].as_array().unwrap().iter().filter_map(|t| t["name"].as_str()).collect();
+    assert!(
+        names.contains(&"files__Read") && !names.iter().any(|n| n.starts_with("pleach__") || *n == "files__Write"),
+        "{names:?}"
+    );
+    let own = served.modern("/mcp", "tools/list", json!({}), &[ALICE]).await.body;
+    assert!(own.contains("pleach__runs"), "{own}");
+    for path in ["/v1/runs", "/v1/approvals"] {
+        assert_eq!(served.get(path, &[("authorization", &full)]).await.status, 401, "{path}");
+    }
+    // It ends with its client.
+    folder.write("pleach.toml", &policy.replace("clients.alice", "clients.carol"));
+    let gone = tokio::time::timeout(Duration::from_secs(20), async {
+        while served.modern("/mcp", "tools/list", json!({}), &[("authorization", &full)]).await.status == 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    gone.await.expect("it is still believed");
+}
