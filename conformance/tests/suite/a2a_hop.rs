@@ -71,26 +71,27 @@ input = { description = "d", prompt = "{{prompt}}", subagent_type = "kid" }
 [[reply]]
 agent = "worker"
 text = "far: {{result}}"
-[[reply]]
-agent = "kid"
-when = "-other$"
-text = "I do."
-[[reply.tool]]
-name = "s__other"
-input = { path = "{{prompt}}" }
-[[reply]]
-agent = "kid"
-when = "-put$"
-text = "I do."
-DELAY
-[[reply.tool]]
-name = "s__put"
-input = { path = "{{prompt}}" }
+KID
 [[reply]]
 agent = "kid"
 text = "kid: {{result}}"
 turn = 1
 "#;
+
+/// A prompt says where: `ok 1-put` is out/ok/"ok 1-put". It must not look like a path, which the near
+/// gateway would judge itself.
+fn kid(out: &str, delay: &str) -> String {
+    let mut replies = String::new();
+    for (first, folder) in [("root", ""), ("ok", "/ok"), ("deep", "/ok/deep")] {
+        for tool in ["put", "other"] {
+            replies += &format!(
+                "[[reply]]\nagent = \"kid\"\nwhen = \"^{first} .*-{tool}$\"\ntext = \"I do.\"\nturn = 0\n{delay}\n\
+                 [[reply.tool]]\nname = \"s__{tool}\"\ninput = {{ path = \"{out}{folder}/{{{{prompt}}}}\" }}\n"
+            );
+        }
+    }
+    replies
+}
 
 /// The near gateway: `boss` may give all that is here, the others less.
 const NEAR: &str = r#"
@@ -164,7 +165,8 @@ fn pair(gateway: &str, delay: &str) -> Pair {
     let key = near_folder.run(&["token", "key"]);
     assert!(key.code == 0 && key.out.starts_with("ed25519/"), "{key:?}");
     let far_folder = Folder::new(&FAR.replace("GATEWAY", gateway).replace("KEY", key.out.trim()));
-    far_folder.write("replies.toml", &FAR_REPLIES.replace("DELAY", delay));
+    let kid = kid(&far_folder.join("out").display().to_string(), delay);
+    far_folder.write("replies.toml", &FAR_REPLIES.replace("KID", &kid));
     far_folder.write("srv/server.py", SERVER);
     far_folder.write("out/ok/deep/.keep", "");
     let out = far_folder.join("out").display().to_string();
@@ -180,11 +182,16 @@ impl Pair {
         self.near_folder.write("replies.toml", NEAR_REPLIES);
         Served::start(&self.near_folder)
     }
-    fn is_there(&self, path: &str) -> bool {
-        self.far_folder.join("out").join(path).exists()
+    fn lines(&self, prompt: &str) -> usize {
+        let folder = match prompt.split(' ').next() {
+            Some("root") => "out",
+            Some("ok") => "out/ok",
+            _ => "out/ok/deep",
+        };
+        self.far_folder.read(&format!("{folder}/{prompt}")).unwrap_or_default().lines().count()
     }
-    fn lines(&self, path: &str) -> usize {
-        self.far_folder.read(&format!("out/{path}")).unwrap_or_default().lines().count()
+    fn is_there(&self, prompt: &str) -> bool {
+        self.lines(prompt) > 0
     }
 }
 
@@ -193,7 +200,7 @@ fn said(served: &Served) -> String {
 }
 
 async fn run(served: &Served, agent: &str, prompt: &str) -> Value {
-    let answer = post(served, ALICE, "/v1/runs", json!({ "agent": agent, "prompt": prompt })).await;
+    let answer = post(served, ALICE, "/v1/runs", json!({ "agent": agent, "prompt": file })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     let run = answer.json()["run"].as_str().unwrap().to_owned();
     until(served, ALICE, &run, "completed").await
@@ -206,28 +213,28 @@ async fn a_child_on_another_machine_holds_no_more_than_its_parent_gives() {
     let near = pair.near(&far.base);
     // Agent, file, whether it may be there at the end, and words of the reason.
     let cases = [
-        ("boss", "ok/1-put", true, "left it"),
-        ("boss", "1-put", false, "read_write does not cover"),
-        ("boss", "ok/1-other", false, "deny \"s__other\""),
-        ("reader", "ok/2-put", false, "read-only"),
-        ("narrow", "ok/3-put", false, "read_write does not cover"),
-        ("narrow", "ok/deep/3-put", true, "left it"),
-        ("silent", "ok/4-put", false, "s__put"),
-        ("shallow", "ok/5-put", false, "max_depth"),
-        ("alone", "ok/6-put", false, "subagents does not list kid"),
-        ("poor", "ok/7-put", false, "budget.tokens"),
+        ("boss", "ok 1-put", true, "left it"),
+        ("boss", "root 1-put", false, "read_write does not cover"),
+        ("boss", "ok 1-other", false, "deny \"s__other\""),
+        ("reader", "ok 2-put", false, "read-only"),
+        ("narrow", "ok 3-put", false, "read_write does not cover"),
+        ("narrow", "deep 3-put", true, "left it"),
+        ("silent", "ok 4-put", false, "s__put"),
+        ("shallow", "ok 5-put", false, "max_depth"),
+        ("alone", "ok 6-put", false, "subagents does not list kid"),
+        ("poor", "ok 7-put", false, "budget.tokens"),
     ];
     for (agent, file, there, words) in cases {
-        let done = run(&near, agent, &format!("{}/{file}", pair.out)).await;
+        let done = run(&near, agent, file).await;
         assert_eq!(pair.is_there(file), there, "{agent} {file}: {done}\n{}", said(&far));
         assert!(done.to_string().contains(words), "{agent} {file}: {words:?} is not in {done}");
     }
     // Who refused is named, across the hop.
-    let done = run(&near, "boss", &format!("{}/ok/8-other", pair.out)).await;
+    let done = run(&near, "boss", "ok 8-other").await;
     assert!(done.to_string().contains("grant of client near"), "{done}");
     // A client's own call gives what the client holds: alice's leaves a file, bob's does not.
-    for (who, file, there) in [(ALICE, "ok/9-put", true), (crate::rest::BOB, "ok/10-put", false)] {
-        let arguments = json!({ "message": format!("{}/{file}", pair.out) });
+    for (who, file, there) in [(ALICE, "ok 9-put", true), (crate::rest::BOB, "ok 10-put", false)] {
+        let arguments = json!({ "message": file });
         let call = json!({ "name": "far__worker", "arguments": arguments });
         let answer = near.modern("/mcp", "tools/call", call, &[who]).await;
         assert_eq!(pair.is_there(file), there, "{who:?}: {answer:?}");
@@ -240,8 +247,8 @@ async fn a_child_on_another_machine_holds_no_more_than_its_parent_gives() {
         pair.near_folder.write("pleach.toml", &policy);
         Served::start(&pair.near_folder)
     };
-    for (who, file, there) in [(ALICE, "ok/11-put", true), (crate::rest::BOB, "ok/12-put", false)] {
-        let sent = message(file, &format!("{}/{file}", pair.out));
+    for (who, file, there) in [(ALICE, "ok 11-put", true), (crate::rest::BOB, "ok 12-put", false)] {
+        let sent = message(file, file);
         let task = crate::a2a::send(&near, who, "far", sent).await;
         assert_eq!(state(&task), "TASK_STATE_COMPLETED", "{task}");
         assert_eq!(pair.is_there(file), there, "{who:?}: {task}");
@@ -258,10 +265,10 @@ async fn shown(served: &Served, token: &str, method: &str, params: &Value) -> An
 /// What the near gateway sends along, caught on its way: the message and the token.
 async fn caught(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
     let near = pair.near_at(&format!("{}/card.json", road.base));
-    let answer =
-        post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": format!("{}/{file}", pair.out) })).await;
+    let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": file })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
-    let seen = road.until_at("/a2a", 1).await.remove(0);
+    let mut seen = road.until_at("/a2a", 1).await.remove(0);
+    seen.body["params"]["configuration"]["returnImmediately"] = false.into();
     let token = seen.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
     assert_eq!(seen.header("a2a-extensions"), AUTHORITY);
     (seen.body["params"].clone(), token)
@@ -290,7 +297,7 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
     let road = road();
     let pair = pair(&format!("[gateway]\npublic_url = {:?}", road.base), "");
     let far = Served::start(&pair.far_folder);
-    let (params, token) = caught(&pair, &road, "ok/1-put").await;
+    let (params, token) = caught(&pair, &road, "ok 1-put").await;
     // Stripped, torn, foreign, and good elsewhere only.
     let refused = |answer: &Answer, status: u16, words: &str| {
         assert!(answer.status == status && answer.body.contains(words), "{status} {words:?}: {answer:?}");
@@ -319,7 +326,7 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
     refused(&tools, 401, "good over A2A");
     let runs = far.get("/v1/runs", &[("authorization", &bearer)]).await;
     refused(&runs, 401, "good over A2A");
-    assert!(!pair.is_there("ok/1-put"));
+    assert!(!pair.is_there("ok 1-put"));
     // Whoever holds it can take away from it, and not put that back.
     let less = pair.far_folder.run(&["token", "attenuate", &token, "--max-access", "read-only"]);
     assert_eq!(less.code, 0, "{less:?}");
@@ -327,18 +334,18 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
     let widened = pair.far_folder.run(&widened).out;
     let done = shown(&far, widened.trim(), "SendMessage", &params).await.json();
     assert_eq!(state(&done["result"]["task"]), "TASK_STATE_COMPLETED", "{done}");
-    assert!(!pair.is_there("ok/1-put") && done.to_string().contains("read-only"), "{done}");
+    assert!(!pair.is_there("ok 1-put") && done.to_string().contains("read-only"), "{done}");
     // The twin: as it is, it has its one message done; shown again, it has nothing done.
-    let (params, token) = caught_again(&pair, &road, "ok/2-put").await;
+    let (params, token) = caught_again(&pair, &road, "ok 2-put").await;
     let done = shown(&far, &token, "SendMessage", &params).await.json();
     assert_eq!(state(&done["result"]["task"]), "TASK_STATE_COMPLETED", "{done}");
-    assert_eq!(pair.lines("ok/2-put"), 1);
+    assert_eq!(pair.lines("ok 2-put"), 1);
     let again = shown(&far, &token, "SendMessage", &params).await.json();
     assert_eq!(again["result"]["task"]["id"], done["result"]["task"]["id"], "{again}");
     let mut wider = params.clone();
-    wider["message"]["parts"] = json!([{ "text": format!("{}/ok/3-put", pair.out) }]);
+    wider["message"]["parts"] = json!([{ "text": "ok 3-put" }]);
     let wider = shown(&far, &token, "SendMessage", &wider).await;
-    assert_eq!((pair.lines("ok/2-put"), pair.is_there("ok/3-put")), (1, false), "{wider:?}");
+    assert_eq!((pair.lines("ok 2-put"), pair.is_there("ok 3-put")), (1, false), "{wider:?}");
     // A key that is taken away ends what was granted with it.
     let policy = pair.far_folder.read("pleach.toml").unwrap();
     pair.far_folder.write("pleach.toml", &policy.replace(key.trim(), stranger.run(&["token", "key"]).out.trim()));
@@ -354,15 +361,14 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
 async fn caught_again(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
     let before = road.came_to("/a2a").len();
     let near = Served::start(&pair.near_folder);
-    let answer =
-        post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": format!("{}/{file}", pair.out) })).await;
+    let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": file })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
-    let wanted = format!("{}/{file}", pair.out);
     let mut count = before;
     loop {
         count += 1;
-        let seen = road.until_at("/a2a", count).await.remove(count - 1);
-        if seen.body["params"]["message"]["parts"][0]["text"] == wanted {
+        let mut seen = road.until_at("/a2a", count).await.remove(count - 1);
+        seen.body["params"]["configuration"]["returnImmediately"] = false.into();
+        if seen.body["params"]["message"]["parts"][0]["text"] == file {
             let token = seen.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
             return (seen.body["params"].clone(), token);
         }
@@ -387,9 +393,8 @@ async fn whichever_side_is_killed_the_work_is_done_once() {
     for (n, (side, after)) in
         [("near", 100), ("far", 100), ("near", 500), ("far", 500), ("both", 300), ("far", 800)].into_iter().enumerate()
     {
-        let file = format!("ok/k{n}-put");
-        let prompt = format!("{}/{file}", pair.out);
-        let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": prompt })).await;
+        let file = format!("ok k{n}-put");
+        let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": file })).await;
         let id = answer.json()["run"].as_str().unwrap().to_owned();
         tokio::time::sleep(Duration::from_millis(after)).await;
         if side != "far" {

@@ -108,7 +108,9 @@ impl View {
     ) -> Result<Self, String> {
         let caller = identity.caller(MCP);
         let (seal, parking) = (shared.seal.clone(), shared.parking.clone());
-        let place = format!("{}\0{}", caller.principal, agent.unwrap_or_default()).into();
+        // Whoever brings a grant along is somebody else than who gave it.
+        let carried = identity.carried.as_ref().map(|carried| carried.at("\0")).unwrap_or_default();
+        let place = format!("{}\0{}{carried}", caller.principal, agent.unwrap_or_default()).into();
         let Some(name) = agent else {
             let framework = Framework::new(&shared.ground, identity);
             let (identity, shared) = (Arc::new(identity.clone()), shared.clone());

@@ -20,7 +20,8 @@ const MAX_OWN: usize = 5_000;
 /// One session.
 pub(super) struct Session {
     principal: Arc<str>,
-    agent: Option<String>,
+    /// Who and where, in full.
+    place: Arc<str>,
     used: Mutex<Instant>,
     pub(super) conversation: Arc<Conversation>,
     /// Requests in flight, by the text of their id.
@@ -38,11 +39,11 @@ pub(super) struct Session {
 pub(super) struct Sessions(Mutex<HashMap<String, Arc<Session>>>);
 
 impl Sessions {
-    pub(super) fn open(&self, principal: &Arc<str>, agent: Option<&str>, conversation: Conversation) -> String {
+    pub(super) fn open(&self, principal: &Arc<str>, place: &Arc<str>, conversation: Conversation) -> String {
         let id = random_id();
         let session = Arc::new(Session {
             principal: principal.clone(),
-            agent: agent.map(str::to_owned),
+            place: place.clone(),
             used: Mutex::new(Instant::now()),
             conversation: Arc::new(conversation),
             calls: Mutex::default(),
@@ -72,11 +73,10 @@ impl Sessions {
         all.insert(id.clone(), session);
         id
     }
-    /// The session, if it is this principal's at this door.
-    pub(super) fn get(&self, id: &str, principal: &str, agent: Option<&str>) -> Option<Arc<Session>> {
+    /// The session, if it is of whoever is at this place.
+    pub(super) fn get(&self, id: &str, place: &str) -> Option<Arc<Session>> {
         let session = lock(&self.0).get(id).cloned()?;
-        let own = *session.principal == *principal && session.agent.as_deref() == agent;
-        own.then(|| {
+        (*session.place == *place).then(|| {
             *lock(&session.used) = Instant::now();
             session
         })

@@ -29,7 +29,7 @@ pub(super) async fn request(
 ) -> Result<Response, Refused> {
     if method == "initialize" {
         let (conversation, result) = initialize(&view, &params).await;
-        let session = door.sessions.open(&view.caller.principal, agent, conversation);
+        let session = door.sessions.open(&view.caller.principal, &view.place, conversation);
         let mut response = json(StatusCode::OK, &Message::Response { id, outcome: Ok(result) });
         if let Ok(value) = session.parse() {
             response.headers_mut().insert("mcp-session-id", value);
@@ -104,7 +104,7 @@ pub(super) fn session_of(
         let why = "Mcp-Session-Id is missing; call initialize first, or speak 2026-07-28";
         return Err(Refused::at(StatusCode::BAD_REQUEST, -32600, why));
     };
-    let session = door.sessions.get(id, &view.caller.principal, agent);
+    let session = door.sessions.get(id, &view.place);
     session.ok_or_else(|| Refused::at(StatusCode::NOT_FOUND, -32001, "Session not found; call initialize again"))
 }
 

@@ -81,6 +81,10 @@ impl Door {
             error: RpcError::new(-32001, stranger.message()),
             challenge: self.doorman.challenge(&stranger, agent),
         })?;
+        if identity.carried.is_some() {
+            return View::new((self.guard.clone(), &self.shared), &identity, agent)
+                .map_err(|why| Refused::at(StatusCode::NOT_FOUND, -32601, why));
+        }
         // While the policy stands, so does what a client sees.
         let mut known = self.views.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (of, views) = &mut *known;
