@@ -27,6 +27,7 @@ mod wire;
 pub use card::{AUTHORITY, tool_name};
 pub use mine::{scoped, unscoped};
 pub use passage::{How, Passage, Until};
+pub use wire::bound;
 pub use proxy::{MESSAGE, Passed, known_as};
 pub use signature::payload;
 
@@ -49,6 +50,9 @@ use wire::Wire;
 
 /// One answer, card or event may have this many bytes, and all events of one call four times as many.
 const MAX_BODY: usize = 16 << 20;
+/// How long between tries to say to a gateway what it may not have heard, at first and at last.
+const FIRST_TRY: Duration = Duration::from_millis(250);
+const LAST_TRY: Duration = Duration::from_secs(8);
 /// How long a peer may take to name the task that is to be cancelled, and to cancel it.
 const LEAVING: Duration = Duration::from_secs(10);
 
@@ -216,6 +220,9 @@ impl Peer {
             return Ok(told::refused(&RpcError::new(-32602, why)));
         }
         request.key = request.key.map(|key| self.mine.named(&key));
+        if wire.knows_again() {
+            request.key.get_or_insert_with(mine::new_id);
+        }
         request.gives = gives;
         if let (Some(question), Some(task)) = (&request.question, &request.task) {
             // One answer to one question: whoever brings the state again hears what became of it.
@@ -223,6 +230,12 @@ impl Peer {
         }
         let request = Arc::new(request);
         let mut outcome = self.talk((&*card, wire.clone()), number, &request, party.clone()).await;
+        let mut wait = FIRST_TRY;
+        while wire.knows_again() && wait <= LAST_TRY && lost(&outcome) {
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+            outcome = self.talk((&*card, wire.clone()), number, &request, party.clone()).await;
+        }
         if outcome.is_err() && wire.found_nobody() {
             // Nobody was there, so nothing was done: it may have moved.
             if let Ok((card, _)) = self.shelf.fresh(When::Now).await
@@ -278,6 +291,16 @@ impl Peer {
         let outcome = told.await.unwrap_or(Err(McpError::Cancelled));
         lock(&self.open).remove(&number);
         outcome
+    }
+}
+
+/// Whether a message was lost before its task was named, so that it can be said again to whoever
+/// knows it again.
+fn lost(outcome: &Result<tale::Tale, McpError>) -> bool {
+    match outcome {
+        Err(McpError::Broken(_) | McpError::Unreachable(_)) => true,
+        Err(McpError::Gone(why)) => why == passage::NAMELESS,
+        _ => false,
     }
 }
 

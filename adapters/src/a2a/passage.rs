@@ -23,6 +23,9 @@ const MAX_LOOK: Duration = Duration::from_secs(2);
 const MAX_SILENT: u32 = 3;
 const MAX_AWAY: u32 = 5;
 
+/// What a message came to that was neither answered nor made a task.
+pub(super) const NAMELESS: &str = "; it said of no task what became of it";
+
 /// How a message is to be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -170,7 +173,7 @@ impl Passage {
 
     fn named(self) -> Result<Self, McpError> {
         if self.tale.task.is_none() && self.tale.message.is_none() {
-            return Err(McpError::Gone("; it said of no task what became of it".into()));
+            return Err(McpError::Gone(NAMELESS.into()));
         }
         Ok(self)
     }

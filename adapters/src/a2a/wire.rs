@@ -11,7 +11,7 @@ use crate::token::Says;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use policies::json::{Json, Limits, Object};
+use policies::json::{Json, Limits, Object, digest};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,10 +49,10 @@ pub(super) struct Saying {
     pub(super) gives: Option<Arc<Gives>>,
 }
 
-impl Saying {
-    fn id(&self) -> &str {
-        self.message.get("messageId").and_then(Json::as_str).unwrap_or_default()
-    }
+/// What a grant is bound to: a message by its name and its content, read as whoever gets it reads it.
+pub fn bound(message: &serde_json::Value) -> String {
+    let id = message.get("messageId").and_then(serde_json::Value::as_str).unwrap_or_default();
+    format!("{id} {}", digest(&Json::from(message).to_canonical()))
 }
 
 /// How a peer answered.
@@ -83,6 +83,10 @@ impl Wire {
     /// Whether a message found nobody at the address, so that nothing was done with it.
     pub(super) fn found_nobody(&self) -> bool {
         self.nobody.load(Ordering::Relaxed)
+    }
+    /// Whether a message that is sent again is the same one over there.
+    pub(super) fn knows_again(&self) -> bool {
+        self.takes_grants && self.target.granter.is_some()
     }
     /// So long whoever looks after a task waits for one answer.
     pub(super) fn patience(&self) -> Duration {
@@ -185,13 +189,18 @@ impl Wire {
                        that has a client with our grant_key";
             return Err(refused(why.into()));
         }
+        if self.is_old() {
+            return Err(refused("its card names no interface of A2A 1.0, and grants go with that".into()));
+        }
         let audience = self.target.home.origin().ascii_serialization();
+        let message;
         let said = match saying {
             Some(saying) => {
                 let gives = saying.gives.as_ref();
                 let gives = gives.ok_or_else(|| refused("nobody gave a grant for this message".into()))?;
-                let (grant, chain, message) = (gives.grant.as_str(), gives.chain.as_str(), Some(saying.id()));
-                Says { grant, chain, audience: &audience, message, ..Says::default() }
+                message = bound(&Json::Object(saying.message.clone()).to_serde());
+                let (grant, chain) = (gives.grant.as_str(), gives.chain.as_str());
+                Says { grant, chain, audience: &audience, message: Some(&message), ..Says::default() }
             }
             None => Says { grant: policies::claims::NOTHING, audience: &audience, ..Says::default() },
         };

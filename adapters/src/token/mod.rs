@@ -37,7 +37,7 @@ pub struct Says<'a> {
     pub chain: &'a str,
     /// The origin it is shown at, and nowhere else: `https://host[:port]`.
     pub audience: &'a str,
-    /// The one message it goes with.
+    /// The one message it goes with: its name and its digest.
     pub message: Option<&'a str>,
     /// Of whom it is a part, where it comes back to whoever gave it.
     pub principal: Option<&'a str>,

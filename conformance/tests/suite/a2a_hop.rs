@@ -200,7 +200,7 @@ fn said(served: &Served) -> String {
 }
 
 async fn run(served: &Served, agent: &str, prompt: &str) -> Value {
-    let answer = post(served, ALICE, "/v1/runs", json!({ "agent": agent, "prompt": file })).await;
+    let answer = post(served, ALICE, "/v1/runs", json!({ "agent": agent, "prompt": prompt })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     let run = answer.json()["run"].as_str().unwrap().to_owned();
     until(served, ALICE, &run, "completed").await
@@ -215,7 +215,7 @@ async fn a_child_on_another_machine_holds_no_more_than_its_parent_gives() {
     let cases = [
         ("boss", "ok 1-put", true, "left it"),
         ("boss", "root 1-put", false, "read_write does not cover"),
-        ("boss", "ok 1-other", false, "deny \"s__other\""),
+        ("boss", "ok 1-other", false, "covers s__other"),
         ("reader", "ok 2-put", false, "read-only"),
         ("narrow", "ok 3-put", false, "read_write does not cover"),
         ("narrow", "deep 3-put", true, "left it"),
@@ -345,6 +345,7 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
     let mut wider = params.clone();
     wider["message"]["parts"] = json!([{ "text": "ok 3-put" }]);
     let wider = shown(&far, &token, "SendMessage", &wider).await;
+    refused(&wider, 403, "goes with message");
     assert_eq!((pair.lines("ok 2-put"), pair.is_there("ok 3-put")), (1, false), "{wider:?}");
     // A key that is taken away ends what was granted with it.
     let policy = pair.far_folder.read("pleach.toml").unwrap();

@@ -94,13 +94,13 @@ fn fits(op: Op, asked: &Asked) -> Result<(), Fault> {
         return Ok(());
     };
     let sends = matches!(op, Op::Send | Op::Stream);
-    let message = asked.params.pointer("/message/messageId").and_then(Value::as_str).filter(|_| sends);
-    if carried.message.as_deref() == message && sends == message.is_some() {
+    let message = asked.params.get("message").filter(|_| sends).map(adapters::a2a::bound);
+    if carried.message == message && sends == message.is_some() {
         return Ok(());
     }
     let why = match &carried.message {
-        Some(bound) => format!("the grant goes with message {bound:?} and nothing else"),
-        None => "a message goes with a grant for it, by its messageId".to_owned(),
+        Some(bound) => format!("the grant goes with message {bound} as it was said, and nothing else"),
+        None => "a message goes with a grant for it, by its messageId and its digest".to_owned(),
     };
     Err(Fault::new(Kind::Forbidden, why))
 }

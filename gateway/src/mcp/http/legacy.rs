@@ -21,7 +21,6 @@ const MAX_BATCH: usize = 100;
 pub(super) async fn request(
     door: &Door,
     view: View,
-    agent: Option<&str>,
     headers: &HeaderMap,
     id: Json,
     method: String,
@@ -41,7 +40,7 @@ pub(super) async fn request(
         refused
     };
     check_version(headers).map_err(with_id)?;
-    let session = session_of(door, &view, agent, headers).map_err(with_id)?;
+    let session = session_of(door, &view, headers).map_err(with_id)?;
     let outbox = spawn(view, &session, id, method, params);
     // What comes first decides: an answer is an answer, anything else begins a stream.
     if let Some(answer) = outbox.only_answer(STREAM_AFTER).await {
@@ -97,7 +96,6 @@ fn check_version(headers: &HeaderMap) -> Result<(), Refused> {
 pub(super) fn session_of(
     door: &Door,
     view: &View,
-    agent: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Arc<Session>, Refused> {
     let Some(id) = text(headers, "mcp-session-id") else {
@@ -112,14 +110,13 @@ pub(super) fn session_of(
 pub(super) fn other(
     door: &Door,
     view: &View,
-    agent: Option<&str>,
     headers: &HeaderMap,
     message: Message,
 ) -> Result<Response, Refused> {
     if text(headers, "mcp-protocol-version") == Some(MODERN) {
         return Ok(empty(StatusCode::ACCEPTED));
     }
-    let session = session_of(door, view, agent, headers)?;
+    let session = session_of(door, view, headers)?;
     match message {
         Message::Notification { method, params } if method == "notifications/cancelled" => {
             if let Some(id) = params.get("requestId") {
@@ -144,7 +141,7 @@ pub(super) async fn batch(
     items: Vec<Json>,
 ) -> Result<Response, Refused> {
     let refuse = |why: &str| Refused::at(StatusCode::BAD_REQUEST, -32600, why);
-    let session = session_of(door, &view, agent, headers).map_err(|_| refuse("batches are not accepted"))?;
+    let session = session_of(door, &view, headers).map_err(|_| refuse("batches are not accepted"))?;
     if session.conversation.version != WITH_BATCHES {
         return Err(refuse("batches are not accepted; they are of 2025-03-26 only"));
     }
@@ -161,7 +158,7 @@ pub(super) async fn batch(
             Ok(Message::Request { id, method, params }) => {
                 streams.push(spawn(view.clone(), &session, id, method, params));
             }
-            Ok(message) => drop(other(door, &view, agent, headers, message)?),
+            Ok(message) => drop(other(door, &view, headers, message)?),
             Err(error) => answers.push(Message::Response { id: Json::Null, outcome: Err(error) }),
         }
     }
@@ -185,7 +182,7 @@ pub(super) async fn watch(door: &Door, agent: Option<&str>, headers: &HeaderMap)
         return Err(Refused::at(StatusCode::METHOD_NOT_ALLOWED, -32600, why));
     }
     check_version(headers)?;
-    let session = session_of(door, &view, agent, headers)?;
+    let session = session_of(door, &view, headers)?;
     let end = session.end.clone();
     let last = text(headers, "last-event-id").and_then(place);
     if let Some((stream, event)) = last
@@ -203,7 +200,7 @@ pub(super) async fn close(door: &Door, agent: Option<&str>, headers: &HeaderMap)
     if text(headers, "mcp-protocol-version") == Some(MODERN) {
         return Err(Refused::at(StatusCode::METHOD_NOT_ALLOWED, -32600, "there are no sessions in 2026-07-28"));
     }
-    session_of(door, &view, agent, headers)?;
+    session_of(door, &view, headers)?;
     door.sessions.close(text(headers, "mcp-session-id").unwrap_or_default());
     Ok(empty(StatusCode::OK))
 }
