@@ -27,7 +27,7 @@ mod wire;
 pub use card::tool_name;
 pub use mine::{scoped, unscoped};
 pub use passage::{How, Passage, Until};
-pub use proxy::{MESSAGE, Passed, known_as};
+pub use proxy::{Passed, known_as};
 pub use signature::payload;
 
 use crate::jwt::Keys;
@@ -35,6 +35,7 @@ use crate::mcp::{MODERN, McpError, Message, Party, RpcError, meta};
 use crate::store::Store;
 use mine::Mine;
 use policies::json::{Json, Limits, Object};
+use policies::manifest::PASSED;
 use policies::resolve::Secret;
 use shelf::{Shelf, When};
 use std::collections::{BTreeMap, HashMap};
@@ -358,6 +359,9 @@ impl Request {
     fn read(skill: &str, params: &Object) -> Result<Asked, McpError> {
         let invalid = |why: &str| McpError::Rpc(RpcError::new(-32602, format!("Invalid params: {why}")));
         let arguments = params.get("arguments");
+        if arguments.is_some_and(|arguments| arguments.get(PASSED).is_some()) {
+            return Err(invalid("a skill has no argument of that name: a2a"));
+        }
         let text = |key: &str| arguments.and_then(|a| a.get(key)).and_then(Json::as_str).map(str::to_owned);
         // Models fill in what they leave out.
         let id = |key: &str| text(key).filter(|id| !id.is_empty());

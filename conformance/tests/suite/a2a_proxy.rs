@@ -238,7 +238,10 @@ async fn a_task_is_its_clients_and_nobody_elses() {
 fn two() -> Upstream {
     Upstream::of(|base| {
         let mut card = card(base, false);
-        card["skills"][1] = json!({ "id": "erase", "name": "erase", "description": "Erases.", "tags": ["x"] });
+        card["skills"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "id": "erase", "name": "erase", "description": "Erases.", "tags": ["x"] }));
         card["securitySchemes"] = json!({ "theirs": { "httpAuthSecurityScheme": { "scheme": "Bearer" } } });
         move |seen: &Seen| match seen.method.as_str() {
             "GET" => Act::Status(200, card.clone()),

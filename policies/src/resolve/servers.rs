@@ -350,6 +350,7 @@ impl Resolver<'_> {
             },
             tools,
             builtin,
+            peer: false,
         }
     }
 
