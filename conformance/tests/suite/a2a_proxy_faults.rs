@@ -379,10 +379,11 @@ async fn a_peers_answer_has_bounds() {
         "SendStreamingMessage" => saying([event(seen, json!({ "task": task("WORKING") }))], false),
         _ => Act::Hang,
     });
-    let table = "expose = true\ntimeout = 500\n";
-    let (_folder, served) = near(&[("w", &bad.base, table), ("l", &lost.base, table)], "");
-    for (text, why) in [("deep", "unacceptable"), ("huge", "its answer"), ("late", "w: ")] {
-        let told = say(&served, ANY, "w", message(text, text)).await;
+    let (table, soon) = ("expose = true\n", "expose = true\ntimeout = 500\n");
+    let (_folder, served) = near(&[("w", &bad.base, table), ("h", &bad.base, soon), ("l", &lost.base, soon)], "");
+    for (peer, text, why) in [("w", "deep", "unacceptable"), ("w", "huge", "its answer"), ("h", "late", "no answer to")]
+    {
+        let told = say(&served, ANY, peer, message(text, text)).await;
         assert_eq!(told.json()["error"]["code"], -32603, "{text}: {:.300}", told.body);
         assert!(told.body.contains(why), "{text}: {:.300}", told.body);
         assert_eq!(state(&send(&served, ANY, "w", message(&format!("{text}-2"), "go")).await), "TASK_STATE_COMPLETED");
