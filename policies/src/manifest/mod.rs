@@ -318,11 +318,10 @@ fn is_label(pointer: &str) -> bool {
     if parts.next() != Some(PASSED) || parts.next() != Some("message") {
         return false;
     }
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("extensions"), Some(_), None, None) => true,
-        (Some("parts"), Some(_), Some("filename"), None) => true,
-        _ => false,
-    }
+    matches!(
+        (parts.next(), parts.next(), parts.next(), parts.next()),
+        (Some("extensions"), Some(_), None, None) | (Some("parts"), Some(_), Some("filename"), None)
+    )
 }
 
 /// What annotations amount to, when they say anything (MCP `ToolAnnotations`).
