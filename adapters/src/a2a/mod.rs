@@ -27,9 +27,9 @@ mod wire;
 pub use card::{AUTHORITY, tool_name};
 pub use mine::{scoped, unscoped};
 pub use passage::{How, Passage, Until};
-pub use wire::bound;
-pub use proxy::{MESSAGE, Passed, known_as};
+pub use proxy::{Passed, known_as};
 pub use signature::payload;
+pub use wire::bound;
 
 use crate::jwt::Keys;
 use crate::mcp::{Gives, MODERN, McpError, Message, Party, RpcError, meta};
@@ -37,6 +37,7 @@ use crate::store::Store;
 use crate::token::Granter;
 use mine::Mine;
 use policies::json::{Json, Limits, Object};
+use policies::manifest::PASSED;
 use policies::resolve::Secret;
 use shelf::{Shelf, When};
 use std::collections::{BTreeMap, HashMap};
@@ -394,6 +395,9 @@ impl Request {
     fn read(skill: &str, params: &Object) -> Result<Asked, McpError> {
         let invalid = |why: &str| McpError::Rpc(RpcError::new(-32602, format!("Invalid params: {why}")));
         let arguments = params.get("arguments");
+        if arguments.is_some_and(|arguments| arguments.get(PASSED).is_some()) {
+            return Err(invalid("a skill has no argument of that name: a2a"));
+        }
         let text = |key: &str| arguments.and_then(|a| a.get(key)).and_then(Json::as_str).map(str::to_owned);
         // Models fill in what they leave out.
         let id = |key: &str| text(key).filter(|id| !id.is_empty());

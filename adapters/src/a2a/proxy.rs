@@ -7,10 +7,8 @@ use super::shelf::When;
 use super::wire::{Saying, Wire};
 use crate::mcp::{Gives, McpError, RpcError};
 use policies::json::{Json, Object, digest};
+use policies::manifest::PASSED;
 use std::sync::Arc;
-
-/// The argument that holds what is passed on: a message of A2A 1.0 and its configuration.
-pub const MESSAGE: &str = "a2a";
 
 /// What was asked of a task.
 pub enum Passed {
@@ -100,7 +98,7 @@ fn about(task: &str, answer: Json) -> Result<Json, McpError> {
 }
 
 fn saying(arguments: &Json) -> Result<Saying, McpError> {
-    let passed = arguments.get(MESSAGE);
+    let passed = arguments.get(PASSED);
     let object = |key: &str| passed.and_then(|passed| passed.get(key)).and_then(Json::as_object).cloned();
     let invalid = || McpError::Rpc(RpcError::new(-32602, "no message to be passed on"));
     let message = object("message").ok_or_else(invalid)?;

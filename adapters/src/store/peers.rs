@@ -249,12 +249,13 @@ async fn heard(db: &mut SqliteConnection, now: u64, of: &Between, news: &PeerNew
     let sql = "UPDATE peer_tasks SET task = coalesce(task, ?3), state = coalesce(?4, state),
         status = coalesce(?5, status), used = ?6,
         changed = CASE WHEN state IS coalesce(?4, state) AND status IS coalesce(?5, status) THEN changed ELSE ?6 END
-        WHERE principal = ?1 AND peer = ?2 AND id = ?7";
+        WHERE principal = ?1 AND peer = ?2 AND id = ?7 AND door = ?8";
     let query = bound(sql, of).bind(news.task.as_deref()).bind(news.state.as_deref()).bind(news.status.as_deref());
-    query.bind(signed(now)).bind(&news.id).execute(&mut *db).await?;
+    query.bind(signed(now)).bind(&news.id).bind(of.door.as_str()).execute(&mut *db).await?;
     if let Some(context) = &news.context {
         let sql = "UPDATE peer_contexts SET context = coalesce(context, ?3), changed = ?4 WHERE principal = ?1
-            AND peer = ?2 AND door = ?5 AND id = (SELECT context FROM peer_tasks WHERE id = ?6)";
+            AND peer = ?2 AND door = ?5 AND id = (SELECT context FROM peer_tasks
+            WHERE id = ?6 AND principal = ?1 AND peer = ?2 AND door = ?5)";
         let query = bound(sql, of).bind(context).bind(signed(now)).bind(of.door.as_str());
         query.bind(&news.id).execute(&mut *db).await?;
     }

@@ -81,7 +81,9 @@ async fn another_pleach_over_each_of_its_interfaces_and_ours() {
     }
 }
 
-/// The clients that are not ours find the same behind `/a2a/{peer}` as at the peer itself.
+/// The clients that are not ours find the same behind `/a2a/{peer}` as at the peer itself, but for
+/// one thing: a peer that streams is always asked for a stream, so that its task has a name before
+/// it is done, and one that has a word in the place of a task for whoever asks otherwise tells a task.
 #[test]
 fn the_sdk_clients_in_front_of_the_system_under_test() {
     let far_folder = conformance::a2a::folder();
@@ -106,7 +108,7 @@ fn the_sdk_clients_in_front_of_the_system_under_test() {
         let wanted = json!({
             "stream": null, "got": ["COMPLETED", "Hello from TCK"], "asks": ["INPUT_REQUIRED", "What shall it be?"],
             "watched": ["INPUT_REQUIRED", "WORKING", "COMPLETED"], "answered": ["COMPLETED", "It shall be: red"],
-            "cancelled": "CANCELED", "message": ["message"], "listed": [2, true],
+            "cancelled": "CANCELED", "message": ["task"], "listed": [2, true],
         });
         assert_eq!(said, wanted, "{binding}");
     }
@@ -121,7 +123,7 @@ fn the_sdk_clients_in_front_of_the_system_under_test() {
         "It shall be: red",
         "canceled"
     ]);
-    assert_eq!(said, json!({ "stream": turns, "send": turns, "message": "message" }));
+    assert_eq!(said, json!({ "stream": turns, "send": turns, "message": "task" }));
 }
 
 /// Servers of both SDKs, killed gateway in between: what was begun is gone on with.
@@ -140,13 +142,22 @@ async fn the_sdk_servers_and_a_kill_in_the_middle() {
         assert_eq!(done["artifacts"][0]["parts"][0]["text"], "echo: hello", "{which}: {done}");
         let asked = send(&served, ANY, "sdk", message("m-2", "ask")).await;
         assert_eq!(asked["status"]["message"]["parts"][0]["text"], "Which?", "{which}: {asked}");
+        let left = send(&served, ANY, "sdk", message("m-0", "ask")).await;
         let paused = call(&served, "sdk__echo", json!({ "message": "ask" })).await.json()["result"].clone();
         kill(&mut served);
         let served = Served::start(&folder);
         let got = result(&served, ANY, "sdk", "GetTask", json!({ "id": done["id"] })).await;
         assert_eq!(got["artifacts"], done["artifacts"], "{which}");
         let listed = result(&served, ANY, "sdk", "ListTasks", json!({})).await;
-        assert_eq!(listed["totalSize"], 2, "{which}: {listed}");
+        assert_eq!(listed["totalSize"], 3, "{which}: {listed}");
+        let path = format!("/a2a/sdk/rest/tasks/{}:subscribe", left["id"].as_str().unwrap());
+        let mut watched = served.open(&path, &[V1], "{}".into()).await;
+        watched.until("TASK_STATE_INPUT_REQUIRED").await;
+        let cancelled = result(&served, ANY, "sdk", "CancelTask", json!({ "id": left["id"] })).await;
+        assert_eq!((&cancelled["id"], state(&cancelled)), (&left["id"], "TASK_STATE_CANCELED"), "{which}: {cancelled}");
+        watched.until("TASK_STATE_CANCELED").await;
+        watched.end().await;
+        assert!(watched.heard.contains(left["id"].as_str().unwrap()), "{which}: {}", watched.heard);
         let again = send(&served, ANY, "sdk", message("m-2", "ask")).await;
         assert_eq!((&again["id"], state(&again)), (&asked["id"], "TASK_STATE_INPUT_REQUIRED"), "{which}");
         let answered = send(&served, ANY, "sdk", to_task(&asked, "m-3", "red")).await;
@@ -238,7 +249,10 @@ async fn a_task_is_its_clients_and_nobody_elses() {
 fn two() -> Upstream {
     Upstream::of(|base| {
         let mut card = card(base, false);
-        card["skills"][1] = json!({ "id": "erase", "name": "erase", "description": "Erases.", "tags": ["x"] });
+        card["skills"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "id": "erase", "name": "erase", "description": "Erases.", "tags": ["x"] }));
         card["securitySchemes"] = json!({ "theirs": { "httpAuthSecurityScheme": { "scheme": "Bearer" } } });
         move |seen: &Seen| match seen.method.as_str() {
             "GET" => Act::Status(200, card.clone()),

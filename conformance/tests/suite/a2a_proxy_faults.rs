@@ -2,7 +2,7 @@
 //! is away, late, too much, restarted, or says names that are nobody's here.
 
 use crate::a2a::{code, message, result, send, state, to_task};
-use crate::a2a_peers::{far_folder, near};
+use crate::a2a_peers::{call, far_folder, near};
 use crate::a2a_peers_faults::{card, event, peer, task};
 use crate::live::change;
 use crate::rest::{ALICE, BOB, BOSS};
@@ -93,7 +93,10 @@ async fn a_late_yes_is_for_that_message() {
 async fn where_a_skill_is_asked_about_it_is_named() {
     let two = Upstream::of(|base| {
         let mut card = card(base, false);
-        card["skills"][1] = json!({ "id": "erase", "name": "erase", "description": "Erases.", "tags": [] });
+        card["skills"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "id": "erase", "name": "erase", "description": "Erases.", "tags": [] }));
         move |seen: &Seen| match seen.method.as_str() {
             "GET" => Act::Status(200, card.clone()),
             _ => Act::Result(json!({ "task": task("COMPLETED") })),
@@ -108,6 +111,45 @@ async fn where_a_skill_is_asked_about_it_is_named() {
     let mut params = message("m-2", "go");
     params["message"]["metadata"] = json!({ "skillId": "act" });
     assert_eq!(state(&send(&served, ALICE, "w", params).await), "TASK_STATE_COMPLETED");
+}
+
+/// What a message speaks of is under the rules of every argument: a link leads where one may go, and
+/// what a file is called is no file here.
+#[tokio::test]
+async fn what_a_message_holds_is_judged() {
+    let asked = completes();
+    let table = "expose = true\n";
+    let (_folder, served) = near(&[("w", &asked.base, table)], "[policy.domains]\nallow = [\"files.example\"]\n");
+    let with = |id: &str, part: Value| {
+        let mut params = message(id, "go");
+        params["message"]["parts"].as_array_mut().unwrap().push(part);
+        params
+    };
+    for (n, (part, leaves)) in [
+        (json!({ "url": "https://elsewhere.example/a" }), false),
+        (json!({ "url": "https://files.example/a" }), true),
+        (json!({ "data": { "path": "/etc/passwd" } }), false),
+        (json!({ "data": { "n": 1 } }), true),
+        (json!({ "raw": "Yg==", "filename": "a.txt", "mediaType": "text/plain" }), true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let before = asked.came("SendMessage").len();
+        let told = say(&served, ANY, "w", with(&format!("m-{n}"), part.clone())).await;
+        assert_eq!(told.json().get("result").is_some(), leaves, "{part}: {told:?}");
+        let came = asked.came("SendMessage");
+        assert_eq!(came.len(), before + usize::from(leaves), "{part}");
+        if leaves {
+            assert_eq!(came[before].body["params"]["message"]["parts"][1], part);
+        }
+    }
+    // The skill as a tool takes no message of this door, so nothing goes around its own.
+    let around = json!({ "message": "go", "a2a": { "message": message("m", "other")["message"] } });
+    let before = asked.came("SendMessage").len();
+    let told = call(&served, "w__act", around).await;
+    assert!(told.body.contains("no argument of that name"), "{told:?}");
+    assert_eq!(asked.came("SendMessage").len(), before);
 }
 
 /// A stream ends when its listener may not use the skill any more; another's goes on.
@@ -307,7 +349,7 @@ async fn a_peer_that_is_away() {
     let card = format!("http://{}/card.json", free.local_addr().unwrap());
     drop(free);
     let clients = format!(
-        "[clients.alice]\ntoken = {:?}\n[clients.bob]\ntoken = {:?}\npolicy = {{ tools = {{ allow = [\"v__*\"] }} }}\n",
+        "[clients.alice]\ntoken = {:?}\n[clients.bob]\ntoken = {:?}\npolicy = {{ tools = {{ allow = [] }} }}\n",
         &ALICE.1[7..],
         &BOB.1[7..]
     );
@@ -337,10 +379,11 @@ async fn a_peers_answer_has_bounds() {
         "SendStreamingMessage" => saying([event(seen, json!({ "task": task("WORKING") }))], false),
         _ => Act::Hang,
     });
-    let table = "expose = true\ntimeout = 500\n";
-    let (_folder, served) = near(&[("w", &bad.base, table), ("l", &lost.base, table)], "");
-    for (text, why) in [("deep", "unacceptable"), ("huge", "its answer"), ("late", "w: ")] {
-        let told = say(&served, ANY, "w", message(text, text)).await;
+    let (table, soon) = ("expose = true\n", "expose = true\ntimeout = 500\n");
+    let (_folder, served) = near(&[("w", &bad.base, table), ("h", &bad.base, soon), ("l", &lost.base, soon)], "");
+    for (peer, text, why) in [("w", "deep", "unacceptable"), ("w", "huge", "its answer"), ("h", "late", "no answer to")]
+    {
+        let told = say(&served, ANY, peer, message(text, text)).await;
         assert_eq!(told.json()["error"]["code"], -32603, "{text}: {:.300}", told.body);
         assert!(told.body.contains(why), "{text}: {:.300}", told.body);
         assert_eq!(state(&send(&served, ANY, "w", message(&format!("{text}-2"), "go")).await), "TASK_STATE_COMPLETED");

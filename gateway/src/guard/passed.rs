@@ -3,12 +3,12 @@
 
 use super::{Guard, Refused};
 use crate::servers::{Abilities, Enough};
-use adapters::a2a::{How, MESSAGE, Passage, Passed};
+use adapters::a2a::{How, Passage, Passed};
 use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply};
 use policies::action::Call;
 use policies::decide;
 use policies::json::{Json, Object};
-use policies::manifest::Tool;
+use policies::manifest::{PASSED, Tool};
 use policies::names::Name;
 use policies::permit::{Denial, Permit};
 use policies::tools::Mode;
@@ -124,7 +124,7 @@ pub(crate) fn arguments(text: String, data: Option<Json>, passed: Json) -> Json 
     if let Some(data) = data {
         arguments.set("data", data);
     }
-    arguments.set(MESSAGE, passed);
+    arguments.set(PASSED, passed);
     arguments.into()
 }
 

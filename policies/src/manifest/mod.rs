@@ -106,7 +106,13 @@ pub struct ServerWords {
     pub tools: BTreeMap<String, ToolWords>,
     /// The server ships with Pleach: its own words are the operator's.
     pub builtin: bool,
+    /// It is an A2A peer, which may be passed a message as it is.
+    pub peer: bool,
 }
+
+/// Beside the arguments of a peer's skill: a message that is passed on as it is. No schema names it,
+/// and whoever calls the skill as a tool may not give it.
+pub const PASSED: &str = "a2a";
 
 /// An imported tool.
 #[derive(Debug, Clone)]
@@ -132,6 +138,8 @@ pub struct Tool {
     pub hash: String,
     /// Arguments to be mirrored as headers.
     pub headers: Vec<ParamHeader>,
+    /// It is a peer's skill.
+    peer: bool,
     schema: Schema,
     /// Of `outputSchema`, made when an output is first looked at.
     output: OnceLock<Option<Schema>>,
@@ -224,6 +232,7 @@ impl Tool {
             verify_with: own.and_then(|w| w.verify_with.clone()),
             hash: digest(&definition.to_canonical()),
             headers: headers::read(input)?,
+            peer: words.peer,
             schema,
             output: OnceLock::new(),
             touches: touch::Pointers::new(own, words.builtin, input),
@@ -235,6 +244,16 @@ impl Tool {
     /// # Errors
     /// What does not fit, for the caller to correct.
     pub fn check_arguments(&self, arguments: &Json) -> Result<(), String> {
+        match arguments {
+            Json::Object(given) if self.peer && given.get(PASSED).is_some() => {
+                let mut bare = given.clone();
+                bare.remove(PASSED);
+                self.fits(&Json::Object(bare))
+            }
+            _ => self.fits(arguments),
+        }
+    }
+    fn fits(&self, arguments: &Json) -> Result<(), String> {
         let outcome = self.schema.check(arguments);
         // Models write null for what they leave out, and servers take it so.
         match (&outcome, arguments) {
@@ -264,7 +283,11 @@ impl Tool {
     }
     /// The paths and hosts among arguments, unresolved.
     pub fn touches(&self, arguments: &Json) -> Vec<RawTouch> {
-        self.touches.find(arguments)
+        let mut found = self.touches.find(arguments);
+        if self.peer {
+            found.retain(|touch| !is_label(&touch.pointer));
+        }
+        found
     }
     /// The class its annotations alone amount to, and the word for why; what
     /// `pleach tools --suggest` prints.
@@ -286,6 +309,19 @@ impl Tool {
         self.name = format!("{}__{}", self.server, self.name);
         self
     }
+}
+
+/// Whether an argument is a mere name in a message that is passed on: what a file part is called, and
+/// the extensions a message speaks of. Nobody opens either.
+fn is_label(pointer: &str) -> bool {
+    let mut parts = pointer.strip_prefix('/').unwrap_or(pointer).split('/');
+    if parts.next() != Some(PASSED) || parts.next() != Some("message") {
+        return false;
+    }
+    matches!(
+        (parts.next(), parts.next(), parts.next(), parts.next()),
+        (Some("extensions"), Some(_), None, None) | (Some("parts"), Some(_), Some("filename"), None)
+    )
 }
 
 /// What annotations amount to, when they say anything (MCP `ToolAnnotations`).

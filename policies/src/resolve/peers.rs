@@ -4,6 +4,7 @@ use super::Resolver;
 use super::servers::{Secret, ServerSpec, Transport};
 use crate::file::Node;
 use crate::json::Json;
+use crate::manifest::ServerWords;
 use crate::names::Name;
 use crate::place::Place;
 use std::collections::BTreeMap;
@@ -102,7 +103,7 @@ impl Resolver<'_> {
         Some(ServerSpec {
             name: name.clone(),
             place: place.clone(),
-            words: self.words(node, false),
+            words: ServerWords { peer: true, ..self.words(node, false) },
             transport,
             cwd: self.around.folder().to_owned(),
             timeout: Duration::from_millis(timeout),

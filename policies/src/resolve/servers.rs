@@ -353,6 +353,7 @@ impl Resolver<'_> {
             },
             tools,
             builtin,
+            peer: false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use policies::action::Effect;
 use policies::json::{Json, Limits};
-use policies::manifest::{Imported, NameMap, Prefix, RawTouched, ServerWords, ToolWords, import};
+use policies::manifest::{Imported, NameMap, PASSED, Prefix, RawTouched, ServerWords, ToolWords, import};
 use policies::names::Name;
 use policies::permission::Access;
 use std::collections::BTreeSet;
@@ -195,4 +195,26 @@ fn the_hash_ignores_key_order_and_sees_everything_else() {
     let a = hash(r#"{"name":"t","description":"d","inputSchema":{"type":"object"}}"#);
     assert_eq!(a, hash(r#"{"inputSchema":{"type":"object"},"description":"d","name":"t"}"#));
     assert_ne!(a, hash(r#"{"inputSchema":{"type":"object"},"description":"D","name":"t"}"#));
+}
+
+/// A message for a peer stands beside the arguments of its skill, and is looked at like them; what
+/// is a mere name in it is none of a file here. No other tool takes one.
+#[test]
+fn a_message_is_passed_to_peers_only() {
+    let tools = r#"[{"name":"t","inputSchema":{"type":"object","properties":{"message":{"type":"string"}},
+                     "required":["message"],"additionalProperties":false}}]"#;
+    let tool = |peer| imported(&ServerWords { peer, ..ServerWords::default() }, tools).tools.remove(0);
+    let of = |text: &str| Json::parse(text.as_bytes(), Limits::default()).unwrap();
+    let passed = of(
+        r#"{"message":"go","a2a":{"message":{"extensions":["https://e.example/x"],"parts":[{"raw":"Yg==","filename":"a.txt"},
+            {"url":"https://files.example/a"},{"data":{"path":"/etc/passwd"}},{"text":"/etc/shadow"}]}}}"#,
+    );
+    assert_eq!(PASSED, "a2a");
+    assert_eq!(tool(true).check_arguments(&passed), Ok(()));
+    assert!(tool(false).check_arguments(&passed).unwrap_err().contains("a2a"));
+    assert!(tool(true).check_arguments(&of(r#"{"a2a":{}}"#)).is_err(), "the skill's own are checked all the same");
+    let at = |peer: bool| tool(peer).touches(&passed).into_iter().map(|touch| touch.written).collect::<BTreeSet<_>>();
+    let judged = ["/etc/passwd", "/etc/shadow", "https://files.example/a"].map(str::to_owned);
+    assert_eq!(at(true), judged.clone().into());
+    assert!(at(false).contains("a.txt") && at(false).is_superset(&judged.into()));
 }

@@ -7,6 +7,7 @@ mod files;
 mod inbox;
 mod lease;
 mod migration;
+mod peers;
 mod plans;
 mod push;
 mod questions;

@@ -28,7 +28,7 @@ use crate::hosted::Who;
 use adapters::a2a::{Passage, Passed, known_as, tool_name};
 use adapters::mcp::McpError;
 use adapters::store::{Between, PeerDoor, PeerTask};
-use names::Names;
+use names::{Names, Theirs};
 use policies::json::{Json, Object};
 use policies::manifest::Tool;
 use policies::names::Name;
@@ -217,7 +217,7 @@ impl Passing {
 
 /// What went wrong over there, in our names; `about` is the task it is about, and the peer's names
 /// of that and of its conversation.
-fn fault(peer: &Name, error: McpError, about: Option<(&Names, (Option<&str>, Option<&str>))>) -> Fault {
+fn fault(peer: &Name, error: McpError, about: Option<(&Names, Theirs<'_>)>) -> Fault {
     let told = |why: &str| match about {
         Some((names, theirs)) => names.told(why, theirs),
         None => why.to_owned(),

@@ -6,6 +6,9 @@ use adapters::store::{Between, PeerNews};
 use policies::json::Json;
 use serde_json::Value;
 
+/// The peer's names of a task and of its conversation, as far as it said.
+pub(super) type Theirs<'t> = (Option<&'t str>, Option<&'t str>);
+
 /// The names of one task.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
@@ -79,7 +82,7 @@ impl Names {
 
     /// What is to be noted of an update in our names; `theirs` are the peer's names of the task and
     /// its conversation. `None` where it tells nothing of how the task stands.
-    pub(super) fn news(&self, update: &Value, theirs: Option<(Option<&str>, Option<&str>)>) -> Option<PeerNews> {
+    pub(super) fn news(&self, update: &Value, theirs: Option<Theirs<'_>>) -> Option<PeerNews> {
         let status = update.pointer("/task/status").or_else(|| update.pointer("/statusUpdate/status"));
         let (task, context) = theirs.unwrap_or_default();
         let (task, context) = (task.map(str::to_owned), context.map(str::to_owned));
@@ -98,7 +101,7 @@ impl Names {
     }
 
     /// What is told of something, without the peer's names of the task and its conversation.
-    pub(super) fn told(&self, text: &str, (task, context): (Option<&str>, Option<&str>)) -> String {
+    pub(super) fn told(&self, text: &str, (task, context): Theirs<'_>) -> String {
         let mut text = text.to_owned();
         for (theirs, ours) in [(task, &self.task), (context, &self.context)] {
             if let Some(theirs) = theirs.filter(|theirs| !theirs.is_empty()) {

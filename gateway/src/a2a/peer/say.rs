@@ -339,7 +339,7 @@ impl Message {
             }
             match part.get("text").and_then(Value::as_str) {
                 Some(text) => texts.push(text),
-                None => data.push(json_of(part.get("data").filter(|data| !data.is_null()).unwrap_or(part))),
+                None => data.extend(part.get("data").filter(|data| !data.is_null()).map(json_of)),
             }
         }
         let data = if data.len() > 1 { Some(Json::from(data)) } else { data.pop() };

@@ -93,11 +93,7 @@ fn check_version(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-pub(super) fn session_of(
-    door: &Door,
-    view: &View,
-    headers: &HeaderMap,
-) -> Result<Arc<Session>, Refused> {
+pub(super) fn session_of(door: &Door, view: &View, headers: &HeaderMap) -> Result<Arc<Session>, Refused> {
     let Some(id) = text(headers, "mcp-session-id") else {
         let why = "Mcp-Session-Id is missing; call initialize first, or speak 2026-07-28";
         return Err(Refused::at(StatusCode::BAD_REQUEST, -32600, why));
@@ -107,12 +103,7 @@ pub(super) fn session_of(
 }
 
 /// Notifications and answers.
-pub(super) fn other(
-    door: &Door,
-    view: &View,
-    headers: &HeaderMap,
-    message: Message,
-) -> Result<Response, Refused> {
+pub(super) fn other(door: &Door, view: &View, headers: &HeaderMap, message: Message) -> Result<Response, Refused> {
     if text(headers, "mcp-protocol-version") == Some(MODERN) {
         return Ok(empty(StatusCode::ACCEPTED));
     }
