@@ -217,9 +217,9 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
                 return Ok(modern_request(view, id, (method, params), body).await);
             }
             drop(body);
-            Box::pin(legacy::request(&door, view, agent, &headers, id, method, params)).await
+            Box::pin(legacy::request(&door, view, &headers, id, method, params)).await
         }
-        other => legacy::other(&door, &view, agent, &headers, other),
+        other => legacy::other(&door, &view, &headers, other),
     }
 }
 
