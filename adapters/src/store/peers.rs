@@ -220,14 +220,7 @@ async fn say(db: &mut SqliteConnection, now: u64, of: &Between, m: &PeerMessage)
     ] {
         sqlx::query(sql).bind(signed(now.saturating_sub(KEPT))).execute(&mut *db).await?;
     }
-    let sql = "SELECT id, said, done, at FROM peer_messages WHERE principal = ? AND peer = ? AND known = ?";
-    if let Some(row) = bound(sql, of).bind(&m.known).fetch_optional(&mut *db).await?
-        && m.renewed.is_none_or(|since| row.try_get::<i64, _>("at").is_ok_and(|at| unsigned(at) >= since))
-    {
-        let before = match row.try_get::<String, _>("said")? == m.said {
-            true => PeerSaid::Before(row.try_get("id")?, row.try_get::<i64, _>("done")? != 0),
-            false => PeerSaid::Other,
-        };
+    if let Some(before) = known(db, of, m).await? {
         return Ok((false, Some(before)));
     }
     let sql = "INSERT OR REPLACE INTO peer_messages (principal, peer, known, said, id, done, at)
@@ -242,6 +235,20 @@ async fn say(db: &mut SqliteConnection, now: u64, of: &Between, m: &PeerMessage)
         converse(db, now, of, &context).await?;
     }
     Ok((true, None))
+}
+
+/// What became of a message before, if it was said.
+async fn known(db: &mut SqliteConnection, of: &Between, m: &PeerMessage) -> Result<Option<PeerSaid>, sqlx::Error> {
+    let sql = "SELECT id, said, done, at FROM peer_messages WHERE principal = ? AND peer = ? AND known = ?";
+    let Some(row) = bound(sql, of).bind(&m.known).fetch_optional(db).await? else { return Ok(None) };
+    let at = unsigned(row.try_get("at")?);
+    if m.renewed.is_some_and(|since| at < since) {
+        return Ok(None);
+    }
+    Ok(Some(match row.try_get::<String, _>("said")? == m.said {
+        true => PeerSaid::Before(row.try_get("id")?, row.try_get::<i64, _>("done")? != 0),
+        false => PeerSaid::Other,
+    }))
 }
 
 async fn heard(db: &mut SqliteConnection, now: u64, of: &Between, news: &PeerNews) -> Result<(), sqlx::Error> {
@@ -324,6 +331,14 @@ impl Store {
     pub async fn peer_say(&self, of: &Between, message: PeerMessage) -> Result<PeerSaid, JournalError> {
         let (_, before) = self.noted(of, Change::Say(message)).await?;
         Ok(before.unwrap_or(PeerSaid::Fresh))
+    }
+    /// What became of a message before, if it was said.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn peer_said(&self, of: &Between, message: &PeerMessage) -> Result<Option<PeerSaid>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(|e| self.failed(e))?;
+        known(&mut connection, of, message).await.map_err(|e| self.failed(e))
     }
     /// Notes how a task stands; with `known` that the peer answered that message.
     ///

@@ -21,7 +21,10 @@ async fn say(served: &Served, who: (&str, &str), agent: &str, params: Value) -> 
     served.post(&format!("/a2a/{agent}"), &[who, V1], body).await
 }
 fn completes() -> Upstream {
-    peer(false, |_| Act::Result(json!({ "task": task("COMPLETED") })))
+    peer(false, |seen| match seen.method.as_str() {
+        "SendMessage" => Act::Result(json!({ "task": task("COMPLETED") })),
+        _ => Act::Result(task("COMPLETED")),
+    })
 }
 /// A peer behind rules; Alice calls, the boss approves.
 fn ruled(card: &str, rules: &str, more: &str) -> Folder {
@@ -86,6 +89,9 @@ async fn a_late_yes_is_for_that_message() {
     assert_eq!((other.status, asked.came("SendMessage").len()), (403, 0), "{other:?}");
     let done = send(&served, ALICE, "w", message("m-1", "go")).await;
     assert_eq!((state(&done), asked.came("SendMessage").len()), ("TASK_STATE_COMPLETED", 1), "{done}");
+    // What was answered is told again, and nobody is asked again.
+    assert_eq!(send(&served, ALICE, "w", message("m-1", "go")).await["id"], done["id"]);
+    assert_eq!((asked.came("SendMessage").len(), folder.run(&["approvals", "--json"]).out.lines().count()), (1, 1));
 }
 
 /// A message for no skill in particular cannot ask about one of them.

@@ -119,13 +119,17 @@ async fn say(passing: &Passing, how: How) -> Result<Said, Fault> {
         Some(key) => format!("key {key}"),
         None => format!("{} {said}", message.id),
     };
-    let outgoing = outgoing(passing, &message, &row).await?;
-    let arguments = arguments(message.text.clone(), message.data.clone(), outgoing);
-    let permit = judged(passing, &tools, arguments).await?;
     let begins = message.task.is_none().then(|| (row.skill.clone(), row.context.clone()));
     let renewed = asked.key.is_none().then(|| clock().saturating_sub(REPEATED));
     let (store, of) = (asked.door.0.store.clone(), passing.of.clone());
     let noted = PeerMessage { known: known.clone(), said, id: row.id.clone(), renewed, begins };
+    // What was answered does not leave again, so nobody is asked about it again.
+    if let Some(PeerSaid::Before(id, true)) = store.peer_said(&of, &noted).await? {
+        return before(passing, passing.own(&id).await?, tools).await;
+    }
+    let outgoing = outgoing(passing, &message, &row).await?;
+    let arguments = arguments(message.text.clone(), message.data.clone(), outgoing);
+    let permit = judged(passing, &tools, arguments).await?;
     let mut row = row;
     match store.peer_say(&of, noted).await? {
         PeerSaid::Fresh => {}
