@@ -45,6 +45,13 @@ async fn a_card_is_signed_so_that_others_can_check_it() {
         assert_eq!(verified(card, &keys), "ok", "{card}");
         assert_ne!(verified(&card.replacen("\"description\":\"", "\"description\":\"Not ", 1), &keys), "ok", "changed");
     }
+    // How one says who one is belongs to it.
+    for change in [json!([]), json!([{ "schemes": { "other": { "list": ["client"] } } }])] {
+        let mut card = pure.json();
+        assert_eq!(card["securityRequirements"], json!([{ "schemes": { "bearer": { "list": ["client"] } } }]));
+        card["securityRequirements"] = change;
+        assert_ne!(verified(&card.to_string(), &keys), "ok", "{card}");
+    }
     let protected = pure.json()["signatures"][0]["protected"].as_str().unwrap().to_owned();
     let protected = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, protected).unwrap();
     let protected: Value = serde_json::from_slice(&protected).unwrap();
