@@ -169,6 +169,24 @@ fn a_client_is_added_and_its_curl_line_works() {
     assert_eq!(serde_json::from_str::<Value>(&card.out).unwrap()["name"], "greeter");
 }
 
+/// Of those added at the same moment none is lost, and the file stays as readable as it was.
+#[test]
+fn clients_added_at_once_are_all_there() {
+    let folder = Folder::new("version = 1\n[policy] # kept\n");
+    std::fs::set_permissions(folder.join("pleach.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let names: Vec<String> = (0..12).map(|n| format!("c{n}")).collect();
+    let adding: Vec<_> = names.iter().map(|name| folder.command(&["client", "add", name]).spawn().unwrap()).collect();
+    for mut one in adding {
+        assert!(one.wait().unwrap().success());
+    }
+    let now = folder.read("pleach.toml").unwrap();
+    for name in &names {
+        assert!(now.contains(&format!("[clients.{name}]")), "{name} is lost: {now}");
+    }
+    assert!(now.contains("# kept") && folder.run(&["check"]).code == 0, "{now}");
+    assert_eq!(std::fs::metadata(folder.join("pleach.toml")).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
 /// What a message was made of is told as it was sent, wherever it was said.
 #[tokio::test]
 async fn a_history_keeps_parts_as_they_were_sent() {
