@@ -436,8 +436,14 @@ async fn a_receiver_that_is_gone_ends_its_config() {
     let seen = hook.until_at("/h", 3).await;
     assert_eq!(words(&seen), ["WORKING", "artifact heard: red", "COMPLETED"]);
     forgotten(&folder, &task, "gone", "HTTP 410").await;
+    // It is on record first.
+    let over = async {
+        while named(&served, &task).await != ["stays"] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), over).await.expect("it is still there");
     assert_eq!(gone.came_to("/h").len(), 1, "asked once, and no more");
-    assert_eq!(named(&served, &task).await, ["stays"]);
 }
 
 /// The names of a task's configs.
@@ -462,8 +468,8 @@ async fn forgotten(folder: &Folder, task: &Value, config: &str, why: &str) {
     tokio::time::timeout(Duration::from_secs(30), said).await.expect("the record does not say that it was forgotten");
 }
 
-/// Whoever asked is known by another token now, or may not see the agent: its configs end when there
-/// is something to tell, and nothing is told. The twin whose client stayed is told.
+/// Whoever asked is gone, is known by another token now, or may not see the agent: its configs end when
+/// there is something to tell, and nothing is told. The twin whose client stayed is told.
 #[tokio::test]
 async fn configs_end_with_what_their_client_was_known_by() {
     let twin = "[clients.twin]\ntoken = \"twin-twin-twin-twin-twin\"\nmay_start = [\"asker\"]\n";
@@ -471,7 +477,10 @@ async fn configs_end_with_what_their_client_was_known_by() {
     let policy = folder.read("pleach.toml").unwrap() + twin;
     folder.write("pleach.toml", &policy);
     const TWIN: (&str, &str) = ("authorization", "Bearer twin-twin-twin-twin-twin");
+    let (before, alice) = policy.split_once("[clients.alice]").unwrap();
+    let gone = format!("{before}[clients.bob]{}", alice.split_once("[clients.bob]").unwrap().1);
     for (what, other, why) in [
+        ("gone", gone, "client alice is gone"),
         ("token", policy.replace("alice-alice-alice-alice", "alice-has-another-token"), "another token"),
         ("agent", policy.replace("\"writer\", \"asker\"]", "\"writer\"]"), "may not see agent asker"),
     ] {

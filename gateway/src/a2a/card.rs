@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 
 /// Whose token it takes where a scheme has no scopes: the role of whoever the policy file names.
 const CLIENT: &str = "client";
+/// A scheme, and what it takes of it: scopes, or a role.
+type Wanted = (String, Vec<String>);
 /// A card may be kept for so long without asking again, seconds.
 const MAX_AGE: u32 = 300;
 
@@ -166,7 +168,7 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
     let (schemes, wanted) = security(policy, version);
     if !schemes.is_empty() {
         card["securitySchemes"] = schemes.into();
-        let one = |(name, needs): &(String, Vec<String>)| json!({ "schemes": { name: { "list": needs } } });
+        let one = |(name, needs): &Wanted| json!({ "schemes": { name: { "list": needs } } });
         card["securityRequirements"] = wanted.iter().map(one).collect();
         if version != Some(Version::V1) {
             // What is no scope has no place there.
@@ -180,7 +182,7 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
 /// How whoever calls says who it is: a token of the policy file, or one of an issuer. Each scheme
 /// is written in the words of both generations. What is wanted says of each what it takes, and never
 /// nothing: what is signed of a card leaves out what is empty, and with it the whole requirement.
-fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<(String, Vec<String>)>) {
+fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<Wanted>) {
     let (mut schemes, mut wanted) = (Map::new(), Vec::new());
     let Some(clients) = &policy.clients else { return (schemes, wanted) };
     if clients.values().any(|client| matches!(client.proof, Proof::Token(_) | Proof::Digest(_))) {
