@@ -42,7 +42,9 @@ async def main():
         await say(types.Part(function_response=types.FunctionResponse(id=asked.id, name=asked.name,
                                                                       response={"result": "red"})))
         said["tasks"] = len({task for task in told["tasks"] if task})
-        said["last"], said["states"] = told["texts"][-1], sorted({s for s in told["states"] if s})
+        # It may be at work already when it is told first.
+        states = {state for state in told["states"] if state} - {"TASK_STATE_SUBMITTED"}
+        said["last"], said["states"] = told["texts"][-1], sorted(states)
         said["errors"], said["calls"] = told["errors"], len(told["calls"])
         # It goes on in the same conversation.
         before = told["tasks"][-1]

@@ -104,7 +104,8 @@ impl Voice for Teller {
         let config = all.into_iter().find(|config| Some(&config.id) == due.config.as_ref());
         let row = store.row(&due.root).await.map_err(|e| e.to_string())?;
         let (Some(config), Some(row)) = (config, row) else {
-            return Ok(Said::Gone("its configuration is gone".into()));
+            // It was deleted meanwhile.
+            return Ok(Said::Nothing);
         };
         let proof = self.door.0.seal.open(PROOF, &config.principal, &config.proof);
         let proof = proof.ok_or("its proof was sealed with another key (state folder lost?)")?;
