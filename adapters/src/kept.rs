@@ -9,9 +9,9 @@ use std::path::Path;
 /// # Errors
 /// When it can be neither read nor written.
 pub fn made_once(path: &Path, fresh: impl FnOnce() -> std::io::Result<Vec<u8>>) -> std::io::Result<Vec<u8>> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
     if !path.exists() {
         // Linked into place when it is whole: another process may start at the same moment.
         let mut mark = [0u8; 8];
@@ -28,7 +28,8 @@ pub fn made_once(path: &Path, fresh: impl FnOnce() -> std::io::Result<Vec<u8>>) 
         };
         match linked {
             Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
-            _ => {}
+            // A key that is gone with the power is another key afterwards.
+            _ => std::fs::File::open(folder)?.sync_all()?,
         }
     }
     std::fs::read(path)

@@ -184,24 +184,31 @@ fn kits(root: &Path) -> Result<(), String> {
     agents(&folder.join("a2a"))
 }
 
-/// Clients of the A2A protocol, of both its generations.
-const A2A_NPM: &str = "@a2a-js/sdk@1.3.0";
-const A2A_PIP: [(&str, &str); 2] = [("venv", "a2a-sdk[signing]==1.3.0"), ("venv03", "a2a-sdk==0.3.26")];
+/// Clients and servers of the A2A protocol, of both its generations, each in a folder of its own.
+/// An agent framework that calls such servers stands beside the SDK it is written with.
+const A2A_NPM: [(&str, [&str; 2]); 2] =
+    [("", ["@a2a-js/sdk@1.3.0", "express@5.3.0"]), ("js03", ["@a2a-js/sdk@0.3.14", "express@5.3.0"])];
+const A2A_PIP: [(&str, &[&str]); 2] =
+    [("venv", &["a2a-sdk[signing]==1.3.0", "google-adk==2.13.0"]), ("venv03", &["a2a-sdk==0.3.26"])];
 
 fn agents(folder: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
-    if !folder.join("node_modules/@a2a-js/sdk").exists() {
-        std::fs::write(folder.join("package.json"), "{\"private\":true}\n").map_err(|e| e.to_string())?;
-        run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent", A2A_NPM]).current_dir(folder))?;
+    for (name, packages) in A2A_NPM {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+        if !folder.join("node_modules/express").exists() {
+            std::fs::write(folder.join("package.json"), "{\"private\":true}\n").map_err(|e| e.to_string())?;
+            let npm = ["install", "--no-audit", "--no-fund", "--silent"];
+            run(Command::new("npm").args(npm).args(packages).current_dir(&folder))?;
+        }
     }
-    for (venv, package) in A2A_PIP {
+    for (venv, packages) in A2A_PIP {
         let venv = folder.join(venv);
-        let done = venv.join("done");
-        if std::fs::read_to_string(&done).ok().as_deref() != Some(package) {
+        let (done, wanted) = (venv.join("done"), packages.join(" "));
+        if std::fs::read_to_string(&done).ok().as_deref() != Some(&*wanted) {
             run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-            let pip = ["install", "--quiet", "--disable-pip-version-check", "httpx", package];
-            run(Command::new(venv.join("bin/pip")).args(pip))?;
-            std::fs::write(done, package).map_err(|e| e.to_string())?;
+            let pip = ["install", "--quiet", "--disable-pip-version-check", "httpx"];
+            run(Command::new(venv.join("bin/pip")).args(pip).args(packages))?;
+            std::fs::write(done, wanted).map_err(|e| e.to_string())?;
         }
     }
     Ok(())

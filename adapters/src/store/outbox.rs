@@ -6,6 +6,9 @@
 //!                                   └──────────────────────┴── too often ──▶ dead
 //! ```
 //!
+//! A config whose receiver is not there, or wants no more, ends: with it goes what was still to be
+//! told, so that a receiver that is dead costs one schedule of tries and not one a message.
+//!
 //! Taking one moves its next try beyond the time a try may take, and says who took it: of a process
 //! known to be dead it is due at once, of one on another machine when that time is over. So a
 //! message is told at least once.
@@ -26,6 +29,8 @@ use subagents::event::Record;
 use subagents::ports::JournalError;
 use subagents::run::RunId;
 
+/// So many messages in a row that are given up end their config.
+const MOST_DEAD: i64 = 3;
 /// Settled messages are kept this long.
 const KEPT: u64 = 30 * 24 * 60 * 60 * 1_000;
 
@@ -42,6 +47,8 @@ pub struct Due {
     pub endpoint: String,
     /// Tries so far.
     pub tries: u32,
+    /// Its letters that were heard.
+    pub heard: u32,
     /// The event it tells of.
     pub record: Record,
     next: u64,
@@ -92,7 +99,7 @@ macro_rules! of_each {
 
 /// ?3 is the time, ?4 how many of each endpoint, ?5 how many in all.
 pub(super) const DUE: &str = of_each!(
-    "SELECT o.id AS id, o.root AS root, o.config AS config, o.endpoint AS endpoint, tries, next, e.run AS run, e.seq AS seq, e.at AS at,
+    "SELECT o.id AS id, o.root AS root, o.config AS config, o.endpoint AS endpoint, tries, heard, next, e.run AS run, e.seq AS seq, e.at AS at,
             e.body AS body
      FROM free JOIN outbox AS o ON o.id IN (
          SELECT d.id FROM outbox AS d WHERE d.state = 'pending' AND d.endpoint = free.endpoint AND d.next <= ?3
@@ -108,10 +115,12 @@ pub(super) const NEXT: &str = of_each!(
 pub enum Told {
     /// Well.
     Delivered,
-    /// Not; once more at this time, milliseconds since 1970 UTC.
-    Later(u64, String),
+    /// Not; once more at this time, milliseconds since 1970 UTC, from the letter after those heard.
+    Later { next: u64, why: String, heard: u32 },
     /// Not, and never again.
     Dead(String),
+    /// Not, and nothing else of its config either, which ends. A tree's webhook stands.
+    Ended(String),
     /// There was nothing to tell.
     Nothing,
 }
@@ -158,21 +167,32 @@ struct Settle(u64, Told);
 impl Job for Settle {
     type Output = ();
     async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<()>, sqlx::Error> {
-        let (state, next, why) = match &self.1 {
-            Told::Nothing => return self.settled(tx, true).await.map(Ok),
-            Told::Delivered => ("delivered", tx.now, None),
-            Told::Later(next, why) => ("pending", *next, Some(why.as_str())),
-            Told::Dead(why) => ("dead", tx.now, Some(why.as_str())),
+        let (state, next, why, heard) = match &self.1 {
+            Told::Nothing => return self.settled(tx, true).await.map(|()| Ok(())),
+            Told::Delivered => ("delivered", tx.now, None, None),
+            Told::Later { next, why, heard } => ("pending", *next, Some(why.as_str()), Some(*heard)),
+            Told::Dead(why) | Told::Ended(why) => ("dead", tx.now, Some(why.as_str()), None),
         };
-        sqlx::query("UPDATE outbox SET state = ?, next = ?, why = ?, taker = NULL WHERE id = ? AND state = 'pending'")
-            .bind(state)
-            .bind(signed(next))
-            .bind(why)
-            .bind(signed(self.0))
-            .execute(&mut *tx.connection)
-            .await?;
-        if state != "pending" {
-            self.settled(tx, false).await?;
+        let settled = sqlx::query(
+            "UPDATE outbox SET state = ?, next = ?, why = ?, heard = coalesce(?, heard), taker = NULL
+             WHERE id = ? AND state = 'pending'",
+        )
+        .bind(state)
+        .bind(signed(next))
+        .bind(why)
+        .bind(heard)
+        .bind(signed(self.0))
+        .execute(&mut *tx.connection)
+        .await?;
+        match &self.1 {
+            // One that was forgotten meanwhile says nothing of the config that came in its place.
+            Told::Ended(why) if settled.rows_affected() == 1 => self.ends(tx, why).await?,
+            Told::Dead(_) => match self.refused(tx).await? {
+                Some(why) => self.ends(tx, &why).await?,
+                None => self.settled(tx, false).await?,
+            },
+            Told::Later { .. } => {}
+            _ => self.settled(tx, false).await?,
         }
         let forget = signed(tx.now.saturating_sub(KEPT));
         sqlx::query("DELETE FROM outbox WHERE state <> 'pending' AND next < ?")
@@ -184,6 +204,49 @@ impl Job for Settle {
 }
 
 impl Settle {
+    /// The config it is of.
+    async fn config(&self, tx: &mut Tx<'_>) -> Result<Option<(String, String)>, sqlx::Error> {
+        sqlx::query_as("SELECT root, config FROM outbox WHERE id = ? AND config IS NOT NULL")
+            .bind(signed(self.0))
+            .fetch_optional(&mut *tx.connection)
+            .await
+    }
+    /// Why its config ends, if this was one too many that its receiver would not have.
+    async fn refused(&self, tx: &mut Tx<'_>) -> Result<Option<String>, sqlx::Error> {
+        let Some((root, config)) = self.config(tx).await? else { return Ok(None) };
+        // Since it was last said, and since it last heard something.
+        let dead: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM outbox WHERE root = ?1 AND config = ?2 AND state = 'dead'
+                 AND next >= coalesce((SELECT at FROM push_configs WHERE root = ?1 AND id = ?2), 0)
+                 AND id > coalesce(
+                     (SELECT max(id) FROM outbox WHERE root = ?1 AND config = ?2 AND state = 'delivered'), 0)",
+        )
+        .bind(root)
+        .bind(config)
+        .fetch_one(&mut *tx.connection)
+        .await?;
+        Ok((dead >= MOST_DEAD).then(|| format!("{dead} messages in a row were given up")))
+    }
+    /// Its config ends: what was still to be told of it is given up, and it goes.
+    async fn ends(&self, tx: &mut Tx<'_>, why: &str) -> Result<(), sqlx::Error> {
+        let Some((root, config)) = self.config(tx).await? else { return Ok(()) };
+        sqlx::query(
+            "UPDATE outbox SET state = 'dead', next = ?, why = ?, taker = NULL
+             WHERE root = ? AND config = ? AND state = 'pending'",
+        )
+        .bind(signed(tx.now))
+        .bind(format!("its config ended: {why}"))
+        .bind(&root)
+        .bind(&config)
+        .execute(&mut *tx.connection)
+        .await?;
+        sqlx::query("DELETE FROM push_configs WHERE root = ? AND id = ?")
+            .bind(root)
+            .bind(config)
+            .execute(&mut *tx.connection)
+            .await?;
+        Ok(())
+    }
     /// It is settled, or goes; what comes after it of the same config is due.
     async fn settled(&self, tx: &mut Tx<'_>, goes: bool) -> Result<(), sqlx::Error> {
         let of: Option<(String, Option<String>)> = sqlx::query_as("SELECT root, config FROM outbox WHERE id = ?")
@@ -263,6 +326,7 @@ impl Store {
                 config: row.try_get("config").map_err(|e| self.failed(e))?,
                 endpoint: row.try_get("endpoint").map_err(|e| self.failed(e))?,
                 tries: u32::try_from(count("tries")?).unwrap_or(u32::MAX),
+                heard: u32::try_from(count("heard")?).unwrap_or(u32::MAX),
                 record: self.record(row)?,
                 next: count("next")?,
             })

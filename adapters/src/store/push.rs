@@ -11,6 +11,8 @@ use subagents::run::RunId;
 
 /// A tree has so many at most.
 pub const MOST_CONFIGS: u32 = 16;
+/// How long one may still be looked at when its tree has ended and all is told, milliseconds.
+const STANDS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Whom to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,13 @@ pub(super) async fn keep(tx: &mut Tx<'_>, config: &PushConfig) -> Result<Kept, s
     if others >= i64::from(MOST_CONFIGS) {
         return Ok(Kept::Full);
     }
+    let before: Option<(String, String)> =
+        sqlx::query_as("SELECT url, version FROM push_configs WHERE root = ? AND id = ?")
+            .bind(config.root.as_str())
+            .bind(&config.id)
+            .fetch_optional(&mut *tx.connection)
+            .await?;
+    let same = before.is_some_and(|(url, version)| url == config.url && version == config.version);
     sqlx::query(
         "INSERT INTO push_configs (root, id, principal, version, url, proof, scheme, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (root, id) DO UPDATE SET principal = excluded.principal, version = excluded.version,
@@ -65,13 +74,15 @@ pub(super) async fn keep(tx: &mut Tx<'_>, config: &PushConfig) -> Result<Kept, s
     .bind(signed(tx.now))
     .execute(&mut *tx.connection)
     .await?;
-    // What waits for the old address goes to the new one.
+    // What waits for the old address goes to the new one, which has heard nothing of it.
     sqlx::query(
-        "UPDATE outbox SET endpoint = (SELECT endpoint FROM push_configs AS c WHERE c.root = ?1 AND c.id = ?2)
+        "UPDATE outbox SET endpoint = (SELECT endpoint FROM push_configs AS c WHERE c.root = ?1 AND c.id = ?2),
+             heard = CASE WHEN ?3 THEN heard ELSE 0 END
          WHERE root = ?1 AND config = ?2 AND state = 'pending'",
     )
     .bind(config.root.as_str())
     .bind(&config.id)
+    .bind(same)
     .execute(&mut *tx.connection)
     .await?;
     Ok(Kept::Kept)
@@ -105,6 +116,26 @@ impl Job for Forget {
     }
 }
 
+/// Forgets those whose tree ended a while ago, or never came to be, once nothing waits to be told.
+struct Sweep;
+
+#[async_trait]
+impl Job for Sweep {
+    type Output = u64;
+    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<u64>, sqlx::Error> {
+        let swept = sqlx::query(
+            "DELETE FROM push_configs WHERE at < ?1
+                 AND NOT EXISTS (SELECT 1 FROM runs AS r WHERE r.run = push_configs.root AND coalesce(r.ended, ?1) >= ?1)
+                 AND NOT EXISTS (SELECT 1 FROM outbox AS o
+                     WHERE o.root = push_configs.root AND o.config = push_configs.id AND o.state = 'pending')",
+        )
+        .bind(signed(tx.now.saturating_sub(STANDS)))
+        .execute(&mut *tx.connection)
+        .await?;
+        Ok(Ok(swept.rows_affected()))
+    }
+}
+
 fn read(row: &SqliteRow) -> Result<PushConfig, sqlx::Error> {
     Ok(PushConfig {
         root: RunId::known(&row.try_get::<String, _>("root")?),
@@ -131,6 +162,14 @@ impl Store {
     /// When the store cannot be written.
     pub async fn forget_push(&self, root: &RunId, id: &str) -> Result<(), JournalError> {
         self.writer.perform(Forget(root.clone(), id.to_owned())).await
+    }
+    /// Forgets, with their secrets, those that have nothing to tell any more: their tree ended a day
+    /// ago. Says how many.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn sweep_pushes(&self) -> Result<u64, JournalError> {
+        self.writer.perform(Sweep).await
     }
     /// Those of a tree, by name.
     ///

@@ -8,6 +8,7 @@ use conformance::served::{Answer, Served, text};
 use conformance::upstream::{Act, Upstream};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const TOKEN: &str = "Bearer alice-alice-alice-alice";
@@ -212,11 +213,11 @@ async fn an_agent_uses_a_peer() {
 pub(crate) struct Sdk(Child, pub(crate) String);
 
 impl Sdk {
-    pub(crate) fn start(python: &str, script: &str, more: &[&str]) -> Self {
-        let packages = std::fs::read_dir(kits().join("venv/lib")).unwrap().next().unwrap().unwrap().path();
+    /// A script, by its runtime among the kits; `packages` is where it finds what it imports.
+    pub(crate) fn start(runtime: &str, script: &str, packages: &Path, more: &[&str]) -> Self {
         let script = format!("{}/tests/suite/clients/{script}", env!("CARGO_MANIFEST_DIR"));
-        let mut command = Command::new(kits().join(python));
-        command.arg(script).arg(packages.join("site-packages")).args(more).stdout(Stdio::piped());
+        let mut command = Command::new(kits().join(runtime));
+        command.arg(script).arg(packages).args(more).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut base = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut base).unwrap();
@@ -231,22 +232,44 @@ impl Drop for Sdk {
     }
 }
 
+/// Messages, data, and a question whose answer goes on with the same task.
+async fn is_used(peer: &Sdk, which: &str) {
+    let (_folder, served) = near(&[("sdk", &format!("{}/.well-known/agent-card.json", peer.1), "")], "");
+    let answer = call(&served, "sdk__echo", json!({ "message": "hello", "data": { "n": 1 } })).await;
+    assert!(text(&answer).starts_with("echo: hello"), "{which}: {answer:?}");
+    let asked = asking(&served, "sdk__echo", json!({ "message": "ask" }), json!({})).await;
+    assert_eq!(asked["inputRequests"]["question"]["params"]["message"], "Which?", "{which}: {asked}");
+    let answers = json!({ "question": { "action": "accept", "content": { "answer": "red" } } });
+    let more = json!({ "requestState": asked["requestState"], "inputResponses": answers });
+    let done = asking(&served, "sdk__echo", json!({ "message": "ask" }), more).await;
+    assert_eq!(done["content"][0]["text"], "echo: red", "{which}: {done}");
+}
+
+/// A server of the Python SDKs needs uvicorn, which the other kits have.
+pub(crate) fn uvicorn() -> PathBuf {
+    let lib = std::fs::read_dir(kits().join("venv/lib")).unwrap().next().unwrap().unwrap().path();
+    lib.join("site-packages")
+}
+
 #[tokio::test]
 async fn peers_written_with_the_python_sdks() {
+    let packages = uvicorn();
     for (python, script, more) in [
         ("a2a/venv/bin/python", "peer_v1.py", &["JSONRPC"][..]),
         ("a2a/venv/bin/python", "peer_v1.py", &["HTTP+JSON"]),
         ("a2a/venv03/bin/python", "peer_v03.py", &[]),
     ] {
-        let peer = Sdk::start(python, script, more);
-        let (_folder, served) = near(&[("sdk", &format!("{}/.well-known/agent-card.json", peer.1), "")], "");
-        let answer = call(&served, "sdk__echo", json!({ "message": "hello", "data": { "n": 1 } })).await;
-        assert!(text(&answer).starts_with("echo: hello"), "{script} {more:?}: {answer:?}");
-        let asked = asking(&served, "sdk__echo", json!({ "message": "ask" }), json!({})).await;
-        assert_eq!(asked["inputRequests"]["question"]["params"]["message"], "Which?", "{script} {more:?}: {asked}");
-        let answers = json!({ "question": { "action": "accept", "content": { "answer": "red" } } });
-        let more = json!({ "requestState": asked["requestState"], "inputResponses": answers });
-        let done = asking(&served, "sdk__echo", json!({ "message": "ask" }), more).await;
-        assert_eq!(done["content"][0]["text"], "echo: red", "{script}: {done}");
+        let peer = Sdk::start(python, script, &packages, more);
+        is_used(&peer, &format!("{script} {more:?}")).await;
+    }
+}
+
+#[tokio::test]
+async fn peers_written_with_the_javascript_sdks() {
+    for (packages, script, more) in
+        [("a2a", "peer.mjs", &["JSONRPC"][..]), ("a2a", "peer.mjs", &["HTTP+JSON"]), ("a2a/js03", "peer_v03.mjs", &[])]
+    {
+        let peer = Sdk::start("suite/node_modules/.bin/node", script, &kits().join(packages), more);
+        is_used(&peer, &format!("{script} {more:?}")).await;
     }
 }

@@ -2,7 +2,7 @@
 //! said to whom, and what a restart leaves.
 
 use crate::a2a::{code, message, result, send, state, to_task};
-use crate::a2a_peers::{Sdk, call, far_folder, headers, narrowed, near};
+use crate::a2a_peers::{Sdk, call, far_folder, headers, narrowed, near, uvicorn};
 use crate::a2a_peers_faults::{card, event, peer, task};
 use crate::kits;
 use crate::rest::{ALICE, BOB};
@@ -135,7 +135,7 @@ async fn the_sdk_servers_and_a_kill_in_the_middle() {
         ("a2a/venv03/bin/python", "peer_v03.py", &[]),
     ] {
         let which = format!("{script} {more:?}");
-        let peer = Sdk::start(python, script, more);
+        let peer = Sdk::start(python, script, &uvicorn(), more);
         let card = format!("{}/.well-known/agent-card.json", peer.1);
         let (folder, mut served) = near(&[("sdk", &card, &exposed(""))], "");
         let done = send(&served, ANY, "sdk", message("m-1", "hello")).await;

@@ -399,3 +399,162 @@ async fn clients_of_0_3_are_told_the_task() {
     assert!(gone.get("error").is_none() && gone["result"].is_null(), "{gone}");
     assert_eq!(call("tasks/pushNotificationConfig/get", named).await["error"]["code"], -32001);
 }
+
+/// Of an event that makes two notifications, the second was not heard: the first is not told again.
+#[tokio::test]
+async fn telling_goes_on_from_what_was_not_heard() {
+    let folder = folder_with(LOOPBACK);
+    let failed = std::sync::atomic::AtomicBool::new(false);
+    let hook = Upstream::start(move |seen| {
+        let last = state(&seen.body["statusUpdate"]) == "TASK_STATE_COMPLETED";
+        match last && !failed.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            true => Act::Status(503, Value::Null),
+            false => Act::Status(200, json!({})),
+        }
+    });
+    let served = Served::start(&folder);
+    send(&served, ALICE, "quick", telling("m-1", json!({ "url": format!("{}/h", hook.base) }))).await;
+    let seen = hook.until_at("/h", 4).await;
+    assert_eq!(words(&seen), ["WORKING", "artifact quick: go", "COMPLETED", "COMPLETED"]);
+    let names: Vec<&str> = seen.iter().map(|s| s.header("pleach-delivery")).collect();
+    assert_eq!(names[2], names[3], "the same again");
+}
+
+/// Who wants no more is told no more of the task at all, though much of it waits; the record says so.
+#[tokio::test]
+async fn a_receiver_that_is_gone_ends_its_config() {
+    let folder = folder_with(LOOPBACK);
+    let gone = Upstream::start(|_| Act::Status(410, Value::Null));
+    let hook = hook();
+    let served = Served::start(&folder);
+    let task = send(&served, ALICE, "asker", message("m-1", "go")).await;
+    for (id, base) in [("gone", &gone.base), ("stays", &hook.base)] {
+        result(&served, ALICE, "asker", SET, json!({ "taskId": task["id"], "id": id, "url": format!("{base}/h") }))
+            .await;
+    }
+    send(&served, ALICE, "asker", to_task(&task, "m-2", "red")).await;
+    let seen = hook.until_at("/h", 3).await;
+    assert_eq!(words(&seen), ["WORKING", "artifact heard: red", "COMPLETED"]);
+    forgotten(&folder, &task, "gone", "HTTP 410").await;
+    // It is on record first.
+    let over = async {
+        while named(&served, &task).await != ["stays"] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), over).await.expect("it is still there");
+    assert_eq!(gone.came_to("/h").len(), 1, "asked once, and no more");
+}
+
+/// The names of a task's configs.
+async fn named(served: &Served, task: &Value) -> Vec<String> {
+    let all = result(served, ALICE, "asker", LIST, json!({ "taskId": task["id"] })).await;
+    all["configs"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until the record says that a config was forgotten, and why.
+async fn forgotten(folder: &Folder, task: &Value, config: &str, why: &str) {
+    let id = task["id"].as_str().unwrap().to_owned();
+    let said = async {
+        loop {
+            let record = folder.run(&["audit", "show", "--json"]).out;
+            let words = ["\"forgotten\"", &id, &format!("\"push\":\"{config}\""), why];
+            if record.lines().any(|line| words.iter().all(|word| line.contains(word))) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), said).await.expect("the record does not say that it was forgotten");
+}
+
+/// Whoever asked is gone, is known by another token now, or may not see the agent: its configs end when
+/// there is something to tell, and nothing is told. The twin whose client stayed is told.
+#[tokio::test]
+async fn configs_end_with_what_their_client_was_known_by() {
+    let twin = "[clients.twin]\ntoken = \"twin-twin-twin-twin-twin\"\nmay_start = [\"asker\"]\n";
+    let folder = folder_with(LOOPBACK);
+    let policy = folder.read("pleach.toml").unwrap() + twin;
+    folder.write("pleach.toml", &policy);
+    const TWIN: (&str, &str) = ("authorization", "Bearer twin-twin-twin-twin-twin");
+    let (before, alice) = policy.split_once("[clients.alice]").unwrap();
+    let gone = format!("{before}[clients.bob]{}", alice.split_once("[clients.bob]").unwrap().1);
+    for (what, other, why) in [
+        ("gone", gone, "client alice is gone"),
+        ("token", policy.replace("alice-alice-alice-alice", "alice-has-another-token"), "another token"),
+        ("agent", policy.replace("\"writer\", \"asker\"]", "\"writer\"]"), "may not see agent asker"),
+    ] {
+        assert_ne!(policy, other);
+        folder.write("pleach.toml", &policy);
+        let hook = hook();
+        let served = Served::start(&folder);
+        let mut tasks = Vec::new();
+        for (who, name) in [(ALICE, "alice"), (TWIN, "twin")] {
+            let task = send(&served, who, "asker", message(&format!("{what}-1"), "go")).await;
+            let config = json!({ "taskId": task["id"], "id": "c", "url": format!("{}/{name}", hook.base) });
+            result(&served, who, "asker", SET, config).await;
+            tasks.push(task);
+        }
+        drop(served);
+        folder.write("pleach.toml", &other);
+        let served = Served::start(&folder);
+        // Whoever may approve may answer for all; the task goes on, whoever's it is.
+        for task in &tasks {
+            let open = served.get("/v1/approvals", &[crate::rest::BOSS]).await.json();
+            let open = open["approvals"].as_array().unwrap();
+            let question = open.iter().find(|q| q["run"] == task["id"]).unwrap_or_else(|| panic!("{open:?}"));
+            let path = format!("/v1/approvals/{}", question["id"].as_str().unwrap());
+            let answered = served.post(&path, &[crate::rest::BOSS], json!({ "input": "red" }).to_string()).await;
+            assert!(answered.status < 300, "{answered:?}");
+        }
+        hook.until_at("/twin", 1).await;
+        forgotten(&folder, &tasks[0], "c", why).await;
+        assert!(hook.came_to("/alice").is_empty(), "{what}");
+    }
+}
+
+/// Whoever may reach nothing any more sees what it left, and takes it away; but leaves nothing new.
+#[tokio::test]
+async fn what_was_left_can_be_taken_away_without_any_reach() {
+    let (hook, folder) = (hook(), folder_with(LOOPBACK));
+    let served = Served::start(&folder);
+    let task = send(&served, ALICE, "asker", message("m-1", "go")).await;
+    let config = json!({ "taskId": task["id"], "id": "c", "url": format!("{}/h", hook.base) });
+    result(&served, ALICE, "asker", SET, config.clone()).await;
+    drop(served);
+    let policy = folder.read("pleach.toml").unwrap();
+    folder.write("pleach.toml", &policy.replace(LOOPBACK, ""));
+    let served = Served::start(&folder);
+    let one = json!({ "taskId": task["id"], "id": "c" });
+    assert_eq!(code(&served, ALICE, "asker", SET, config).await, -32003);
+    assert_eq!(named(&served, &task).await, ["c"]);
+    assert_eq!(result(&served, ALICE, "asker", GET, one.clone()).await["id"], "c");
+    // To others it is not served, be the task there or not.
+    for id in [task["id"].clone(), json!("r-0000000000000000")] {
+        assert_eq!(code(&served, BOB, "quick", LIST, json!({ "taskId": id })).await, -32003);
+    }
+    result(&served, ALICE, "asker", DELETE, one.clone()).await;
+    assert_eq!(code(&served, ALICE, "asker", GET, one).await, -32003, "nothing is left");
+}
+
+/// A message that came before says whom to tell for the first time: that is kept, and nothing is
+/// begun or said twice.
+#[tokio::test]
+async fn a_message_said_again_may_say_whom_to_tell() {
+    let (hook, folder) = (hook(), folder_with(LOOPBACK));
+    let served = Served::start(&folder);
+    let task = send(&served, ALICE, "asker", message("m-1", "go")).await;
+    let again = send(&served, ALICE, "asker", telling("m-1", json!({ "url": format!("{}/first", hook.base) }))).await;
+    assert_eq!(again["id"], task["id"]);
+    assert_eq!(named(&served, &task).await, [task["id"].as_str().unwrap()]);
+    let done = send(&served, ALICE, "asker", to_task(&task, "m-2", "red")).await;
+    assert_eq!(state(&done), "TASK_STATE_COMPLETED");
+    assert_eq!(words(&hook.until_at("/first", 3).await), ["WORKING", "artifact heard: red", "COMPLETED"]);
+    let mut more = to_task(&task, "m-2", "red");
+    more["configuration"] =
+        json!({ "taskPushNotificationConfig": { "id": "late", "url": format!("{}/late", hook.base) } });
+    assert_eq!(send(&served, ALICE, "asker", more).await["id"], task["id"]);
+    assert!(named(&served, &task).await.contains(&"late".to_owned()));
+    let runs = served.get("/v1/runs", &[ALICE]).await.json();
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 1, "{runs}");
+}

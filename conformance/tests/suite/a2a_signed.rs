@@ -45,6 +45,13 @@ async fn a_card_is_signed_so_that_others_can_check_it() {
         assert_eq!(verified(card, &keys), "ok", "{card}");
         assert_ne!(verified(&card.replacen("\"description\":\"", "\"description\":\"Not ", 1), &keys), "ok", "changed");
     }
+    // How one says who one is belongs to it.
+    for change in [json!([]), json!([{ "schemes": { "other": { "list": ["client"] } } }])] {
+        let mut card = pure.json();
+        assert_eq!(card["securityRequirements"], json!([{ "schemes": { "bearer": { "list": ["client"] } } }]));
+        card["securityRequirements"] = change;
+        assert_ne!(verified(&card.to_string(), &keys), "ok", "{card}");
+    }
     let protected = pure.json()["signatures"][0]["protected"].as_str().unwrap().to_owned();
     let protected = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, protected).unwrap();
     let protected: Value = serde_json::from_slice(&protected).unwrap();
@@ -160,6 +167,24 @@ fn a_client_is_added_and_its_curl_line_works() {
     }
     let card = shell(&format!("curl -sS {}", added["agents"][0]["card"].as_str().unwrap()));
     assert_eq!(serde_json::from_str::<Value>(&card.out).unwrap()["name"], "greeter");
+}
+
+/// Of those added at the same moment none is lost, and the file stays as readable as it was.
+#[test]
+fn clients_added_at_once_are_all_there() {
+    let folder = Folder::new("version = 1\n[policy] # kept\n");
+    std::fs::set_permissions(folder.join("pleach.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let names: Vec<String> = (0..12).map(|n| format!("c{n}")).collect();
+    let adding: Vec<_> = names.iter().map(|name| folder.command(&["client", "add", name]).spawn().unwrap()).collect();
+    for mut one in adding {
+        assert!(one.wait().unwrap().success());
+    }
+    let now = folder.read("pleach.toml").unwrap();
+    for name in &names {
+        assert!(now.contains(&format!("[clients.{name}]")), "{name} is lost: {now}");
+    }
+    assert!(now.contains("# kept") && folder.run(&["check"]).code == 0, "{now}");
+    assert_eq!(std::fs::metadata(folder.join("pleach.toml")).unwrap().permissions().mode() & 0o777, 0o640);
 }
 
 /// What a message was made of is told as it was sent, wherever it was said.

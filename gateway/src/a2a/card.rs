@@ -8,8 +8,11 @@ use super::{Door, JWKS, parts, push};
 use policies::json::Json;
 use policies::resolve::{AgentSpec, Policy, Proof};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 
+/// Whose token it takes where a scheme has no scopes: the role of whoever the policy file names.
+const CLIENT: &str = "client";
+/// A scheme, and what it takes of it: scopes, or a role.
+type Wanted = (String, Vec<String>);
 /// A card may be kept for so long without asking again, seconds.
 const MAX_AGE: u32 = 300;
 
@@ -169,39 +172,47 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
     {
         card.extend(old);
     }
-    let (schemes, wanted) = security(policy, version);
-    if !schemes.is_empty() {
-        card["securitySchemes"] = schemes.into();
-        let one = |name: &String| json!({ "schemes": { name: { "list": [] } } });
-        card["securityRequirements"] = wanted.iter().map(one).collect();
-        if version != Some(Version::V1) {
-            card["security"] = wanted.iter().map(|name| json!({ name: [] })).collect();
-        }
-    }
+    secured(&mut card, policy, version);
     card
 }
 
+/// Says in a card how whoever calls says who it is.
+pub(super) fn secured(card: &mut Value, policy: &Policy, version: Option<Version>) {
+    let (schemes, wanted) = security(policy, version);
+    if !schemes.is_empty() {
+        card["securitySchemes"] = schemes.into();
+        let one = |(name, needs): &Wanted| json!({ "schemes": { name: { "list": needs } } });
+        card["securityRequirements"] = wanted.iter().map(one).collect();
+        if version != Some(Version::V1) {
+            // What is no scope has no place there.
+            let needs = |needs: &[String]| if *needs == [CLIENT] { json!([]) } else { json!(needs) };
+            card["security"] = wanted.iter().map(|(name, of)| json!({ name: needs(of) })).collect();
+        }
+    }
+}
+
 /// How whoever calls says who it is: a token of the policy file, or one of an issuer. Each scheme
-/// is written in the words of both generations.
-pub(super) fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<String>) {
+/// is written in the words of both generations. What is wanted says of each what it takes, and never
+/// nothing: what is signed of a card leaves out what is empty, and with it the whole requirement.
+fn security(policy: &Policy, version: Option<Version>) -> (Map<String, Value>, Vec<Wanted>) {
     let (mut schemes, mut wanted) = (Map::new(), Vec::new());
     let Some(clients) = &policy.clients else { return (schemes, wanted) };
     if clients.values().any(|client| !matches!(client.proof, Proof::OAuth(_))) {
         let scheme = json!({ "scheme": "Bearer", "description": "A token the operator gave you." });
         schemes.insert("bearer".into(), scheme_of(version, ("http", "httpAuthSecurityScheme"), scheme));
-        wanted.push("bearer".to_owned());
+        wanted.push(("bearer".to_owned(), vec![CLIENT.to_owned()]));
     }
-    let issuers: BTreeMap<String, String> = policies::callers::issuers(policy)
-        .into_iter()
-        .enumerate()
-        .map(|(i, issuer)| (format!("issuer{}", i + 1), issuer.to_owned()))
-        .collect();
-    for (name, issuer) in issuers {
+    for (i, issuer) in policies::callers::issuers(policy).into_iter().enumerate() {
+        let name = format!("issuer{}", i + 1);
+        let of = policies::callers::specs(policy).filter(|spec| spec.issuer == *issuer);
+        // Those that each of its clients must have; every token of OpenID Connect has this one.
+        let all = of.map(|spec| spec.scopes.clone()).reduce(|all, one| &all & &one).unwrap_or_default();
+        let needs = if all.is_empty() { vec!["openid".to_owned()] } else { all.into_iter().collect() };
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let scheme = json!({ "openIdConnectUrl": url });
         let scheme = scheme_of(version, ("openIdConnect", "openIdConnectSecurityScheme"), scheme);
         schemes.insert(name.clone(), scheme);
-        wanted.push(name);
+        wanted.push((name, needs));
     }
     (schemes, wanted)
 }

@@ -124,10 +124,16 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
     let place = asked.door.working(&asked.who)?;
     let run = match door.store.reserve(reservation).await? {
         Reserved::Fresh => run,
-        Reserved::Before(before) => match door.store.row(&before).await? {
-            Some(row) => return Ok(row),
-            None => before,
-        },
+        Reserved::Before(before) => {
+            // Said once more, it may say whom to tell for the first time.
+            if let Some(config) = wants_told(asked) {
+                push::keep(asked, push::registered(asked, &before, config, Some(before.as_str())).await?).await?;
+            }
+            match door.store.row(&before).await? {
+                Some(row) => return Ok(row),
+                None => before,
+            }
+        }
         Reserved::Other => {
             let why = "another message came with this Idempotency-Key before; each has one of its own";
             return Err(Fault::new(Kind::InvalidParams, why));
@@ -159,6 +165,8 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
         return Err(Fault::field("message.contextId", "it is not that of the task"));
     }
     if tale.has_heard(&message.id, &message.text) {
+        // Said once more, it may say whom to tell for the first time.
+        told(asked, &row).await?;
         return Ok(Said { row, begun: false, answered: None });
     }
     if tale.state.is_terminal() {
@@ -167,12 +175,7 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
     }
     still_granted(asked, &row)?;
     let asks = question(asked, &tale, &message)?;
-    if let Some(config) = wants_told(asked) {
-        if config.get("taskId").is_some_and(|id| *id != "" && *id != task) {
-            return Err(Fault::field("taskPushNotificationConfig", "taskId is not that of the message"));
-        }
-        push::keep(asked, push::registered(asked, &row.run, config, Some(row.run.as_str())).await?).await?;
-    }
+    told(asked, &row).await?;
     let (done, answered) = match asks {
         Some(open) => (answer(asked, open, &message).await?, Some(open.id.clone())),
         None => (tell(asked, &row, &message).await?, None),
@@ -204,6 +207,15 @@ fn still_granted(asked: &Asked, row: &RunRow) -> Result<(), Fault> {
         }
         None => Err(Fault::new(Kind::Forbidden, "the grant the task began with is no good any more")),
     }
+}
+
+/// Keeps whom a message to a task wants told of it.
+async fn told(asked: &Asked, row: &RunRow) -> Result<(), Fault> {
+    let Some(config) = wants_told(asked) else { return Ok(()) };
+    if config.get("taskId").is_some_and(|id| *id != "" && *id != row.run.as_str()) {
+        return Err(Fault::field("taskPushNotificationConfig", "taskId is not that of the message"));
+    }
+    push::keep(asked, push::registered(asked, &row.run, config, Some(row.run.as_str())).await?).await
 }
 
 /// The question a message answers: the one it names; else the first that is open and asks for no

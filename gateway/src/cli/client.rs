@@ -44,12 +44,13 @@ enum Command {
 pub(super) fn run(context: &Context, args: Args) -> Outcome {
     let Command::Add { name, may_start, url, json } = args.command;
     let name = Name::try_from(name.as_str()).map_err(|e| Failure::usage(format!("{name:?} is no name: {e}")))?;
+    // Before it is read: whoever adds another one at the same time waits.
+    let mut document = edit::open(&context.config)?;
     let before = settings::load(&context.config)?;
     for agent in &may_start {
         super::agent_named(&before.policy, Some(agent))?;
     }
     let base = base(&before, url.as_deref())?;
-    let mut document = edit::open(&context.config)?;
     let shown = context.config.display().to_string();
     if before.policy.clients.as_ref().is_some_and(|clients| clients.contains_key(&name)) {
         let why =

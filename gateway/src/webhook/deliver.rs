@@ -11,8 +11,14 @@
 //!
 //! A message is told at least once; its `id` is the same each time. Messages may overtake each
 //! other, unless they are of one config of an A2A client; `run` and `seq` say what came when.
+//!
+//! ```text
+//!  2xx ─▶ told · 410 ─▶ its config ends · 400, 413, 415, 422 ─▶ REFUSED tries, then given up, and three in a row
+//!  end their config · anything else ─▶ tried again, WAITS long; not heard until then, its config ends
+//! ```
 
 use super::{Letters, Said, Voice, permit};
+use crate::audit::Entry;
 use crate::compose::App;
 use crate::guard::Guard;
 use adapters::net;
@@ -30,6 +36,11 @@ use tokio::task::JoinSet;
 
 /// How long to wait after a try that failed, seconds. After the last one it is given up.
 const WAITS: [u64; 11] = [1, 5, 30, 120, 600, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400];
+/// How often a message is tried that its receiver would not have as it is: what comes after it of
+/// the same config waits for it.
+const REFUSED: u32 = 5;
+/// How often it is looked for configs that have nothing to tell any more.
+const SWEEP: Duration = Duration::from_secs(60 * 60);
 /// Messages under way at a time to one endpoint.
 const EACH: u32 = 4;
 /// And of one client: sixteen of its endpoints must hang before another of its own waits.
@@ -79,7 +90,14 @@ async fn work(post: &Post) {
     // the queue for a connection, and we could stand behind it.
     let (mut busy, mut under_way) = (Busy::default(), JoinSet::new());
     let mut hears = true;
+    let mut swept: Option<tokio::time::Instant> = None;
     loop {
+        if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+            swept = Some(tokio::time::Instant::now());
+            if let Err(why) = post.store.sweep_pushes().await {
+                tracing::error!("push configs of tasks that ended cannot be forgotten: {why}");
+            }
+        }
         let mut next = clock().saturating_add(u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX));
         if let Err(why) = post.store.reclaim_due().await {
             tracing::error!("webhooks of processes that died cannot be looked for: {why}");
@@ -180,21 +198,30 @@ async fn attempt(post: Post, due: Due) {
         Err(why) => return tracing::error!("a webhook cannot be taken: {why}"),
     }
     let voice = post.voice(&due);
+    let mut heard = due.heard;
     let told = match voice.say(&due).await {
         Ok(Said::Letters(letters)) => {
-            let told = tokio::time::timeout(limit, tell(&post, letters)).await;
-            outcome(told.unwrap_or_else(|_| Err("it takes too long".into())), due.tries)
+            let told = tokio::time::timeout(limit, tell(&post, letters, &mut heard)).await;
+            outcome(told.unwrap_or_else(|_| Err("it takes too long".into())), due.tries, heard)
         }
         Ok(Said::Nothing) => Told::Nothing,
-        Ok(Said::Gone(why)) => Told::Dead(why),
-        Err(why) => outcome(Err(why), due.tries),
+        Ok(Said::Gone(why)) => Told::Ended(why),
+        Err(why) => outcome(Err(why), due.tries, heard),
     };
     match &told {
         Told::Dead(why) => tracing::warn!(run = %due.root, "a webhook is given up: {why}"),
-        Told::Later(_, why) => tracing::info!(run = %due.root, "a webhook is tried again: {why}"),
+        Told::Later { why, .. } => tracing::info!(run = %due.root, "a webhook is tried again: {why}"),
+        Told::Ended(why) => {
+            tracing::warn!(run = %due.root, "a webhook is given up, and its config: {why}");
+            if let Some(config) = &due.config {
+                let entry = Entry::new("forgotten").with("principal", Due::client(&due.endpoint));
+                let entry = entry.with("task", due.root.as_str()).with("push", config.as_str());
+                post.guard.servers.audit.owe(entry.with("why", why.as_str())).await;
+            }
+        }
         Told::Delivered | Told::Nothing => {}
     }
-    let over = !matches!(told, Told::Later(..));
+    let over = !matches!(told, Told::Later { .. });
     let noted = store.settle(due.id, told).await;
     if let Err(why) = &noted {
         tracing::error!("a webhook's outcome cannot be noted: {why}");
@@ -203,32 +230,35 @@ async fn attempt(post: Post, due: Due) {
     voice.settled(&due, over && noted.is_ok());
 }
 
-/// What a try means, after so many before it.
-fn outcome(told: Result<u16, String>, tries: u32) -> Told {
+/// What a try means, after so many before it, when so many of its letters were heard.
+fn outcome(told: Result<u16, String>, tries: u32, heard: u32) -> Told {
     let why = match told {
         Ok(200..=299) => return Told::Delivered,
-        // It says that it wants no more.
-        Ok(410) => return Told::Dead("HTTP 410".into()),
+        // It says that it wants no more, of this or of what follows.
+        Ok(410) => return Told::Ended("HTTP 410: it wants no more".into()),
+        // It is there, and this will not do.
+        Ok(status @ (400 | 413 | 415 | 422)) if tries + 1 >= REFUSED => return Told::Dead(format!("HTTP {status}")),
         Ok(status) => format!("HTTP {status}"),
         Err(why) => why,
     };
     match WAITS.get(usize::try_from(tries).unwrap_or(usize::MAX)) {
-        None => Told::Dead(why),
+        None => Told::Ended(why),
         Some(wait) => {
             // Up to a tenth more, so that those that failed together do not come back together.
             let mut byte = [0u8; 1];
             let _ = getrandom::fill(&mut byte);
             let jitter = wait * 100 * u64::from(byte[0]) / 255;
-            Told::Later(clock().saturating_add(wait * 1_000 + jitter), why)
+            Told::Later { next: clock().saturating_add(wait * 1_000 + jitter), why, heard }
         }
     }
 }
 
-/// Tells one letter after another, until one was not heard; gives how the last one went.
-async fn tell(post: &Post, letters: Letters) -> Result<u16, String> {
+/// Tells one letter after another, from the first that was not heard, until one is not; gives how
+/// the last one went, and counts those heard.
+async fn tell(post: &Post, letters: Letters, heard: &mut u32) -> Result<u16, String> {
     let Letters { principal, place, url, letters } = letters;
     let mut status = 204;
-    for letter in letters {
+    for letter in letters.into_iter().skip(usize::try_from(*heard).unwrap_or(usize::MAX)) {
         // Under the policy as it is now: a client that is gone reaches nothing.
         let (authority, _) = post.guard.door(&principal, place).ok_or("its client may not come in any more")?;
         let caller = Caller::new(&principal, &format!("webhook of {principal}"), authority).through(place);
@@ -239,6 +269,7 @@ async fn tell(post: &Post, letters: Letters) -> Result<u16, String> {
         if !(200..=299).contains(&status) {
             break;
         }
+        *heard += 1;
     }
     Ok(status)
 }
@@ -249,10 +280,17 @@ mod tests {
 
     #[test]
     fn tries_end() {
-        assert_eq!(outcome(Ok(204), 0), Told::Delivered);
-        assert_eq!(outcome(Ok(410), 0), Told::Dead("HTTP 410".into()));
-        assert!(matches!(outcome(Ok(302), 0), Told::Later(..)), "no redirect is followed");
-        assert!(matches!(outcome(Err("x".into()), 10), Told::Later(..)));
-        assert_eq!(outcome(Err("x".into()), 11), Told::Dead("x".into()));
+        let later = |told, tries| match outcome(told, tries, 2) {
+            Told::Later { heard, .. } => heard == 2,
+            _ => false,
+        };
+        assert_eq!(outcome(Ok(204), 0, 2), Told::Delivered);
+        assert!(matches!(outcome(Ok(410), 0, 2), Told::Ended(_)), "it wants no more of anything");
+        assert!(later(Ok(302), 0), "no redirect is followed");
+        assert!(later(Err("x".into()), 10));
+        assert_eq!(outcome(Err("x".into()), 11, 2), Told::Ended("x".into()));
+        assert!(later(Ok(422), 3), "it may have been mended meanwhile");
+        assert_eq!(outcome(Ok(422), 4, 2), Told::Dead("HTTP 422".into()), "what follows may do");
+        assert!(later(Ok(401), 4) && later(Ok(404), 9), "that may be mended");
     }
 }

@@ -61,6 +61,15 @@ pub enum Proof {
 }
 
 impl Proof {
+    /// What it is known again by: the same for the same token however the file has it, and another
+    /// for every other. Whoever has it can try tokens against it, so it is kept sealed.
+    pub fn mark(&self) -> String {
+        match self {
+            Proof::Token(token) => crate::json::digest(token.expose()),
+            Proof::Digest(digest) => digest.clone(),
+            Proof::OAuth(spec) => crate::json::digest(&format!("{spec:?}")),
+        }
+    }
     /// The issuer, where it is one.
     pub fn oauth(&self) -> Option<&OAuthSpec> {
         match self {

@@ -13,22 +13,28 @@ fn config(root: &str, id: &str) -> PushConfig {
     }
 }
 fn artifact(seq: u64) -> Write {
-    let made = Event::ArtifactEmitted {
-        name: format!("a{seq}"),
+    write("r-a", "r-a", seq, artifact_event())
+}
+fn artifact_event() -> Event {
+    Event::ArtifactEmitted {
+        name: "a".into(),
         media_type: "text/plain".into(),
         text: Some("x".into()),
         blob: None,
         url: None,
         encoding: None,
         more: false,
-    };
-    write("r-a", "r-a", seq, made)
+    }
 }
 async fn due(store: &Store) -> Vec<Due> {
     store.due(clock() + 1_000_000_000, &Full::default(), 10, 100).await.unwrap()
 }
 fn seqs(due: &[Due]) -> Vec<(&str, u64)> {
     due.iter().map(|due| (due.config.as_deref().unwrap_or("-"), due.record.seq)).collect()
+}
+
+fn later(heard: u32) -> Told {
+    Told::Later { next: clock() + 5_000, why: "HTTP 500".into(), heard }
 }
 
 /// Of each config one after another, whatever becomes of the one before; configs apart.
@@ -46,9 +52,9 @@ async fn a_config_is_told_in_order() {
     let now = due(&store).await;
     assert_eq!(seqs(&now), [("c", 3), ("d", 7)], "only the first of each");
     assert!(store.take_due(&now[0], clock() + 60_000).await.unwrap());
-    store.settle(now[0].id, Told::Later(clock() + 5_000, "HTTP 500".into())).await.unwrap();
+    store.settle(now[0].id, later(0)).await.unwrap();
     assert_eq!(seqs(&due(&store).await), [("d", 7), ("c", 3)], "the same once more");
-    for (told, next) in [(Told::Delivered, 4), (Told::Dead("HTTP 410".into()), 5), (Told::Nothing, 6)] {
+    for (told, next) in [(Told::Delivered, 4), (Told::Dead("HTTP 422".into()), 5), (Told::Nothing, 6)] {
         let now = due(&store).await;
         let own = now.iter().find(|due| due.config.as_deref() == Some("c")).unwrap();
         store.settle(own.id, told).await.unwrap();
@@ -85,5 +91,115 @@ async fn a_config_goes_where_it_was_last_said_and_a_tree_has_so_many() {
     assert_eq!(store.keep_push(config("r-a", "more")).await.unwrap(), Kept::Full);
     assert_eq!(store.keep_push(config("r-a", "c")).await.unwrap(), Kept::Kept, "in its own place");
     assert_eq!(store.keep_push(config("r-b", "more")).await.unwrap(), Kept::Kept, "another tree");
+    store.close().await;
+}
+
+/// What a receiver heard of a message is not told it again, until it is another receiver.
+#[tokio::test]
+async fn letters_that_were_heard_stay_heard() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let lease = claim(&store, "r-a").await;
+    store.append(vec![first("r-a", "r-a")], &lease).await.unwrap();
+    store.keep_push(config("r-a", "c")).await.unwrap();
+    store.append(vec![artifact(2), artifact(3)], &lease).await.unwrap();
+    let heard = async || due(&store).await[0].heard;
+    assert_eq!(heard().await, 0);
+    let id = due(&store).await[0].id;
+    store.settle(id, later(2)).await.unwrap();
+    assert_eq!(heard().await, 2);
+    // Said once more as it was, it is the same one.
+    store.keep_push(config("r-a", "c")).await.unwrap();
+    assert_eq!(heard().await, 2);
+    store.keep_push(PushConfig { url: "https://other.example/".into(), ..config("r-a", "c") }).await.unwrap();
+    assert_eq!(heard().await, 0);
+    store.settle(id, Told::Delivered).await.unwrap();
+    assert_eq!(heard().await, 0, "the next begins at its first");
+    store.close().await;
+}
+
+/// A receiver that is gone costs its config one schedule of tries, whatever waits behind it; so does
+/// one that takes nothing. What others are told goes on.
+#[tokio::test]
+async fn a_config_ends_with_all_that_waits_for_it() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let lease = claim(&store, "r-a").await;
+    store.append(vec![first("r-a", "r-a")], &lease).await.unwrap();
+    let why = async |id: i64| -> (String, Option<String>) {
+        let row = sqlx::query_as("SELECT state, why FROM outbox WHERE id = ?").bind(id);
+        row.fetch_one(&store.pool).await.unwrap()
+    };
+    let mut seq = 2;
+    for (name, told) in
+        [("gone", vec![Told::Ended("HTTP 410".into())]), ("never", vec![Told::Dead("HTTP 413".into()); 3])]
+    {
+        store.keep_push(config("r-a", name)).await.unwrap();
+        store.keep_push(config("r-a", "other")).await.unwrap();
+        store.append((seq..seq + 5).map(artifact).collect(), &lease).await.unwrap();
+        seq += 5;
+        let of = async |name: &str| due(&store).await.into_iter().find(|due| due.config.as_deref() == Some(name));
+        for told in told {
+            store.settle(of(name).await.unwrap().id, told).await.unwrap();
+        }
+        assert!(of(name).await.is_none(), "{name}: nothing waits any more");
+        let names: Vec<String> = store.pushes(&RunId::known("r-a")).await.unwrap().into_iter().map(|c| c.id).collect();
+        assert_eq!(names, ["other"], "{name}");
+        let last: i64 = sqlx::query_scalar("SELECT max(id) FROM outbox WHERE config = ?")
+            .bind(name)
+            .fetch_one(&store.pool)
+            .await
+            .unwrap();
+        let (state, told) = why(last).await;
+        assert!(state == "dead" && told.clone().unwrap().starts_with("its config ended: "), "{name}: {told:?}");
+        // Nothing is noted for it from then on, and the other one has missed nothing.
+        store.append(vec![artifact(seq)], &lease).await.unwrap();
+        seq += 1;
+        assert!(of(name).await.is_none());
+        for _ in 0..6 {
+            store.settle(of("other").await.unwrap().id, Told::Delivered).await.unwrap();
+        }
+        assert!(of("other").await.is_none());
+    }
+    // Given up now and then it stands.
+    store.append((seq..seq + 7).map(artifact).collect(), &lease).await.unwrap();
+    for n in 0..7 {
+        let told = if n % 3 == 2 { Told::Delivered } else { Told::Dead("HTTP 413".into()) };
+        store.settle(due(&store).await[0].id, told).await.unwrap();
+    }
+    assert_eq!(store.pushes(&RunId::known("r-a")).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+/// With a tree that ended go the configs of it and their secrets, a day later, when all is told.
+#[tokio::test]
+async fn what_has_nothing_to_tell_any_more_is_swept() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    for root in ["r-a", "r-b", "r-c", "r-d"] {
+        let lease = claim(&store, root).await;
+        store.append(vec![first(root, root)], &lease).await.unwrap();
+        store.keep_push(config(root, "c")).await.unwrap();
+        if root == "r-b" {
+            store.append(vec![write(root, root, 2, artifact_event())], &lease).await.unwrap();
+        }
+    }
+    store.keep_push(config("r-none", "c")).await.unwrap();
+    assert_eq!(store.sweep_pushes().await.unwrap(), 0);
+    let past = i64::try_from(clock()).unwrap() - 25 * 60 * 60 * 1_000;
+    let set = async |sql: &'static str| {
+        sqlx::query(sql).bind(past).execute(&store.pool).await.unwrap();
+    };
+    set("UPDATE push_configs SET at = ?").await;
+    set("UPDATE runs SET ended = ? WHERE run IN ('r-a', 'r-b')").await;
+    set("UPDATE runs SET ended = ? + 7200000 WHERE run = 'r-c'").await;
+    // r-a has ended, and what never began never will; r-b has something to tell, r-c ended lately, r-d goes on.
+    assert_eq!(store.sweep_pushes().await.unwrap(), 2);
+    for (root, left) in [("r-a", 0), ("r-none", 0), ("r-b", 1), ("r-c", 1), ("r-d", 1)] {
+        assert_eq!(store.pushes(&RunId::known(root)).await.unwrap().len(), left, "{root}");
+    }
+    let id = due(&store).await[0].id;
+    store.settle(id, Told::Delivered).await.unwrap();
+    assert_eq!(store.sweep_pushes().await.unwrap(), 1);
     store.close().await;
 }

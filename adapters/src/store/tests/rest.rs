@@ -83,7 +83,7 @@ async fn what_a_webhook_is_told_is_written_with_the_event() {
     assert!(due_in(&store, 4_999).await.unwrap().is_empty());
     let due = due_in(&store, 5_000).await.unwrap();
     assert_eq!(due[0].tries, 1, "who took it died; it is due again");
-    store.settle(due[0].id, Told::Later(7_000, "HTTP 500".into())).await.unwrap();
+    store.settle(due[0].id, Told::Later { next: 7_000, why: "HTTP 500".into(), heard: 0 }).await.unwrap();
     assert_eq!(store.next_due(&Full::default()).await.unwrap(), Some(7_000));
     store.settle(due[0].id, Told::Dead("HTTP 410".into())).await.unwrap();
     let tally = store.told(&RunId::known("r-a")).await.unwrap();

@@ -1,7 +1,7 @@
 //! A peer's card as its clients here see it: what the peer says of itself, with our address, our
 //! ways to say who one is, and the skills whoever asks may use.
 
-use super::super::card::{Card, Document, security, served};
+use super::super::card::{Card, Document, secured, served};
 use super::super::codec::Version;
 use super::super::fault::{Fault, Kind};
 use super::super::{Door, parts};
@@ -100,15 +100,7 @@ fn written(
         card["additionalInterfaces"] = json!([{ "url": base, "transport": "JSONRPC" }]);
         card["supportsAuthenticatedExtendedCard"] = known.into();
     }
-    let (schemes, wanted) = security(policy, version);
-    if !schemes.is_empty() {
-        card["securitySchemes"] = schemes.into();
-        let one = |name: &String| json!({ "schemes": { name: { "list": [] } } });
-        card["securityRequirements"] = wanted.iter().map(one).collect();
-        if version != Some(Version::V1) {
-            card["security"] = wanted.iter().map(|name| json!({ name: [] })).collect();
-        }
-    }
+    secured(&mut card, policy, version);
     card
 }
 

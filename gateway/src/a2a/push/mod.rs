@@ -3,9 +3,16 @@
 //!
 //! ```text
 //!  capability: the client may reach anything at all ─▶ the task is its own ─▶ fields ─▶ screened ─▶ kept
+//!
+//!  kept ─┬ deleted, by whoever it is of, whatever it may still reach
+//!        ├ its client is gone, is known by another token, or may see the agent no more: found when
+//!        │   something is to be told, and put on record
+//!        ├ 410, or not heard for a whole schedule of tries ─▶ with it goes what waits for it
+//!        └ a day after its task has ended, when all is told
 //! ```
 //!
-//! What a message proves itself with is sealed, and never shown again.
+//! What a message proves itself with is sealed, and never shown again; so is what its client was
+//! known by.
 
 mod tell;
 
@@ -120,7 +127,8 @@ pub(super) async fn registered(
     let audit = &asked.door.0.guard.servers.audit;
     webhook::screened(audit, &asked.who.caller, &url).await.map_err(|why| wrong(format!("url: {why}")))?;
     let principal = asked.who.principal().to_owned();
-    let proof = json!({ "token": token, "scheme": scheme, "credentials": credentials });
+    let mark = asked.who.identity.as_ref().and_then(|identity| identity.client()).map(|client| client.proof.mark());
+    let proof = json!({ "token": token, "scheme": scheme, "credentials": credentials, "mark": mark });
     let proof = asked.door.0.seal.seal(PROOF, &principal, &Json::from(&proof));
     let (scheme, version) = (scheme.map(str::to_owned), asked.version.as_str().to_owned());
     // Before it is kept: what comes about from then on is looked for.
@@ -143,6 +151,23 @@ async fn task(asked: &Asked) -> Result<RunId, Fault> {
     asked.own(id).await.map(|row| row.run)
 }
 
+/// The same, with what it has. Whoever may reach nothing any more still sees what it left, and can
+/// take it away; to everybody else who may reach nothing it is not served, whatever task is named.
+async fn left(asked: &Asked) -> Result<(RunId, Vec<PushConfig>), Fault> {
+    let unserved = served(asked).err();
+    let found = async {
+        let id = asked.text("taskId").ok_or_else(|| Fault::field("taskId", "it is missing"))?;
+        let root = asked.own(id).await?.run;
+        let all = asked.door.0.store.pushes(&root).await?;
+        Ok::<_, Fault>((root, all))
+    };
+    match (found.await, unserved) {
+        (Ok(found), Some(_)) if !found.1.is_empty() => Ok(found),
+        (_, Some(unserved)) => Err(unserved),
+        (found, None) => found,
+    }
+}
+
 pub(super) async fn set(asked: &Asked) -> Result<Value, Fault> {
     let root = task(asked).await?;
     let config = registered(asked, &root, &asked.params, None).await?;
@@ -152,8 +177,8 @@ pub(super) async fn set(asked: &Asked) -> Result<Value, Fault> {
 }
 
 pub(super) async fn get(asked: &Asked) -> Result<Value, Fault> {
-    let root = task(asked).await?;
-    let mut all = asked.door.0.store.pushes(&root).await?.into_iter();
+    let (_, all) = left(asked).await?;
+    let mut all = all.into_iter();
     let found = match asked.text("id") {
         Some(id) => all.find(|config| config.id == id),
         // In 0.3 it need not be named.
@@ -166,7 +191,7 @@ pub(super) async fn get(asked: &Asked) -> Result<Value, Fault> {
 }
 
 pub(super) async fn list(asked: &Asked) -> Result<Value, Fault> {
-    let root = task(asked).await?;
+    let (root, all) = left(asked).await?;
     let size = match asked.params.get("pageSize") {
         None | Some(Value::Null) => MOST_CONFIGS as usize,
         Some(size) => {
@@ -185,7 +210,6 @@ pub(super) async fn list(asked: &Asked) -> Result<Value, Fault> {
             Some(after.ok_or_else(|| Fault::field("pageToken", "it is none of this task; begin again without it"))?)
         }
     };
-    let all = asked.door.0.store.pushes(&root).await?;
     let mut rest = all.iter().filter(|config| after.as_ref().is_none_or(|after| config.id > *after)).peekable();
     let page: Vec<&PushConfig> = rest.by_ref().take(size).collect();
     let next = match (rest.peek(), page.last()) {
@@ -198,7 +222,7 @@ pub(super) async fn list(asked: &Asked) -> Result<Value, Fault> {
 
 /// One that is not there is as good as deleted.
 pub(super) async fn delete(asked: &Asked) -> Result<Value, Fault> {
-    let root = task(asked).await?;
+    let (root, _) = left(asked).await?;
     let id = asked.text("id").ok_or_else(|| Fault::field("id", "it is missing"))?;
     asked.door.0.store.forget_push(&root, id).await?;
     Ok(json!({}))

@@ -43,12 +43,43 @@ struct Teller {
     tales: Mutex<Tales>,
 }
 
+/// A configuration: its task and its name there.
+type Of = (String, String);
+
+/// Tasks as far as they were told. One is in one place at a time: whoever goes on with it takes it
+/// out, and what is not heard is read again from the start.
 #[derive(Default)]
 struct Tales {
-    /// Of a configuration, as far as it was told.
-    told: BTreeMap<(String, String), Tale>,
+    /// Of a configuration.
+    told: BTreeMap<Of, Tale>,
     /// Of a message under way, as it is when that was heard.
     under_way: BTreeMap<u64, Tale>,
+}
+
+impl Tales {
+    /// As far as a configuration was told.
+    fn take(&mut self, of: &Of) -> Option<Tale> {
+        self.told.remove(of)
+    }
+    /// A message says how it stands in this generation. In 1.0 only what changes is told: what was
+    /// said and made before is needed no more.
+    fn say(&mut self, id: u64, mut tale: Tale, version: &str) {
+        if version == Version::V1.as_str() {
+            tale.forget();
+        }
+        self.under_way.insert(id, tale);
+    }
+    /// A message was said, and is over with or comes again.
+    fn settled(&mut self, id: u64, of: Of, over: bool) {
+        let Some(tale) = self.under_way.remove(&id) else { return };
+        if !over || tale.state.is_terminal() {
+            return;
+        }
+        if self.told.len() >= KNOWN {
+            self.told.clear();
+        }
+        self.told.insert(of, tale);
+    }
 }
 
 impl Door {
@@ -73,11 +104,13 @@ impl Voice for Teller {
         let config = all.into_iter().find(|config| Some(&config.id) == due.config.as_ref());
         let row = store.row(&due.root).await.map_err(|e| e.to_string())?;
         let (Some(config), Some(row)) = (config, row) else {
-            return Ok(Said::Gone("its configuration is gone".into()));
+            // It was deleted meanwhile.
+            return Ok(Said::Nothing);
         };
-        let may = Name::try_from(row.agent.as_str());
-        if !may.is_ok_and(|agent| self.door.0.guard.may_start(&config.principal, A2A, &agent)) {
-            return Ok(Said::Gone(format!("{} may not see agent {} any more", config.principal, row.agent)));
+        let proof = self.door.0.seal.open(PROOF, &config.principal, &config.proof);
+        let proof = proof.ok_or("its proof was sealed with another key (state folder lost?)")?;
+        if let Some(why) = self.ended(&config, &row, &proof) {
+            return Ok(Said::Gone(why));
         }
         let said = self.said(due, &config, &row).await?;
         if said.is_empty() {
@@ -87,26 +120,14 @@ impl Voice for Teller {
         let one = said.len() == 1;
         let letters = said.iter().enumerate().map(|(i, body)| {
             let id = if one { format!("p-{}", due.id) } else { format!("p-{}.{}", due.id, i + 1) };
-            self.letter(&config, &id, body.to_string())
+            self.letter(&config, &proof, &id, body.to_string())
         });
         let letters = letters.collect::<Result<_, _>>()?;
         Ok(Said::Letters(Letters { principal: config.principal, place: A2A, url, letters }))
     }
     fn settled(&self, due: &Due, over: bool) {
-        let mut tales = self.tales.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(tale) = tales.under_way.remove(&due.id) else { return };
-        if !over {
-            return;
-        }
         let of = (due.root.to_string(), due.config.clone().unwrap_or_default());
-        if tale.state.is_terminal() {
-            tales.told.remove(&of);
-            return;
-        }
-        if tales.told.len() >= KNOWN {
-            tales.told.clear();
-        }
-        tales.told.insert(of, tale);
+        self.tales().settled(due.id, of, over);
     }
     fn cares(&self, record: &Record) -> bool {
         let may = matches!(
@@ -125,13 +146,29 @@ impl Voice for Teller {
 }
 
 impl Teller {
+    fn tales(&self) -> std::sync::MutexGuard<'_, Tales> {
+        self.tales.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Why a configuration is nobody's any more: under the policy as it is its client is gone, is
+    /// known by something else than when it asked, or does not see the task.
+    fn ended(&self, config: &PushConfig, row: &RunRow, proof: &Json) -> Option<String> {
+        let Door(door) = &self.door;
+        let who = &config.principal;
+        let policy = door.live.now().policy.clone();
+        if let Some(clients) = &policy.clients {
+            let Some(client) = clients.get(who.as_str()) else { return Some(format!("client {who} is gone")) };
+            if proof.get("mark").and_then(Json::as_str).is_some_and(|mark| mark != client.proof.mark()) {
+                return Some(format!("client {who} is known by another token than when it asked to be told"));
+            }
+        }
+        let may = Name::try_from(row.agent.as_str());
+        let may = may.is_ok_and(|agent| door.guard.may_start(who, A2A, &agent));
+        (!may).then(|| format!("{who} may not see agent {} any more", row.agent))
+    }
     /// What came of an event, in the words of whoever is told.
     async fn said(&self, due: &Due, config: &PushConfig, row: &RunRow) -> Result<Vec<Value>, String> {
         let store = &self.door.0.store;
-        let known = {
-            let tales = self.tales.lock().unwrap_or_else(PoisonError::into_inner);
-            tales.told.get(&(due.root.to_string(), config.id.clone())).cloned()
-        };
+        let known = self.tales().take(&(due.root.to_string(), config.id.clone()));
         let mut tale = known.unwrap_or_else(|| Tale::new(row));
         let changes = loop {
             let batch = store.since(&due.root, tale.n, BATCH).await.map_err(|e| e.to_string())?;
@@ -156,14 +193,12 @@ impl Teller {
             let task = updates::shown(store, &tale, None, true).await.map_err(failed)?;
             said.push(Version::V0_3.answer(Op::Get, task));
         }
-        self.tales.lock().unwrap_or_else(PoisonError::into_inner).under_way.insert(due.id, tale);
+        self.tales().say(due.id, tale, &config.version);
         Ok(said)
     }
 
-    fn letter(&self, config: &PushConfig, id: &str, body: String) -> Result<Letter, String> {
+    fn letter(&self, config: &PushConfig, proof: &Json, id: &str, body: String) -> Result<Letter, String> {
         let door = &self.door.0;
-        let proof = door.seal.open(PROOF, &config.principal, &config.proof);
-        let proof = proof.ok_or("its proof was sealed with another key (state folder lost?)")?;
         let given = |key: &str| proof.get(key).and_then(Json::as_str);
         let seconds = clock() / 1_000;
         let digest = BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, body.as_bytes()));
@@ -192,5 +227,66 @@ impl Teller {
         }
         headers.push(("pleach-token", token));
         Ok(Letter { headers, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tale::Change;
+    use super::*;
+    use subagents::run::RunId;
+
+    fn chunk(n: u64, more: bool) -> Record {
+        let event = Event::ArtifactEmitted {
+            name: "a".into(),
+            media_type: "text/plain".into(),
+            text: Some("x".repeat(1_000)),
+            blob: None,
+            url: None,
+            encoding: None,
+            more,
+        };
+        Record { run: RunId::known("r-a"), seq: n, at: 0, event }
+    }
+    fn fresh() -> Tale {
+        let (run, text) = (RunId::known("r-a"), String::new);
+        Tale::new(&RunRow {
+            root: run.clone(),
+            run,
+            parent: None,
+            depth: 0,
+            agent: text(),
+            principal: text(),
+            door: None,
+            state: text(),
+            waiting: None,
+            turns: 0,
+            tool_calls: 0,
+            tokens: 0,
+            usd: None,
+            started: 0,
+            ended: None,
+        })
+    }
+
+    /// A task is kept once; of one that is told change by change no more than the next change takes.
+    #[test]
+    fn no_more_is_kept_than_is_told() {
+        for (version, kept) in [(Version::V1, 0), (Version::V0_3, 1)] {
+            let (mut tales, of) = (Tales::default(), ("r-a".to_owned(), "c".to_owned()));
+            let mut tale = fresh();
+            tale.take(1, &chunk(1, true));
+            tales.say(7, tale, version.as_str());
+            tales.settled(7, of.clone(), true);
+            let mut tale = tales.take(&of).expect("it was told");
+            assert!(tales.take(&of).is_none() && tales.under_way.is_empty(), "there is one of it");
+            assert_eq!((tale.n, tale.artifacts[0].pieces.len()), (1, kept), "{}", version.as_str());
+            let goes_on = tale.take(2, &chunk(2, false));
+            assert!(matches!(&goes_on[..], [Change::Artifact(made, true)] if made.pieces.len() == 1), "{goes_on:?}");
+            // What was not heard is read again.
+            tales.say(8, tale, version.as_str());
+            tales.settled(8, of.clone(), false);
+            assert!(tales.take(&of).is_none() && tales.under_way.is_empty());
+        }
     }
 }
