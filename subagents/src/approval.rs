@@ -11,7 +11,7 @@ use policies::action::{Call, Touch, Touched};
 use policies::fs::FileOp;
 use policies::permit;
 use policies::resolve::ApprovalsSpec;
-use policies::standing::Standing;
+use policies::standing::{Standing, Whose};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -102,6 +102,7 @@ pub fn rule(question: &Question, always: &Always, by: &str, at: u64) -> Result<S
     Ok(Standing {
         id: question.id.replacen("q-", "a-", 1),
         principal: question.principal.clone(),
+        whose: if question.run.is_empty() { Whose::Client } else { Whose::Run },
         run,
         chain: question.chain.clone(),
         tool,
@@ -168,6 +169,9 @@ mod tests {
         assert_eq!(made(Of::Path, None).paths, Some(vec!["/out/a/x".into()]));
         assert_eq!(made(Of::Path, Some("/out/a")).paths, Some(vec!["/out/a".into()]));
         assert_eq!(made(Of::Tool, None).id, "a-1");
+        assert_eq!(made(Of::Tool, None).whose, Whose::Run);
+        let own = rule(&asked("", writes()), &always(Of::Tool, None), "boss", 7).unwrap();
+        assert_eq!((own.whose, own.run), (Whose::Client, None));
     }
 
     #[test]

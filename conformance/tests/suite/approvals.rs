@@ -469,6 +469,48 @@ async fn a_rule_of_a_run_is_no_other_runs() {
     run("d");
 }
 
+/// An agent's door and a run of that agent have the same policy above them, and a rule made for a
+/// client's own call at the door is no leave for the run, nor the other way round.
+#[tokio::test]
+async fn a_rule_holds_for_who_asked() {
+    for by_run in [false, true] {
+        let folder = folder("100ms");
+        folder.write("replies.toml", TWO);
+        let served = Served::start(&folder);
+        let own = async |path: &str| {
+            let params = json!({ "name": WRITE, "arguments": to(path) });
+            text(&served.modern("/mcp/agents/writer", "tools/call", params, &[ALICE]).await)
+        };
+        let run = async |prompt: &str| {
+            let begun = post(&served, ALICE, "/v1/runs", json!({ "agent": "writer", "prompt": prompt })).await;
+            assert_eq!(begun.status, 202, "{begun:?}");
+            begun.json()["run"].as_str().unwrap().to_owned()
+        };
+        let always = async |id: &str| {
+            let said = json!({ "decision": "allow", "always": "tool" });
+            let answered = post(&served, BOSS, &format!("/v1/approvals/{id}"), said).await;
+            assert_eq!(answered.status, 200, "{answered:?}");
+        };
+        if by_run {
+            run("a").await;
+            always(open(&served).await["id"].as_str().unwrap()).await;
+            let other = run("b").await;
+            let ended = crate::rest::until(&served, ALICE, &other, "completed").await;
+            assert!(made(&folder, "out/b2"), "its runs may: {ended}");
+            let denied = own("out/own").await;
+            assert!(!made(&folder, "out/own") && denied.contains("pleach answer q-"), "{denied}");
+        } else {
+            always(&named(&own("out/own1").await)).await;
+            let said = own("out/own2").await;
+            assert!(made(&folder, "out/own2"), "the client may: {said}");
+            run("a").await;
+            let asked = open(&served).await;
+            assert!(asked["run"].is_string() && !made(&folder, "out/a1"), "the run is asked about: {asked}");
+            assert_eq!(asked["chain"], listed(&folder, "rule")[0]["chain"], "though the chain is the same");
+        }
+    }
+}
+
 /// Whoever asks for much is refused, with the reason; an answer makes room.
 #[tokio::test]
 async fn nobody_is_buried_in_questions() {
