@@ -46,6 +46,8 @@ pub struct Standing {
     pub tool: String,
     /// The hash of its manifest: a tool that changed is asked about again.
     pub manifest: String,
+    /// The hash of who its server is: so is the same tool of another command or address.
+    pub server: String,
     /// Where every path of a call must lie; `None`: whatever it touches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<PathBuf>>,
@@ -82,7 +84,8 @@ impl Standing {
             && self.whose == asker.whose()
             && self.run.as_deref().is_none_or(|run| asker.run == Some(run))
             && self.chain.iter().map(String::as_str).eq(asker.chain.iter().copied());
-        let tool = self.tool == call.tool.name && self.manifest == call.tool.hash;
+        let Call { tool, .. } = call;
+        let tool = self.tool == tool.name && self.manifest == tool.hash && self.server == tool.identity;
         asked && tool && self.paths.as_deref().is_none_or(|paths| lie_within(call, paths))
     }
     /// What it is good for, in words.

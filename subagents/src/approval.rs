@@ -20,7 +20,7 @@ pub fn detail(question: &permit::Question<Call>) -> Value {
     let Call { tool, arguments, touches } = question.what();
     json!({
         "tool": tool.name, "arguments": arguments.to_serde(), "rule": question.rule.to_string(),
-        "manifest": tool.hash, "touches": touches.iter().map(touch).collect::<Vec<_>>(),
+        "manifest": tool.hash, "server": tool.identity, "touches": touches.iter().map(touch).collect::<Vec<_>>(),
     })
 }
 
@@ -85,6 +85,11 @@ pub fn rule(question: &Question, always: &Always, by: &str, at: u64) -> Result<S
     let (Some(tool), Some(manifest), "approval") = (text("tool"), text("manifest"), question.kind.as_str()) else {
         return Err("only a call of a server's tool can be allowed from now on; allow this one, once".into());
     };
+    let Some(server) = text("server") else {
+        return Err(
+            "it was asked by an earlier version, which did not say of which server; allow this one, once".into()
+        );
+    };
     if always.within.is_some() && always.of != Of::Path {
         return Err("within goes with always = path".into());
     }
@@ -107,6 +112,7 @@ pub fn rule(question: &Question, always: &Always, by: &str, at: u64) -> Result<S
         chain: question.chain.clone(),
         tool,
         manifest,
+        server,
         paths,
         by: by.to_owned(),
         at,
@@ -147,7 +153,7 @@ mod tests {
             principal: "local".into(),
             kind: "approval".into(),
             text: "may it?".into(),
-            detail: json!({ "tool": "s__put", "arguments": {}, "manifest": "h", "touches": touches }),
+            detail: json!({ "tool": "s__put", "arguments": {}, "manifest": "h", "server": "i", "touches": touches }),
             chain: vec!["root policy".into()],
             asked: 1,
             expires: None,
@@ -186,6 +192,9 @@ mod tests {
         assert!(refused(&asked("r-1", json!([])), Of::Path, None).contains("touches no path"));
         let mixed = json!([{ "does": "write", "path": "/a" }, { "does": "connect", "host": "h:443" }]);
         assert!(refused(&asked("r-1", mixed), Of::Path, None).contains("something besides"));
+        let mut old = run.clone();
+        old.detail = json!({ "tool": "s__put", "manifest": "h", "touches": [] });
+        assert!(refused(&old, Of::Tool, None).contains("earlier version"));
         let mut own = run;
         own.detail = json!({ "tool": "Agent", "arguments": {} });
         assert!(refused(&own, Of::Tool, None).contains("a server's tool"));

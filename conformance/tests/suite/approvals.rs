@@ -263,6 +263,45 @@ async fn a_changed_tool_is_another_question() {
     assert_eq!(upstream.came("tools/call").len(), 2);
 }
 
+/// The same words at another address are another server's: neither a yes nor a rule goes with them.
+#[tokio::test]
+async fn a_tool_of_another_server_is_another_question() {
+    let put = || {
+        conformance::upstream::Upstream::start(|seen| {
+            conformance::upstream::modern(seen, json!({ "tools": {} }), &["put"])
+                .unwrap_or_else(|| conformance::upstream::Act::Result(conformance::upstream::told("done")))
+        })
+    };
+    let (first, second) = (put(), put());
+    let own = policy("50ms").replace(
+        "tools = { allow = [\"files__*\"], ask = [\"files__Write\"] }",
+        "tools = { allow = [\"s__*\"], ask = [\"s__put\"] }",
+    );
+    let at = |url: &str| {
+        own.replace("[policy]", &format!("[servers.s]\nurl = {url:?}\ndefault_access = \"read-write\"\n[policy]"))
+    };
+    let folder = Folder::new(&at(&first.url()));
+    let served = Served::start(&folder);
+    let (once, always) = (json!({ "n": "once" }), json!({ "n": "always" }));
+    for (arguments, more) in [(&once, None), (&always, Some("tool"))] {
+        let id = named(&call(&served, ALICE, "s__put", arguments.clone()).await);
+        let said = json!({ "decision": "allow", "always": more });
+        assert_eq!(post(&served, BOSS, &format!("/v1/approvals/{id}"), said).await.status, 200);
+    }
+    assert_eq!(call(&served, ALICE, "s__put", always.clone()).await, "done", "the rule");
+    change(&folder, &served, &at(&second.url())).await;
+    for arguments in [&once, &always] {
+        let denied = call(&served, ALICE, "s__put", arguments.clone()).await;
+        assert!(denied.contains("pleach answer q-"), "{denied}");
+    }
+    assert_eq!(second.came("tools/call").len(), 0);
+    // It was said of the first, and holds there: the rule, and the yes.
+    change(&folder, &served, &at(&first.url())).await;
+    assert_eq!(call(&served, ALICE, "s__put", always).await, "done");
+    assert_eq!(call(&served, ALICE, "s__put", once).await, "done");
+    assert_eq!(first.came("tools/call").len(), 3);
+}
+
 /// A client's person is asked on its own stream, where the policy says they may approve.
 #[test]
 fn a_legacy_clients_person_is_asked_on_the_stream_of_its_call() {

@@ -170,12 +170,13 @@ impl Guard {
     }
 }
 
-/// What an answer is good for: this client under this chain, the tool as it is now, these arguments
-/// and where they lead.
+/// What an answer is good for: this client under this chain, the tool and its server as they are now,
+/// these arguments and where they lead.
 fn bound_to(question: &Question<Call>, caller: &Caller) -> String {
     let Call { tool, arguments, .. } = question.what();
     let chain: Vec<Json> = caller.authority.chain().into_iter().map(Json::from).collect();
-    let parts = [Json::from(tool.name.as_str()), tool.hash.as_str().into(), chain.into(), arguments.clone()];
+    let (name, hash, server) = (tool.name.as_str(), tool.hash.as_str(), tool.identity.as_str());
+    let parts = [Json::from(name), hash.into(), server.into(), chain.into(), arguments.clone()];
     digest(&format!("{}{}", Json::from(parts.to_vec()).to_canonical(), approval::shown(question.what())))
 }
 

@@ -106,6 +106,8 @@ pub struct ServerWords {
     pub tools: BTreeMap<String, ToolWords>,
     /// The server ships with Pleach: its own words are the operator's.
     pub builtin: bool,
+    /// SHA-256 of who it is ([`crate::resolve::ServerSpec::identity`]), hexadecimal.
+    pub identity: String,
 }
 
 /// An imported tool.
@@ -130,6 +132,9 @@ pub struct Tool {
     pub definition: Object,
     /// SHA-256 of the canonical definition, hexadecimal.
     pub hash: String,
+    /// SHA-256 of who its server is, hexadecimal: another command or address is another server,
+    /// whatever it says of itself.
+    pub identity: String,
     /// Arguments to be mirrored as headers.
     pub headers: Vec<ParamHeader>,
     schema: Schema,
@@ -223,6 +228,7 @@ impl Tool {
             effect,
             verify_with: own.and_then(|w| w.verify_with.clone()),
             hash: digest(&definition.to_canonical()),
+            identity: words.identity.clone(),
             headers: headers::read(input)?,
             schema,
             output: OnceLock::new(),

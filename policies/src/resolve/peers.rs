@@ -72,7 +72,7 @@ impl Resolver<'_> {
         Some(ServerSpec {
             name: name.clone(),
             place: place.clone(),
-            words: self.words(node, false),
+            words: self.words(node, false, &identity),
             transport,
             cwd: self.around.folder().to_owned(),
             timeout: Duration::from_millis(timeout),

@@ -75,22 +75,25 @@ fn rule() -> impl Strategy<Value = Standing> {
     let run = prop::sample::select(vec![None, Some("r-1"), Some("r-2")]);
     let run = (run, prop::sample::select(vec![Whose::Client, Whose::Run]));
     let who = prop::sample::select(vec!["ci", "ci", "other"]);
-    (0..3usize, paths, chain, run, who, prop::bool::weighted(0.9)).prop_map(|(tool, paths, chain, (run, whose), who, same)| {
-        let tool = &TOOLS[tool];
-        Standing {
-            id: "a-1".into(),
-            principal: who.into(),
-            whose,
-            run: run.map(str::to_owned),
-            chain: chain.into_iter().map(str::to_owned).collect(),
-            tool: tool.name.clone(),
-            manifest: if same { tool.hash.clone() } else { "changed".into() },
-            paths,
-            by: "boss".into(),
-            at: 1,
-            question: "q-1".into(),
-        }
-    })
+    (0..3usize, paths, chain, run, who, prop::bool::weighted(0.9)).prop_map(
+        |(tool, paths, chain, (run, whose), who, same)| {
+            let tool = &TOOLS[tool];
+            Standing {
+                id: "a-1".into(),
+                principal: who.into(),
+                whose,
+                run: run.map(str::to_owned),
+                chain: chain.into_iter().map(str::to_owned).collect(),
+                tool: tool.name.clone(),
+                manifest: if same { tool.hash.clone() } else { "changed".into() },
+                server: tool.identity.clone(),
+                paths,
+                by: "boss".into(),
+                at: 1,
+                question: "q-1".into(),
+            }
+        },
+    )
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,6 +187,7 @@ fn fits() -> Standing {
         chain: CHAIN.map(str::to_owned).to_vec(),
         tool: TOOLS[1].name.clone(),
         manifest: TOOLS[1].hash.clone(),
+        server: TOOLS[1].identity.clone(),
         paths: Some(vec!["/out/a".into()]),
         by: "boss".into(),
         at: 1,
@@ -221,6 +225,7 @@ fn each_part_of_a_rule_counts() {
     assert!(!other(&|r| drop(r.chain.pop())), "whoever is above it");
     assert!(!other(&|r| r.tool = "s__a".into()), "another tool");
     assert!(!other(&|r| r.manifest = "changed".into()), "the tool as it was");
+    assert!(!other(&|r| r.server = "another".into()), "the same words of another server");
     assert!(!other(&|r| r.run = Some("r-1".into())), "a run's");
     assert!(other(&|r| r.paths = None), "of any path");
     assert!(!other(&|r| r.whose = Whose::Run), "its runs'");

@@ -14,7 +14,7 @@ fn asked(id: &str, principal: &str, asked: u64, stands: u64) -> Question {
         principal: principal.into(),
         kind: "approval".into(),
         text: "May it write?".into(),
-        detail: json!({ "tool": "s__put", "arguments": { "path": "x" }, "manifest": "h", "touches": touches }),
+        detail: json!({ "tool": "s__put", "arguments": { "path": "x" }, "manifest": "h", "server": "i", "touches": touches }),
         chain: vec!["root policy".into()],
         asked,
         expires: Some(asked + stands),
