@@ -159,6 +159,56 @@ async fn a_yes_is_to_where_the_call_led() {
     }
 }
 
+/// Who says no to a call that waits is heard, whatever else allows it by then: a rule that somebody
+/// made meanwhile, or another policy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_no_to_a_call_wins() {
+    let folder = folder("30s");
+    let served = Served::start(&folder);
+    let own = policy("30s");
+    for (by, decision) in [("rule", "deny"), ("rule", "allow"), ("policy", "deny"), ("policy", "allow")] {
+        let path = format!("out/{by}-{decision}");
+        let params = json!({ "name": WRITE, "arguments": to(&path) });
+        let calling = async { text(&served.modern("/mcp", "tools/call", params, &[ALICE]).await) };
+        let answering = async {
+            let id = open(&served).await["id"].as_str().unwrap().to_owned();
+            match by {
+                "rule" => rule_besides(&served, &id).await,
+                _ => change(&folder, &served, &own.replace(", ask = [\"files__Write\"]", "")).await,
+            }
+            let said = post(&served, BOSS, &format!("/v1/approvals/{id}"), decide(decision)).await;
+            assert_eq!(said.status, 200, "{said:?}");
+        };
+        let (said, ()) = tokio::join!(calling, answering);
+        assert_eq!(made(&folder, &path), decision == "allow", "{by} {decision}: {said}");
+        assert_eq!(said.contains("boss said no"), decision == "deny", "{by} {decision}: {said}");
+        for rule in listed(&folder, "rule") {
+            assert_eq!(folder.run(&["approvals", "revoke", rule["id"].as_str().unwrap()]).code, 0);
+        }
+        if by == "policy" {
+            change(&folder, &served, &own).await;
+        }
+    }
+}
+
+/// Has another call of the same client wait, and allows such calls from then on.
+async fn rule_besides(served: &Served, first: &str) {
+    let params = json!({ "name": WRITE, "arguments": to("out/besides") });
+    let ruling = async {
+        let second = loop {
+            let page = served.get("/v1/approvals", &[BOSS]).await.json();
+            let open = page["approvals"].as_array().unwrap();
+            match open.iter().find(|q| q["id"] != first) {
+                Some(other) => break other["id"].as_str().unwrap().to_owned(),
+                None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        };
+        let always = json!({ "decision": "allow", "always": "tool" });
+        assert_eq!(post(served, BOSS, &format!("/v1/approvals/{second}"), always).await.status, 200);
+    };
+    let (_, ()) = tokio::join!(served.modern("/mcp", "tools/call", params, &[ALICE]), ruling);
+}
+
 /// Nobody is there: denied, with the question's name. The row outlives the call and the process,
 /// and is good for that call, once.
 #[tokio::test]

@@ -23,7 +23,7 @@ use policies::permit::{Denial, Question, Rule, Verdict};
 use policies::standing::{self, Asker, Standing};
 use std::time::Duration;
 use subagents::approval;
-use subagents::ports;
+use subagents::ports::{self, Answer, Journal};
 use subagents::run::Caller;
 
 /// What became of a wish that a person can be asked about.
@@ -95,9 +95,7 @@ impl Guard {
                 Decided::Allowed(permit, rule)
             }
             Ok(Given::No { question: id, by, note }) => {
-                let note = note.map(|note| format!(": {note}")).unwrap_or_default();
-                let why = format!("{by} said no ({id}){note}; do without it, or ask for something else");
-                Decided::Denied(question.refuse(&why))
+                Decided::Denied(said_no(&id, &by, note, &question.rule))
             }
             Err(why) => Decided::Denied(question.refuse(&format!("it asks a person, and cannot be kept: {why}"))),
         };
@@ -136,6 +134,33 @@ impl Guard {
         match &self.book {
             Some(book) => book.closed(&put.asked.id).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Judges a call again whose question was closed. A no that was given to it holds, whatever was
+    /// allowed meanwhile: a rule that stands since, another policy.
+    pub(crate) async fn answered(&self, caller: &Caller, name: &str, arguments: Json, put: &Put) -> Decided {
+        if let Some((by, note)) = self.refused(put).await {
+            let denial = said_no(put.asked.id.as_str(), &by, note, &put.rule);
+            let entry = Entry::new("call").by(caller).with("tool", name).with("question", put.asked.id.as_str());
+            return self.refusals_noted(Decided::Denied(denial), entry).await;
+        }
+        match self.decide_or_ask(caller, name, arguments).await {
+            Wish::Decided(decided) => decided,
+            Wish::Asks(_) => {
+                let why = "the answer was for another call: one like this took it, or the tool changed meanwhile";
+                Decided::Denied(Denial::plain(why, "call again, and a person is asked again"))
+            }
+        }
+    }
+
+    /// Who said no to a question, if somebody did.
+    async fn refused(&self, put: &Put) -> Option<(String, Option<String>)> {
+        let row = self.book.as_ref()?.question(&put.asked.id).await.ok()??;
+        let (by, _) = row.closed?;
+        match row.answer? {
+            Answer::Deny { note } | Answer::Input { note, .. } => Some((by, note)),
+            Answer::Allow { .. } => None,
         }
     }
 
@@ -178,6 +203,13 @@ fn bound_to(question: &Question<Call>, caller: &Caller) -> String {
     let (name, hash, server) = (tool.name.as_str(), tool.hash.as_str(), tool.identity.as_str());
     let parts = [Json::from(name), hash.into(), server.into(), chain.into(), arguments.clone()];
     digest(&format!("{}{}", Json::from(parts.to_vec()).to_canonical(), approval::shown(question.what())))
+}
+
+/// What a caller is told to whom a person said no.
+fn said_no(id: &str, by: &str, note: Option<String>, rule: &Rule) -> Denial {
+    let note = note.map(|note| format!(": {note}")).unwrap_or_default();
+    let allowed = format!("{by} said no ({id}){note}; do without it, or ask for something else");
+    Denial { rule: rule.text.clone(), who: None, allowed, place: rule.place.clone(), fix: None }
 }
 
 fn asked(question: &Question<Call>, caller: &Caller, expire: Duration) -> Result<ports::Question, String> {

@@ -27,7 +27,7 @@ use tracing::warn;
 /// What came of waiting.
 pub(super) enum Came {
     /// It was answered, whatever the answer: the call is judged again.
-    Answered,
+    Answered(Put),
     /// It is not made.
     Denied(Denial),
     /// The caller took it back. The question stays.
@@ -64,9 +64,9 @@ pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange) -> Came {
     let unanswered = tokio::select! {
         biased;
         () = exchange.cancel.cancelled() => return Came::Gone,
-        () = view.guard.closed(&put) => return Came::Answered,
+        () = view.guard.closed(&put) => return Came::Answered(put),
         said = person(view, &put, party) => match said {
-            Said::Answer => return Came::Answered,
+            Said::Answer => return Came::Answered(put),
             Said::Nothing(why) => why,
         },
         () = tokio::time::sleep(limit) => why,

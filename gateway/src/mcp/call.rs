@@ -17,7 +17,6 @@ use adapters::mcp::{Exchange, Kind, McpError, Message, Party, Reply, Rounds, Rpc
 use bytes::Bytes;
 use policies::json::{Json, Limits, Object};
 use policies::names::Name;
-use policies::permit::Denial;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::pin::Pin;
@@ -513,16 +512,9 @@ async fn decided(view: &View, name: &str, arguments: Json, exchange: &Exchange) 
     };
     let again = asks.arguments();
     match Box::pin(approval::wait(view, *asks, exchange)).await {
-        Came::Gone => return None,
-        Came::Denied(denial) => return Some(Decided::Denied(denial)),
-        Came::Answered => {}
-    }
-    match view.guard.decide_or_ask(&view.caller, name, again).await {
-        Wish::Decided(decided) => Some(decided),
-        Wish::Asks(_) => {
-            let why = "the answer was for another call: one like this took it, or the tool changed meanwhile";
-            Some(Decided::Denied(Denial::plain(why, "call again, and a person is asked again")))
-        }
+        Came::Gone => None,
+        Came::Denied(denial) => Some(Decided::Denied(denial)),
+        Came::Answered(put) => Some(view.guard.answered(&view.caller, name, again, &put).await),
     }
 }
 
