@@ -15,6 +15,23 @@ use policies::standing::{Standing, Whose};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// Who closed a question that nobody answered in time.
+pub const LATE: &str = "nobody in time";
+/// Who closed one whose asker went away, or another way.
+pub const WITHDRAWN: &str = "whoever asked";
+/// What closed one whose run is over.
+pub const ENDED: &str = "the end of the run";
+
+/// How a question that is not open any more ended, by who closed it.
+pub fn over(by: &str) -> String {
+    match by {
+        LATE => "expired: nobody answered it in time".into(),
+        WITHDRAWN => "was taken back: whoever asked does not wait for it any more".into(),
+        ENDED => "is closed: its run is over".into(),
+        by => format!("was answered by {by} already"),
+    }
+}
+
 /// Everything a person needs to see of a call they are asked about.
 pub fn detail(question: &permit::Question<Call>) -> Value {
     let Call { tool, arguments, touches } = question.what();

@@ -247,6 +247,57 @@ async fn an_answer_given_later_lets_that_call_through_once() {
     assert!(ran.code != 0 && ran.err.contains("answered by local already"), "{ran:?}");
 }
 
+/// Whoever takes a call back takes back what it asked: nobody is asked for nothing, and a yes does
+/// not wait for the next such call. Denied for want of an answer, it stays for whoever comes later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_waited_for_is_taken_back() {
+    let folder = folder("30s");
+    let served = Served::start(&folder);
+    let params = json!({ "name": WRITE, "arguments": to("out/a") });
+    // The client goes away: modern ones by closing the stream, legacy ones by saying so.
+    let id = tokio::select! {
+        answer = served.modern("/mcp", "tools/call", params.clone(), &[ALICE]) => panic!("{answer:?}"),
+        asked = open(&served) => asked["id"].as_str().unwrap().to_owned(),
+    };
+    eventually(&served, async || served.get("/v1/approvals", &[BOSS]).await.json()["approvals"] == json!([])).await;
+    let row = served.get(&format!("/v1/approvals/{id}"), &[BOSS]).await.json();
+    assert!(row.to_string().contains("whoever asked"), "{row}");
+    let late = post(&served, BOSS, &format!("/v1/approvals/{id}"), decide("allow")).await;
+    assert_eq!(late.status, 409, "{late:?}");
+    let ran = folder.run(&["answer", &id, "allow"]);
+    assert!(ran.code != 0 && ran.err.contains("was taken back"), "{ran:?}");
+    // A yes that the call did not need, for the policy allowed it meanwhile, is not kept for later.
+    let own = policy("30s");
+    let calling = async { text(&served.modern("/mcp", "tools/call", params.clone(), &[ALICE]).await) };
+    let answering = async {
+        let id = open(&served).await["id"].as_str().unwrap().to_owned();
+        change(&folder, &served, &own.replace(", ask = [\"files__Write\"]", "")).await;
+        let said = post(&served, BOSS, &format!("/v1/approvals/{id}"), decide("allow")).await;
+        assert_eq!(said.status, 200, "{said:?}");
+    };
+    let (said, ()) = tokio::join!(calling, answering);
+    assert!(made(&folder, "out/a"), "{said}");
+    std::fs::remove_file(folder.join("out/a")).unwrap();
+    change(&folder, &served, &policy("100ms")).await;
+    let again = call(&served, ALICE, WRITE, to("out/a")).await;
+    assert!(!made(&folder, "out/a") && again.contains("nobody answered"), "{again}");
+    // The twin: denied for want of an answer, it is answered later, and the call made again.
+    let ran = folder.run(&["answer", &named(&again), "allow"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    call(&served, ALICE, WRITE, to("out/a")).await;
+    assert!(made(&folder, "out/a"));
+}
+
+/// Waits until something is so.
+async fn eventually(served: &Served, so: impl AsyncFn() -> bool) {
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        while !so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain: {}", served.log.lock().unwrap());
+}
+
 #[tokio::test]
 async fn what_is_late_is_good_for_nothing() {
     let folder = folder("50ms");

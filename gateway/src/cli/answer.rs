@@ -167,7 +167,7 @@ async fn known(store: &Path, id: &str) -> Result<Question, Failure> {
             Some((by, _)) => {
                 let run = &row.question.run;
                 let how = if run.is_empty() { String::new() } else { format!("; `pleach show {run}` tells how") };
-                let why = format!("question {id} was answered by {by} already{how}");
+                let why = format!("question {id} {}{how}", approval::over(&by));
                 Err(Failure::new(Exit::Failed, why))
             }
         };

@@ -10,9 +10,11 @@
 //!                                               waits for it, and is denied with its id after that
 //! ```
 //!
-//! The row outlives the call, the client and the process. It is bound to the client, its chain, the
+//! The row outlives the call that was denied, and the process; `waiting` says when it is taken back.
+//! It is bound to the client, its chain, the
 //! tool as it is, the arguments and where they lead: anything else is another question.
 
+use super::waiting::Waits;
 use super::{Approve, Decided, Guard};
 use crate::audit::{Before, Decision, Entry};
 use crate::servers::Enough;
@@ -21,6 +23,7 @@ use policies::action::Call;
 use policies::json::{Json, digest};
 use policies::permit::{Denial, Question, Rule, Verdict};
 use policies::standing::{self, Asker, Standing};
+use std::sync::Arc;
 use std::time::Duration;
 use subagents::approval;
 use subagents::ports::{self, Answer, Journal};
@@ -54,6 +57,7 @@ pub(crate) struct Put {
     pub(crate) asked: ports::Question,
     /// Why they are asked.
     rule: Rule,
+    waits: Waits,
 }
 
 impl Guard {
@@ -92,11 +96,12 @@ impl Guard {
             Ok(Given::Yes { question: id, by }) => {
                 let permit = question.approve(&format!("approved by {by} ({id})"));
                 let rule = permit.rule().clone();
-                Decided::Allowed(permit, rule)
+                match self.note_spent(&now, (&id, &by), &permit.what().tool.name, &rule).await {
+                    Ok(()) => Decided::Allowed(permit, rule),
+                    Err(denial) => Decided::Denied(denial),
+                }
             }
-            Ok(Given::No { question: id, by, note }) => {
-                Decided::Denied(said_no(&id, &by, note, &question.rule))
-            }
+            Ok(Given::No { question: id, by, note }) => Decided::Denied(said_no(&id, &by, note, &question.rule)),
             Err(why) => Decided::Denied(question.refuse(&format!("it asks a person, and cannot be kept: {why}"))),
         };
         Wish::Decided(self.refusals_noted(decided, entry).await)
@@ -106,11 +111,17 @@ impl Guard {
     ///
     /// # Errors
     /// When too much is asked, or it can be neither kept nor put on record.
-    pub(crate) async fn put(&self, asks: Asks) -> Result<Put, Denial> {
+    pub(crate) async fn put(self: &Arc<Self>, asks: Asks) -> Result<Put, Denial> {
         let Asks { question, digest, entry, caller } = asks;
         let lost =
             |why: String| Denial::plain(format!("it asks a person, and cannot be kept: {why}"), "try again later");
         let Some(book) = &self.book else { return Err(lost("there is no store".into())) };
+        let Some(place) = self.waiting.enter(&caller.principal) else {
+            let denial = question.refuse("it asks a person, and so many calls of this client wait for one already");
+            let entry = entry.decided(Decision::Deny(&denial));
+            let _ = self.servers.audit.record(entry, Before::Reading).await;
+            return Err(denial.with_fix("pleach answer, which lists what they wait for"));
+        };
         let limits = self.servers.live.now().policy.approvals;
         let asked = asked(&question, &caller, limits.expire).map_err(lost)?;
         let asked = match book.ask(asked.clone(), &digest, limits).await {
@@ -124,9 +135,10 @@ impl Guard {
             }
             Err(why) => return Err(lost(why.to_string())),
         };
+        let waits = Waits::new(self, &asked.id, place);
         let entry = entry.with("question", asked.id.as_str()).decided(Decision::Ask(&question.rule));
         self.servers.audit.record(entry, Before::Reading).await.map_err(super::ledger::unrecorded)?;
-        Ok(Put { asked, rule: question.rule })
+        Ok(Put { asked, rule: question.rule, waits })
     }
 
     /// Waits until somebody answered it, here or in another process, or it expired.
@@ -137,9 +149,21 @@ impl Guard {
         }
     }
 
+    /// The call was taken back: so is what it asked.
+    pub(crate) async fn gone(&self, put: Put) {
+        put.waits.over().await;
+    }
+
     /// Judges a call again whose question was closed. A no that was given to it holds, whatever was
-    /// allowed meanwhile: a rule that stands since, another policy.
-    pub(crate) async fn answered(&self, caller: &Caller, name: &str, arguments: Json, put: &Put) -> Decided {
+    /// allowed meanwhile: a rule that stands since, another policy. A yes that it did not need is
+    /// void.
+    pub(crate) async fn answered(&self, caller: &Caller, name: &str, arguments: Json, put: Put) -> Decided {
+        let decided = self.judged_again(caller, name, arguments, &put).await;
+        put.waits.over().await;
+        decided
+    }
+
+    async fn judged_again(&self, caller: &Caller, name: &str, arguments: Json, put: &Put) -> Decided {
         if let Some((by, note)) = self.refused(put).await {
             let denial = said_no(put.asked.id.as_str(), &by, note, &put.rule);
             let entry = Entry::new("call").by(caller).with("tool", name).with("question", put.asked.id.as_str());
@@ -166,7 +190,8 @@ impl Guard {
 
     /// Nobody answered: the call is denied, the question stays open for whoever comes later.
     pub(crate) async fn unanswered(&self, caller: &Caller, put: Put, why: &str) -> Denial {
-        let Put { asked, rule } = put;
+        let Put { asked, rule, waits } = put;
+        waits.leave_it();
         let tool = asked.detail.get("tool").and_then(serde_json::Value::as_str).unwrap_or_default();
         let id = &asked.id;
         let allowed =

@@ -10,6 +10,7 @@
 //! `ledger` is its side of the record: a call leaves when it is written there, or not at all.
 //! `ports` is the guard as the tree of runs sees it.
 
+mod answers;
 mod approvals;
 mod fetch;
 mod inquiry;
@@ -19,6 +20,7 @@ mod ports;
 mod result;
 mod touches;
 mod verify;
+mod waiting;
 
 use crate::audit::{Before, Decision, Entry};
 use crate::servers::{Abilities, Enough, Servers};
@@ -51,6 +53,10 @@ pub(crate) struct Guard {
     approve: Approve,
     /// What people said from then on, and what clients' own calls ask them; without it nothing stands.
     book: Option<Store>,
+    /// Clients' own calls that wait for a person.
+    waiting: waiting::Waiting,
+    /// Held by whoever puts on record what ended.
+    noting: tokio::sync::Mutex<()>,
 }
 
 /// What happens to what the policy asks a person about.
@@ -81,7 +87,13 @@ type Judged = (Option<Verdict<Call>>, Entry);
 
 impl Guard {
     pub(crate) fn new(servers: Arc<Servers>, approve: Approve) -> Self {
-        Self { servers, approve, book: None }
+        Self {
+            servers,
+            approve,
+            book: None,
+            waiting: waiting::Waiting::default(),
+            noting: tokio::sync::Mutex::default(),
+        }
     }
     /// The same where what people said is kept.
     pub(crate) fn with(self, book: Store) -> Self {

@@ -5,7 +5,8 @@
 //!             ├─ yes ─▶ elicitation, or `input_required` ─┐
 //!             └─ no ──▶ [approvals] wait                  ├─▶ answered ─▶ judged afresh
 //!           anybody else who may: CLI, REST ──────────────┤
-//!                                                         └─▶ nobody ─▶ denied, naming the question
+//!                                                         ├─▶ nobody ─▶ denied, naming the question
+//!                                                         └─▶ the call is taken back ─▶ so is it
 //! ```
 //!
 //! The client's person is who answers an elicitation. Its model calls tools, and no tool of
@@ -30,7 +31,7 @@ pub(super) enum Came {
     Answered(Put),
     /// It is not made.
     Denied(Denial),
-    /// The caller took it back. The question stays.
+    /// The caller took it back, and the question with it.
     Gone,
 }
 
@@ -63,7 +64,10 @@ pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange) -> Came {
     warn!(caller = %view.caller.who, "{} pleach answer {id} allow, or deny", put.asked.text);
     let unanswered = tokio::select! {
         biased;
-        () = exchange.cancel.cancelled() => return Came::Gone,
+        () = exchange.cancel.cancelled() => {
+            view.guard.gone(put).await;
+            return Came::Gone;
+        }
         () = view.guard.closed(&put) => return Came::Answered(put),
         said = person(view, &put, party) => match said {
             Said::Answer => return Came::Answered(put),

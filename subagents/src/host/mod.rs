@@ -31,6 +31,7 @@ mod think;
 mod tree;
 mod verbs;
 
+use crate::approval;
 use crate::event::{Inbound, Seen};
 use crate::ports::{Answer, Bus, Command, Gate, Journal, JournalError, Lease, Models, Toolbox};
 use crate::run::{RunId, State};
@@ -273,7 +274,7 @@ impl Host {
         let row = self.ports.journal.question(question).await?;
         let row = row.ok_or_else(|| refused(format!("there is no question {question}")))?;
         if let Some((who, _)) = row.closed {
-            return Err(refused(format!("question {question} was answered by {who} already")));
+            return Err(refused(format!("question {question} {}", approval::over(&who))));
         }
         if row.question.run.is_empty() {
             return self.settle(&row.question, &answer, by).await;

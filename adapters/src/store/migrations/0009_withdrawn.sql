@@ -8,6 +8,9 @@ UPDATE rules SET revoked_by = 'pleach: it said neither whose calls it was for no
 ALTER TABLE questions ADD COLUMN noted_at INTEGER;
 UPDATE questions SET noted_at = closed_at WHERE closed_at IS NOT NULL;
 CREATE INDEX questions_unnoted ON questions (closed_at)
-    WHERE closed_at IS NOT NULL AND answer IS NULL AND noted_at IS NULL;
+    WHERE closed_at IS NOT NULL AND noted_at IS NULL;
+-- The newest question about a call is the one whose answer holds, open or not.
+DROP INDEX questions_given;
+CREATE INDEX questions_of_call ON questions (principal, digest) WHERE digest IS NOT NULL;
 -- What ended long ago is deleted.
 CREATE INDEX questions_ended ON questions (closed_at) WHERE closed_at IS NOT NULL;

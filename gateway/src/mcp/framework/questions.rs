@@ -98,7 +98,7 @@ impl Framework {
             return missing();
         };
         if let Some((by, _)) = row.closed {
-            return error_result(&format!("question {id} was answered by {by} already"));
+            return error_result(&format!("question {id} {}", approval::over(&by)));
         }
         if !self.may_answer(view, &row.question) {
             return error_result(&operator(&row.question));
