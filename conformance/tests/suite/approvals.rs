@@ -247,6 +247,45 @@ async fn an_answer_given_later_lets_that_call_through_once() {
     assert!(ran.code != 0 && ran.err.contains("answered by local already"), "{ran:?}");
 }
 
+/// So many calls of one client wait, even for one answer, and no more; another client's wait too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_has_so_many_calls_wait() {
+    const MOST: usize = 64;
+    let folder = folder("60s");
+    let served = std::sync::Arc::new(Served::start(&folder));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..=MOST {
+        let served = served.clone();
+        calls.spawn(async move { call(&served, ALICE, WRITE, to("out/a")).await });
+    }
+    let refused = calls.join_next().await.unwrap().unwrap();
+    assert!(refused.contains("so many calls of this client wait"), "{refused}");
+    let id = open(&served).await["id"].as_str().unwrap().to_owned();
+    let bobs = {
+        let served = served.clone();
+        tokio::spawn(async move { call(&served, BOB, WRITE, to("out/bob")).await })
+    };
+    eventually(&served, async || {
+        served.get("/v1/approvals", &[BOSS]).await.json()["approvals"].as_array().unwrap().len() == 2
+    })
+    .await;
+    bobs.abort();
+    assert_eq!(calls.len(), MOST, "the others wait");
+    // One answer is for all of them, and then there is room again.
+    let said = post(&served, BOSS, &format!("/v1/approvals/{id}"), decide("deny")).await;
+    assert_eq!(said.status, 200, "{said:?}");
+    while let Some(said) = calls.join_next().await {
+        let said = said.unwrap();
+        assert!(said.contains("boss said no"), "{said}");
+    }
+    let (other, id) = tokio::join!(call(&served, ALICE, WRITE, to("out/b")), async {
+        let asked = open(&served).await;
+        let id = asked["id"].as_str().unwrap();
+        post(&served, BOSS, &format!("/v1/approvals/{id}"), decide("allow")).await.status
+    });
+    assert!(id == 200 && made(&folder, "out/b"), "{other}");
+}
+
 /// Whoever takes a call back takes back what it asked: nobody is asked for nothing, and a yes does
 /// not wait for the next such call. Denied for want of an answer, it stays for whoever comes later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
