@@ -2,7 +2,7 @@ use super::Context;
 use super::run::foreground::{self, Foreground};
 use super::words::{self, say};
 use crate::error::{Exit, Failure, Outcome};
-use crate::guard::{Approve, LOCAL};
+use crate::guard::{Approve, CLI, LOCAL};
 use crate::settings::Loaded;
 use adapters::store::Store;
 use policies::manifest::visible;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use subagents::approval;
-use subagents::host::Then;
+use subagents::host::{By, Then};
 use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter};
 use subagents::run::RunId;
 
@@ -54,6 +54,9 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Whoever is at the command line.
+const BY: By<'static> = By { who: LOCAL, door: CLI };
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(super) enum Verdict {
@@ -112,14 +115,14 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     foreground.recall(&root).await?;
     let then = if args.no_wait { Then::Leave } else { Then::Drive };
     let host = foreground.app.host.clone();
-    let work = host.answer(&question.id, answer, LOCAL, then);
+    let work = host.answer(&question.id, answer, BY, then);
     Box::pin(foreground.command(&root, "answered", work)).await
 }
 
 /// Answers the question of a client's own call: no run goes on with it.
 async fn settle(context: &Context, loaded: Arc<Loaded>, question: &Question, answer: Answer) -> Outcome {
     let foreground = Foreground::open(context, loaded, Approve::Park, false).await?;
-    let settled = foreground.app.host.answer(&question.id, answer.clone(), LOCAL, Then::Leave).await;
+    let settled = foreground.app.host.answer(&question.id, answer.clone(), BY, Then::Leave).await;
     foreground.app.shutdown().await;
     settled?;
     let next = match answer {

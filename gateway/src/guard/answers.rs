@@ -73,7 +73,7 @@ impl Guard {
         tool: &str,
         rule: &Rule,
     ) -> Result<(), Denial> {
-        let entry = Entry::new("spend").by(caller).with("question", question).with("tool", tool).with("answered", by);
+        let entry = Entry::new("spend").by(caller).with("question", question).with("tool", tool).with("by", by);
         let recorded = self.servers.audit.record(entry.decided(Decision::Allow(rule)), Before::Acting).await;
         recorded.map(drop).map_err(super::ledger::unrecorded)
     }

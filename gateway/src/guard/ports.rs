@@ -137,6 +137,8 @@ impl Gate for Guard {
             DeedKind::Model => ("model", "model", Before::Acting),
             DeedKind::Own => ("own", "tool", Before::Reading),
             DeedKind::Answer => ("answer", "question", Before::Acting),
+            DeedKind::Spend => ("spend", "question", Before::Acting),
+            DeedKind::Call => ("call", "tool", Before::Reading),
         };
         let mut entry = Entry::new(what).by(caller).with(subject, deed.subject);
         for (key, value) in deed.more {

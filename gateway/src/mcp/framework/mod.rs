@@ -28,7 +28,7 @@ use policies::resolve::{AgentSpec, Limits, Policy};
 use policies::tools::Mode;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use subagents::host::{Approvals, Host, Then};
+use subagents::host::{Approvals, By, Host, Then};
 use subagents::ports::Answer;
 use task::Running;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,9 @@ const ANSWER: &str = "pleach__answer";
 const CANCEL: &str = "pleach__cancel";
 const EXPLAIN: &str = "pleach__explain";
 const ALL: [&str; 7] = [AGENT, RUNS, RUN, SEND, ANSWER, CANCEL, EXPLAIN];
+
+/// What a client's person says when they are asked, for the record.
+const ELICITED: &str = "mcp elicitation";
 
 /// Why nobody is asked where no client may answer.
 const NOBODY: &str = "no client of this file may approve: give one can_approve = true, or start the run with \
@@ -77,7 +80,7 @@ impl Ground {
     }
     /// Takes what a client's person said to a question about the client's own call.
     pub(super) async fn answer(&self, question: &str, answer: Answer, by: &str) -> Result<(), String> {
-        let done = self.host.answer(question, answer, by, Then::Leave).await;
+        let done = self.host.answer(question, answer, By { who: by, door: ELICITED }, Then::Leave).await;
         done.map(drop).map_err(|e| e.to_string())
     }
 }

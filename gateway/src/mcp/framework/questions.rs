@@ -9,8 +9,8 @@
 //! A client's own call is approved by its person, in an elicitation; never with `pleach__answer` of
 //! the same client, which is its model's to call.
 
-use super::Framework;
 use super::own::result;
+use super::{ANSWER, ELICITED, Framework};
 use crate::guard::error_result;
 use crate::mcp::View;
 use crate::servers::Abilities;
@@ -19,7 +19,7 @@ use policies::json::{Json, Object};
 use policies::manifest::visible;
 use std::sync::Arc;
 use subagents::approval;
-use subagents::host::{Done, Then};
+use subagents::host::{By, Done, Then};
 use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter};
 use subagents::run::RunId;
 use tokio_util::sync::CancellationToken;
@@ -60,8 +60,14 @@ impl Framework {
     }
 
     /// Answers a question for this client; the run goes on by itself.
-    pub(super) async fn say(&self, view: &View, question: &Question, answer: Answer) -> Result<String, String> {
-        let (by, root) = (&view.caller.principal, RunId::known(&question.root));
+    pub(super) async fn say(
+        &self,
+        view: &View,
+        question: &Question,
+        answer: Answer,
+        door: &str,
+    ) -> Result<String, String> {
+        let (by, root) = (By { who: &view.caller.principal, door }, RunId::known(&question.root));
         let running = &self.ground.running;
         if !running.has_room(&question.principal) {
             return Err("too many runs are under way; answer when some have ended".into());
@@ -110,7 +116,7 @@ impl Framework {
             (None, Some(input)) => Answer::Input { value: input.to_serde(), note },
             _ => return error_result("give verdict (allow or deny) or input, and not both"),
         };
-        match self.say(view, &row.question, answer).await {
+        match self.say(view, &row.question, answer, ANSWER).await {
             Ok(text) => result(text, None),
             Err(why) => error_result(&why),
         }
@@ -186,7 +192,7 @@ impl Framework {
             // Answered already, or never asked: not of interest any more.
             let Some(question) = question else { continue };
             if let Some(answer) = answer_of(question, said) {
-                self.say(view, question, answer).await?;
+                self.say(view, question, answer, ELICITED).await?;
             }
         }
         Ok(())
