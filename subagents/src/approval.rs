@@ -54,20 +54,38 @@ fn touch(touch: &Touch) -> Value {
     match &touch.what {
         Touched::Path(FileOp::Read, path) => json!({ "does": "read", "path": path.display().to_string() }),
         Touched::Path(FileOp::Write, path) => json!({ "does": "write", "path": path.display().to_string() }),
-        Touched::Host(host, port) => json!({ "does": "connect", "host": format!("{host}:{port}") }),
+        Touched::Host(host, port) => {
+            json!({ "does": "connect", "host": format!("{host}:{port}"), "url": touch.written })
+        }
         Touched::Unclear(why) => json!({ "does": "unclear", "why": why }),
     }
 }
 
-/// What a question's call touches, a line each: `write /srv/out/a.md`.
+/// Arguments that are commands, by the names that tools give them.
+const COMMANDS: [&str; 6] = ["command", "cmd", "script", "code", "program", "argv"];
+
+/// What a question's call would run, where an argument says so: a command line, or its words.
+fn commands(question: &Question) -> impl Iterator<Item = String> {
+    let said = |key: &&str| match question.detail.get("arguments")?.get(key)? {
+        Value::String(command) => Some(format!("run {command}")),
+        Value::Array(words) if !words.is_empty() && words.iter().all(Value::is_string) => {
+            Some(format!("run {}", Value::from(words.clone())))
+        }
+        _ => None,
+    };
+    COMMANDS.iter().filter_map(said)
+}
+
+/// What a question's call would run and touch, a line each: `write /srv/out/a.md`.
 pub fn effects(question: &Question) -> Vec<String> {
     let touches = question.detail.get("touches").and_then(Value::as_array);
     let text = |touch: &Value, key: &str| touch.get(key).and_then(Value::as_str).map(str::to_owned);
     let line = |touch: &Value| {
         let what = ["path", "host", "why"].iter().find_map(|key| text(touch, key)).unwrap_or_default();
-        format!("{} {what}", text(touch, "does").unwrap_or_default())
+        let url = text(touch, "url").map(|url| format!(" ({url})")).unwrap_or_default();
+        format!("{} {what}{url}", text(touch, "does").unwrap_or_default())
     };
-    touches.into_iter().flatten().map(line).collect()
+    commands(question).chain(touches.into_iter().flatten().map(line)).collect()
 }
 
 /// A new question's id.

@@ -696,6 +696,35 @@ async fn a_rule_holds_for_who_asked() {
     }
 }
 
+/// What matters comes first and nothing of it is hidden: what it would do, who asks, and only then
+/// the arguments, of which both ends are seen.
+#[test]
+fn a_long_call_hides_nothing() {
+    let folder = Folder::new(&POLICY.replace("{wait}", "100ms"));
+    std::fs::create_dir(folder.join("out")).unwrap();
+    let content = format!("\u{202e}begin {} the end", "x".repeat(5_000));
+    let arguments = json!({ "content": content, "file_path": "out/a" });
+    let seen = |text: &str| {
+        let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what}: {text}"));
+        let effect = at(&format!("write {}", folder.join("out/a").display()));
+        assert!(effect < at("root policy") && at("root policy") < at("\\u{202e}begin"), "{text}");
+        assert!(at("begin") < at("bytes not shown") && at("bytes not shown") < at(" the end"), "{text}");
+        assert!(!text.contains('\u{202e}') && text.len() < 2_500, "{text}");
+    };
+    let mut client = Client::start(&folder, json!({ "elicitation": {} }));
+    let call = client.request("tools/call", json!({ "name": WRITE, "arguments": arguments }));
+    let asked = client.until(|m| m["method"] == "elicitation/create");
+    seen(asked["params"]["message"].as_str().unwrap());
+    client.send(json!({ "id": asked["id"], "result": { "action": "cancel" } }));
+    client.until(|m| m["id"] == call);
+    let listed = folder.run(&["answer"]);
+    seen(&listed.out);
+    // The whole is seen where the text says so.
+    assert!(listed.out.contains("pleach answer --json"), "{listed:?}");
+    let whole = folder.run(&["answer", "--json"]).out;
+    assert_eq!(serde_json::from_str::<Value>(&whole).unwrap()["detail"]["arguments"], arguments);
+}
+
 /// What the record holds.
 fn recorded(folder: &Folder) -> Vec<Value> {
     let files = std::fs::read_dir(folder.join("pleach.audit.d")).unwrap().flatten();

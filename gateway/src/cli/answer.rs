@@ -4,6 +4,7 @@ use super::words::{self, say};
 use crate::error::{Exit, Failure, Outcome};
 use crate::guard::{Approve, CLI, LOCAL};
 use crate::settings::Loaded;
+use crate::shown;
 use adapters::store::Store;
 use policies::manifest::visible;
 use serde_json::Value;
@@ -15,6 +16,9 @@ use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter};
 use subagents::run::RunId;
 
 /// Answer what a run or a client's call asks a person; without an ID, list what is asked.
+///
+/// A list says what a call would run and touch, who asks, and its arguments; what is long is cut in
+/// the middle there, and whole with --json.
 ///
 /// An approval takes allow or deny and is good for that call alone; --always makes a rule besides,
 /// which stands until `pleach approvals revoke` takes it back, for the tool, the run, or the paths
@@ -207,30 +211,30 @@ fn value(question: &Question, input: String) -> Result<Value, Failure> {
 /// A question and the command that answers it.
 pub(super) fn in_words(question: &Question, config: &str) -> String {
     let Question { id, kind, text, detail, chain, .. } = question;
-    let who = if chain.is_empty() { String::new() } else { format!("\n      asked by {}", chain.join(" > ")) };
+    let who = if chain.is_empty() { String::new() } else { format!("\n      asked by {}", shown::chain(question)) };
+    let text = shown::text(text, "      ");
     let detailed = |key: &str| detail.get(key).filter(|v| !v.is_null());
     let (more, answer) = if kind == "approval" {
-        let arguments =
-            detailed("arguments").map(|a| format!("\n      with {}", visible(&words::first_line(&a.to_string(), 300))));
-        let effects: String =
-            approval::effects(question).iter().map(|e| format!("\n      would {}", visible(e))).collect();
-        let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
-        (format!("{}{effects}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow".to_owned())
+        let effects: String = shown::effects(question).iter().map(|e| format!("\n      would {e}")).collect();
+        let arguments = shown::arguments(question).map(|a| format!("\n      with {a}")).unwrap_or_default();
+        let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {}", visible(r)));
+        (format!("{effects}{who}{arguments}{}", rule.unwrap_or_default()), "allow".to_owned())
     } else {
         let options = detailed("options").and_then(Value::as_array).map(|options| {
             let options: Vec<String> =
-                options.iter().map(|o| o.as_str().map_or(o.to_string(), str::to_owned)).collect();
+                options.iter().map(|o| visible(&o.as_str().map_or(o.to_string(), str::to_owned))).collect();
             format!("\n      one of: {}", options.join(" · "))
         });
         let schema =
-            detailed("schema").map(|s| format!("\n      as JSON of {}", words::first_line(&s.to_string(), 300)));
+            detailed("schema").map(|s| format!("\n      as JSON of {}", visible(&words::first_line(&s.to_string(), 300))));
         let input = if schema.is_some() { "JSON" } else { "TEXT" };
-        (format!("{}{}", options.unwrap_or_default(), schema.unwrap_or_default()), format!("--input '{input}'"))
+        let more = format!("{}{}{who}", options.unwrap_or_default(), schema.unwrap_or_default());
+        (more, format!("--input '{input}'"))
     };
     let or = match (kind.as_str(), question.run.is_empty()) {
         ("approval", true) => "      (or deny)",
         ("approval", false) => "      (or deny, or --input JSON)",
         _ => "",
     };
-    format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}{or}")
+    format!("  {id}  {text}{more}\n      pleach answer {id} {answer}{config}{or}")
 }

@@ -14,6 +14,7 @@ use super::{ANSWER, ELICITED, Framework};
 use crate::guard::error_result;
 use crate::mcp::View;
 use crate::servers::Abilities;
+use crate::shown;
 use adapters::mcp::Party;
 use policies::json::{Json, Object};
 use policies::manifest::visible;
@@ -132,7 +133,7 @@ impl Framework {
                 open.truncate(LISTED as usize);
                 let mut lines: Vec<String> = open.iter().map(|q| self.how(view, q)).collect();
                 lines.extend(more.then(|| format!("more is asked than these {LISTED}, the oldest")));
-                let questions: Vec<Json> = open.iter().map(shown).collect();
+                let questions: Vec<Json> = open.iter().map(listed).collect();
                 result(lines.join("\n"), Some(Json::object([("questions", questions.into())])))
             }
             Err(e) => error_result(&e.to_string()),
@@ -147,7 +148,7 @@ impl Framework {
         if open.is_empty() {
             lines.push(why.to_owned());
         }
-        let questions: Vec<Json> = open.iter().map(shown).collect();
+        let questions: Vec<Json> = open.iter().map(listed).collect();
         let structured = [("run", run.as_str().into()), ("state", "waiting".into()), ("questions", questions.into())];
         let mut out = result(lines.join("\n"), Some(Json::object(structured)));
         if let Some(out) = out.as_object_mut() {
@@ -168,6 +169,7 @@ impl Framework {
             }
             (true, _) => format!("pleach__answer {{\"id\": \"{id}\", \"input\": …}}"),
         };
+        let text = shown::text(text, "");
         format!("{id}: {text}{}\n  {how}", about(question))
     }
 
@@ -212,12 +214,14 @@ fn operator(question: &Question) -> String {
     format!("{who}, or by the operator: pleach answer {} allow", question.id)
 }
 
+/// What a person needs to see of it before its arguments, and these.
 fn about(question: &Question) -> String {
-    let arguments = question.detail.get("arguments").filter(|a| !a.is_null());
-    arguments.map(|a| format!(" {}", visible(&a.to_string()))).unwrap_or_default()
+    let effects: String = shown::effects(question).iter().map(|effect| format!("\n{effect}")).collect();
+    let arguments = shown::arguments(question).map(|a| format!("\nwith {a}")).unwrap_or_default();
+    format!("{effects}\n({}){arguments}", shown::chain(question))
 }
 
-fn shown(question: &Question) -> Json {
+fn listed(question: &Question) -> Json {
     let mut out = Object::new();
     for (key, value) in
         [("id", &question.id), ("run", &question.run), ("kind", &question.kind), ("text", &question.text)]
@@ -270,12 +274,11 @@ pub(in crate::mcp) fn form(question: &Question) -> Object {
         ("required", vec![Json::from(required)].into()),
     ]);
     let schema_wanted = question.detail.get("schema").filter(|s| !s.is_null());
-    let wanted = schema_wanted.map(|s| format!("\n(as JSON that fits {s})")).unwrap_or_default();
+    let wanted = schema_wanted.map(|s| format!("\n(as JSON that fits {})", visible(&s.to_string()))).unwrap_or_default();
     let mut params = Object::new();
     params.set("mode", "form");
-    let effects: String = approval::effects(question).iter().map(|effect| format!("\n{}", visible(effect))).collect();
-    let chain = question.chain.join(" > ");
-    params.set("message", format!("{}{}{effects}{wanted}\n({chain})", question.text, about(question)));
+    let text = shown::text(&question.text, "");
+    params.set("message", format!("{text}{}{wanted}", about(question)));
     params.set("requestedSchema", schema);
     params
 }
