@@ -478,6 +478,43 @@ fn a_legacy_clients_person_is_asked_on_the_stream_of_its_call() {
     }
 }
 
+/// A person is asked once about a question, however many calls of their session are about it, and
+/// not again about what they put off.
+#[test]
+fn nobody_is_asked_twice_in_a_session() {
+    let folder = Folder::new(&POLICY.replace("{wait}", "100ms"));
+    std::fs::create_dir(folder.join("out")).unwrap();
+    let mut client = Client::start(&folder, json!({ "elicitation": {} }));
+    let is_dialog = |m: &Value| m["method"] == "elicitation/create";
+    let call = |client: &mut Client| client.request("tools/call", json!({ "name": WRITE, "arguments": to("out/a") }));
+    // Two calls of the same words: the second waits for the same answer, without a dialog of its own.
+    let first = call(&mut client);
+    let dialog = client.until(is_dialog);
+    let second = call(&mut client);
+    let denied = client.until(|m| m["id"] == second || is_dialog(m));
+    assert!(denied["id"] == second && denied.to_string().contains("pleach answer q-"), "{denied}");
+    client.send(json!({ "id": dialog["id"], "result": { "action": "cancel" } }));
+    let put_off = client.until(|m| m["id"] == first || is_dialog(m));
+    assert!(put_off.to_string().contains("they put it off"), "{put_off}");
+    // It is open, and others may answer it; this person is not bothered again.
+    let third = call(&mut client);
+    let denied = client.until(|m| m["id"] == third || is_dialog(m));
+    assert_eq!(named(&denied.to_string()), named(&put_off.to_string()), "{denied}");
+    // The twin: about something else they are, and in another session, too.
+    let other = client.request("tools/call", json!({ "name": WRITE, "arguments": to("out/b") }));
+    let dialog = client.until(|m| m["id"] == other || is_dialog(m));
+    client.send(json!({ "id": dialog["id"], "result": { "action": "accept", "content": { "allow": true } } }));
+    client.until(|m| m["id"] == other);
+    assert!(made(&folder, "out/b") && !made(&folder, "out/a"));
+    drop(client);
+    let mut client = Client::start(&folder, json!({ "elicitation": {} }));
+    let again = call(&mut client);
+    let dialog = client.until(|m| m["id"] == again || is_dialog(m));
+    client.send(json!({ "id": dialog["id"], "result": { "action": "accept", "content": { "allow": true } } }));
+    client.until(|m| m["id"] == again);
+    assert!(made(&folder, "out/a"));
+}
+
 #[tokio::test]
 async fn a_modern_clients_person_is_asked_with_its_answer() {
     let folder = folder("100ms");

@@ -225,8 +225,8 @@ pub(super) fn in_words(question: &Question, config: &str) -> String {
                 options.iter().map(|o| visible(&o.as_str().map_or(o.to_string(), str::to_owned))).collect();
             format!("\n      one of: {}", options.join(" · "))
         });
-        let schema =
-            detailed("schema").map(|s| format!("\n      as JSON of {}", visible(&words::first_line(&s.to_string(), 300))));
+        let schema = detailed("schema")
+            .map(|s| format!("\n      as JSON of {}", visible(&words::first_line(&s.to_string(), 300))));
         let input = if schema.is_some() { "JSON" } else { "TEXT" };
         let more = format!("{}{}{who}", options.unwrap_or_default(), schema.unwrap_or_default());
         (more, format!("--input '{input}'"))

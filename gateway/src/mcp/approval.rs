@@ -14,6 +14,7 @@
 
 use super::View;
 use super::conversation::QUESTION_LIMIT;
+use super::dialogs::Dialog;
 use super::framework::questions::{answer_of, can_elicit, form};
 use super::framework::{approvals, can_approve};
 use crate::guard::{Asks, Put};
@@ -52,7 +53,9 @@ pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange) -> Came {
     let policy = view.guard.servers.live.now().policy.clone();
     let principal = &view.caller.principal;
     let party = exchange.party.as_ref().filter(|p| can_approve(&policy, principal) && can_elicit(&***p));
-    let (limit, why) = match (party, approvals(&policy)) {
+    // Whoever has a dialog about it, or put it off, is not asked again: the call waits for others.
+    let party = party.and_then(|p| Some((p, view.shared.dialogs.raise(&put.asked.id, &**p, &view.place)?)));
+    let (limit, why) = match (&party, approvals(&policy)) {
         (Some(_), _) => (QUESTION_LIMIT, format!("nobody answered within {}", in_words(QUESTION_LIMIT))),
         (None, Approvals::Park) => {
             let wait = policy.approvals.wait;
@@ -79,14 +82,17 @@ pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange) -> Came {
 }
 
 /// Asks the client's person, where there is one.
-async fn person(view: &View, put: &Put, party: Option<&Arc<dyn Party>>) -> Said {
-    let Some(party) = party else { return std::future::pending().await };
+async fn person(view: &View, put: &Put, party: Option<(&Arc<dyn Party>, Dialog)>) -> Said {
+    let Some((party, dialog)) = party else { return std::future::pending().await };
     let Ok(said) = party.ask("elicitation/create", form(&put.asked)).await else {
         // It cannot be asked after all; others can.
         tokio::time::sleep(view.guard.servers.live.now().policy.approvals.wait).await;
         return Said::Nothing("nobody answered".into());
     };
-    let Some(answer) = answer_of(&put.asked, &said) else { return Said::Nothing("they put it off".into()) };
+    let Some(answer) = answer_of(&put.asked, &said) else {
+        dialog.put_off();
+        return Said::Nothing("they put it off".into());
+    };
     let principal = &view.caller.principal;
     // Minutes may have passed, and another policy be in force.
     if !can_approve(&view.guard.servers.live.now().policy, principal) {

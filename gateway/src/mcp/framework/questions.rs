@@ -52,9 +52,12 @@ impl Framework {
     ) -> Option<(String, Answer)> {
         let party = party.filter(|p| can_elicit(&***p))?;
         for question in self.asked(root).await.into_iter().filter(|q| self.may_answer(view, q)) {
+            // One that stands, or was put off, is not put again.
+            let Some(dialog) = view.shared.dialogs.raise(&question.id, &**party, &view.place) else { continue };
             let said = party.ask("elicitation/create", form(&question)).await.ok()?;
-            if let Some(answer) = answer_of(&question, &said) {
-                return Some((question.id, answer));
+            match answer_of(&question, &said) {
+                Some(answer) => return Some((question.id, answer)),
+                None => dialog.put_off(),
             }
         }
         None
@@ -274,7 +277,8 @@ pub(in crate::mcp) fn form(question: &Question) -> Object {
         ("required", vec![Json::from(required)].into()),
     ]);
     let schema_wanted = question.detail.get("schema").filter(|s| !s.is_null());
-    let wanted = schema_wanted.map(|s| format!("\n(as JSON that fits {})", visible(&s.to_string()))).unwrap_or_default();
+    let wanted =
+        schema_wanted.map(|s| format!("\n(as JSON that fits {})", visible(&s.to_string()))).unwrap_or_default();
     let mut params = Object::new();
     params.set("mode", "form");
     let text = shown::text(&question.text, "");
