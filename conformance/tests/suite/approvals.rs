@@ -209,6 +209,49 @@ async fn rule_besides(served: &Served, first: &str) {
     let (_, ()) = tokio::join!(served.modern("/mcp", "tools/call", params, &[ALICE]), ruling);
 }
 
+/// A call that the policy allowed for a moment, without anybody's yes, ends when the policy asks
+/// again; one that somebody said yes to goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_said_yes_to_ends_when_the_policy_asks() {
+    use conformance::upstream::{Act, Upstream, modern, told};
+    for yes in [false, true] {
+        let (send, held) = tokio::sync::mpsc::unbounded_channel();
+        let held = std::sync::Mutex::new(Some(held));
+        let upstream = Upstream::start(move |seen| {
+            modern(seen, json!({ "tools": {} }), &["put"])
+                .unwrap_or_else(|| held.lock().unwrap().take().map_or(Act::Hang, Act::Held))
+        });
+        let server = format!("[servers.s]\nurl = {:?}\ndefault_access = \"read-write\"\n[policy]", upstream.url());
+        let asks = policy("30s").replace("[policy]", &server).replace(
+            "tools = { allow = [\"files__*\"], ask = [\"files__Write\"] }",
+            "tools = { allow = [\"s__*\"], ask = [\"s__put\"] }",
+        );
+        let folder = Folder::new(&asks);
+        let served = Served::start(&folder);
+        let params = json!({ "name": "s__put", "arguments": {} });
+        let calling = async { text(&served.modern("/mcp", "tools/call", params, &[ALICE]).await) };
+        let steering = async {
+            let id = open(&served).await["id"].as_str().unwrap().to_owned();
+            if !yes {
+                change(&folder, &served, &asks.replace(", ask = [\"s__put\"]", "")).await;
+            }
+            let said = post(&served, BOSS, &format!("/v1/approvals/{id}"), decide("allow")).await;
+            assert_eq!(said.status, 200, "{said:?}");
+            eventually(&served, async || upstream.came("tools/call").len() == 1).await;
+            change(&folder, &served, &format!("{asks}\n# once more")).await;
+            if yes {
+                send.send(told("done")).unwrap();
+            }
+        };
+        let both = async { tokio::join!(calling, steering).0 };
+        let said = tokio::time::timeout(std::time::Duration::from_secs(60), both).await.expect("it ends");
+        match yes {
+            true => assert_eq!(said, "done"),
+            false => assert!(said.contains("asks a person now"), "{said}"),
+        }
+    }
+}
+
 /// Nobody is there: denied, with the question's name. The row outlives the call and the process,
 /// and is good for that call, once.
 #[tokio::test]

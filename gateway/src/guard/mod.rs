@@ -312,7 +312,7 @@ impl Guard {
     ) -> Result<Reply, McpError> {
         let (tool, touches) = (permit.what().tool.clone(), permit.what().touches.clone());
         let server = tool.server.clone();
-        let asked = caller.authority.grant().tools.mode(&tool.name) == Mode::Ask;
+        let asked = permit.asked();
         let still = |now: &Caller| {
             let _held = self.servers.live.hold();
             if self.servers.spec(&tool.server).is_none() {

@@ -154,8 +154,12 @@ proptest! {
                 let Verdict::Allow(permit, rule) = &after else { unreachable!() };
                 prop_assert!(rule.text.contains("standing rule a-1 by boss"), "the record names it: {}", rule.text);
                 prop_assert_eq!(permit.rule(), rule);
+                prop_assert!(permit.asked(), "somebody said yes");
             }
             (before, after) => prop_assert_eq!(before, after),
+        }
+        if let (Short::Allow, Verdict::Allow(permit, _)) = (before, &after) {
+            prop_assert!(!permit.asked(), "nobody was asked");
         }
         if short(&after) == Short::Allow {
             prop_assert!(wish.granted(&grant));
