@@ -7,7 +7,7 @@
 use super::approval::{self, Came};
 use super::conversation::{Conversation, QUESTION_LIMIT, Speaking};
 use super::framework::Framework;
-use super::parked::{Channel, Parked, Waited};
+use super::parked::{Channel, GoesOn, Parked, Waited};
 use super::seal::expiry;
 use super::{Sink, Speaker, View};
 use crate::guard::{Decided, Refused, Wish, error_result};
@@ -266,13 +266,13 @@ impl Running {
     fn go_on(&mut self) {
         let Some(Call { view, parked, work: Some(work) }) = self.0.take() else { return };
         let tasks = view.guard.servers.tasks.clone();
+        let goes_on = GoesOn::new(&view.parking, &parked);
         tasks.spawn(async move {
             let stop = &view.guard.servers.stop;
             tokio::select! {
-                () = async { parked.done(work.await); parked.picked_up().await } => {}
+                () = goes_on.through(work) => {}
                 () = stop.cancelled() => {}
             }
-            view.parking.leave(&parked);
         });
     }
 }
