@@ -465,7 +465,46 @@ pub(super) fn floods() -> Vec<Case> {
             Ok(if attack { !fine } else { fine })
         }),
         Case::new("Q3.04", "an agent asks for forty things in one turn", many(true), many(false)),
+        Case::new(
+            "Q3.05",
+            "an agent answers what a run asks, through Pleach's own door",
+            own_door(true),
+            own_door(false),
+        ),
     ]
+}
+
+/// A run waits for leave. Another agent answers for it, through Pleach's own door, which is among its
+/// servers and lets whoever comes in there answer; or whoever sits there does, by the same tool.
+fn own_door(attack: bool) -> Act {
+    Box::new(move |arena| {
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| e.to_string())?.port();
+        let asks =
+            POLICY.replace("tools = { allow = [\"*\"] }", "tools = { allow = [\"*\"], ask = [\"files__Write\"] }");
+        let own = format!(
+            "{asks}[servers.self]\nurl = \"http://127.0.0.1:{port}/mcp\"\ndefault_access = \"read-write\"\n\
+             [agents.kid]\nprompt = \"p\"\nexpose = true\n[agents.lead]\nprompt = \"p\"\n"
+        );
+        let mut world = World::new(&own, "")?;
+        let made = if attack { "out/evil" } else { "out/done" };
+        world.replies(&script(&vec![("kid", vec![write(made)])])?);
+        tell(&world.folder.run(&["run", "--agent", "kid", "--json", "go"]), attack);
+        let answer = json!({ "id": world.question()?, "verdict": "allow" });
+        let steps = vec![("kid", vec![write(made)]), ("lead", vec![("self__pleach__answer", answer.clone())])];
+        world.replies(&script(&steps)?);
+        let served =
+            crate::served::Served::of(world.folder.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]));
+        let gate = Gate { world, served, upstream: super::gate::behind(tools()) };
+        match attack {
+            true => tell(&gate.world.folder.run(&["run", "--agent", "lead", "--json", "go"]), attack),
+            false => show(&gate.call(arena, "pleach__answer", &answer, &[])),
+        }
+        // Answered, the run is gone on with there.
+        let open = gate.world.folder.run(&["answer", "--json"]).out.contains("q-");
+        let written = || gate.world.folder.join(made).exists();
+        Ok(if open { written() } else { super::arena::soon(Duration::from_secs(20), written) })
+    })
 }
 
 fn asked(calls: &Calls<'_>) -> usize {

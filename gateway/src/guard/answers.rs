@@ -62,6 +62,12 @@ impl Guard {
         }
     }
 
+    /// Puts on record that somebody was not let answer.
+    pub(crate) async fn refuse_answer(&self, caller: &Caller, question: &str, why: &Denial) {
+        let entry = Entry::new("answer").by(caller).with("question", question).with("answer", "refused");
+        let _ = self.servers.audit.record(entry.decided(Decision::Deny(why)), Before::Reading).await;
+    }
+
     /// Puts on record that a yes is used up by a call.
     ///
     /// # Errors

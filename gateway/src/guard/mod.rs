@@ -24,7 +24,7 @@ mod waiting;
 
 use crate::audit::{Before, Decision, Entry};
 use crate::servers::{Abilities, Enough, Servers};
-use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply};
+use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply, meta};
 use adapters::store::Store;
 pub(crate) use approvals::{Asks, Put, Wish};
 pub(crate) use fetch::Refused;
@@ -310,6 +310,7 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, McpError> {
+        let rest = marked(caller, rest);
         let (tool, touches) = (permit.what().tool.clone(), permit.what().touches.clone());
         let server = tool.server.clone();
         let asked = permit.asked();
@@ -432,6 +433,19 @@ impl Guard {
         }
         fetch::judged(self, caller, server, reply)
     }
+}
+
+/// What else is said with a call, with the mark of a run's where it is one.
+fn marked(caller: &Caller, mut rest: Object) -> Object {
+    if caller.run.is_some() {
+        let mut own = match rest.remove("_meta") {
+            Some(Json::Object(own)) => own,
+            _ => Object::new(),
+        };
+        own.set(meta::OF_RUN, true);
+        rest.set("_meta", own);
+    }
+    rest
 }
 
 /// Whether a tool is in a caller's list.

@@ -9,7 +9,8 @@
 //!                                                         └─▶ the call is taken back ─▶ so is it
 //! ```
 //!
-//! The client's person is who answers an elicitation. Its model calls tools, and no tool of
+//! The client's person is who answers an elicitation, unless a run makes the call: Pleach may be
+//! among its own servers, and nobody sits there. Its model calls tools, and no tool of
 //! Pleach's takes an approval of the client's own call.
 
 use super::View;
@@ -45,14 +46,14 @@ enum Said {
 }
 
 /// Asks about a call, and waits for the answer as long as it may take here.
-pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange) -> Came {
+pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange, of_run: bool) -> Came {
     let put = match view.guard.put(asks).await {
         Ok(put) => put,
         Err(denial) => return Came::Denied(denial),
     };
     let policy = view.guard.servers.live.now().policy.clone();
     let principal = &view.caller.principal;
-    let party = exchange.party.as_ref().filter(|p| can_approve(&policy, principal) && can_elicit(&***p));
+    let party = exchange.party.as_ref().filter(|p| !of_run && can_approve(&policy, principal) && can_elicit(&***p));
     // Whoever has a dialog about it, or put it off, is not asked again: the call waits for others.
     let party = party.and_then(|p| Some((p, view.shared.dialogs.raise(&put.asked.id, &**p, &view.place)?)));
     let (limit, why) = match (&party, approvals(&policy)) {

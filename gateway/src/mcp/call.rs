@@ -6,7 +6,7 @@
 
 use super::approval::{self, Came};
 use super::conversation::{Conversation, QUESTION_LIMIT, Speaking};
-use super::framework::Framework;
+use super::framework::{Framework, Said};
 use super::parked::{Channel, GoesOn, Parked, Waited};
 use super::seal::expiry;
 use super::{Sink, Speaker, View};
@@ -469,12 +469,15 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
         Some(arguments @ Json::Object(_)) => arguments,
         Some(_) => return Outcome::invalid("arguments is not an object"),
     };
+    // Pleach may be among its own servers, or among those of another.
+    let of_run = params.get("_meta").is_some_and(|own| own.get(meta::OF_RUN).is_some());
     if let Some(framework) = view.framework.as_ref().filter(|_| Framework::has(&name)) {
-        let called = Box::pin(framework.call(view, &name, &arguments, exchange.party, exchange.cancel)).await;
+        let said = Said { arguments: &arguments, of_run };
+        let called = Box::pin(framework.call(view, &name, said, exchange.party, exchange.cancel)).await;
         return called.map_or(Outcome::Nothing, Outcome::Reply);
     }
     let unknown = || Outcome::Error(RpcError::new(-32602, format!("Unknown tool: {name}")));
-    let (permit, rule) = match decided(view, &name, arguments, &exchange).await {
+    let (permit, rule) = match decided(view, &name, arguments, (&exchange, of_run)).await {
         None => return Outcome::Nothing,
         Some(Decided::Allowed(permit, rule)) => (permit, rule),
         Some(Decided::Unknown) => return unknown(),
@@ -505,13 +508,13 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
 
 /// What is decided about a call, by a person where the policy asks one; `None` when the caller took
 /// it back meanwhile.
-async fn decided(view: &View, name: &str, arguments: Json, exchange: &Exchange) -> Option<Decided> {
+async fn decided(view: &View, name: &str, arguments: Json, (exchange, of_run): (&Exchange, bool)) -> Option<Decided> {
     let asks = match view.guard.decide_or_ask(&view.caller, name, arguments).await {
         Wish::Decided(decided) => return Some(decided),
         Wish::Asks(asks) => asks,
     };
     let again = asks.arguments();
-    match Box::pin(approval::wait(view, *asks, exchange)).await {
+    match Box::pin(approval::wait(view, *asks, exchange, of_run)).await {
         Came::Gone => None,
         Came::Denied(denial) => Some(Decided::Denied(denial)),
         Came::Answered(put) => Some(view.guard.answered(&view.caller, name, again, put).await),

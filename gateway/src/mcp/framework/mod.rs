@@ -85,6 +85,13 @@ impl Ground {
     }
 }
 
+/// What a call says, and whether a run makes it.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) arguments: &'a Json,
+    pub(super) of_run: bool,
+}
+
 /// The tools of one client.
 #[derive(Clone)]
 pub(crate) struct Framework {
@@ -180,7 +187,7 @@ impl Framework {
         &self,
         view: &View,
         name: &str,
-        arguments: &Json,
+        Said { arguments, of_run }: Said<'_>,
         party: Option<Arc<dyn Party>>,
         cancel: CancellationToken,
     ) -> Option<Reply> {
@@ -200,6 +207,7 @@ impl Framework {
             RUNS => Some(complete(self.runs(view, arguments).await)),
             RUN => Some(complete(self.run(view, arguments).await)),
             SEND => Some(complete(self.send(view, arguments).await)),
+            ANSWER if of_run => Some(complete(self.no_run_answers(view, arguments).await)),
             ANSWER => Some(complete(self.answer(view, arguments).await)),
             CANCEL => Some(complete(self.cancel(view, arguments).await)),
             _ => Some(complete(self.explain(view, arguments).await)),

@@ -6,6 +6,9 @@
 //! | the anonymous local caller, a client with `can_approve` | yes | yes | yes |
 //! | any other client | yes | no | no, and it cannot tell that there are any |
 //!
+//! No run answers, whoever's token it has towards its servers: a call that one makes says so
+//! (`meta::OF_RUN`), through however many doors.
+//!
 //! A client's own call is approved by its person, in an elicitation; never with `pleach__answer` of
 //! the same client, which is its model's to call.
 
@@ -18,6 +21,7 @@ use crate::shown;
 use adapters::mcp::Party;
 use policies::json::{Json, Object};
 use policies::manifest::visible;
+use policies::permit::Denial;
 use std::sync::Arc;
 use subagents::approval;
 use subagents::host::{By, Done, Then};
@@ -124,6 +128,16 @@ impl Framework {
             Ok(text) => result(text, None),
             Err(why) => error_result(&why),
         }
+    }
+
+    /// `pleach__answer`, called by a run: Pleach is among its servers, with whatever token they gave
+    /// it. It may be a run that asks, or one of the same tree; none of them is who was asked.
+    pub(super) async fn no_run_answers(&self, view: &View, arguments: &Json) -> Json {
+        let Some(id) = arguments.get("id").and_then(Json::as_str) else { return self.list(view).await };
+        let why = "an answer is given by a person or by a client, never by a run, whoever's token it has";
+        let denial = Denial::plain(why, "wait until it is answered, or do without it");
+        view.guard.refuse_answer(&view.caller, id, &denial).await;
+        error_result(&denial.for_model())
     }
 
     async fn list(&self, view: &View) -> Json {
