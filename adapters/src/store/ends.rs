@@ -15,6 +15,7 @@ use super::writer::{Job, Verdict};
 use super::{Store, now, signed, unsigned};
 use async_trait::async_trait;
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
 use subagents::approval::{LATE, WITHDRAWN};
 use subagents::ports::{JournalError, Question};
@@ -49,8 +50,9 @@ pub struct Ended {
 /// Those that are not on record yet, oldest first.
 pub(super) const UNNOTED: &str = "SELECT coalesce(run, '') AS run, body, closed_by, closed_at FROM questions
     WHERE closed_at IS NOT NULL AND noted_at IS NULL ORDER BY closed_at LIMIT ?";
-/// Whether any ended before a moment.
-pub(super) const OLD: &str = "SELECT 1 FROM questions WHERE closed_at IS NOT NULL AND closed_at < ? LIMIT 1";
+/// Whether any that is on record ended before a moment.
+pub(super) const OLD: &str = "SELECT 1 FROM questions WHERE closed_at IS NOT NULL AND noted_at IS NOT NULL
+    AND closed_at < ? LIMIT 1";
 
 /// Questions of clients' own calls that nobody answered in time.
 pub(super) async fn lapse(tx: &mut Tx<'_>) -> Result<(), sqlx::Error> {
@@ -150,7 +152,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn unnoted(&self) -> Result<Vec<Ended>, JournalError> {
         let rows = sqlx::query(UNNOTED).bind(AT_A_TIME).fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
-        let read = |row: &sqlx::sqlite::SqliteRow| {
+        let read = |row: &SqliteRow| -> Result<Ended, JournalError> {
             let by: Option<String> = row.try_get("closed_by").map_err(|e| self.failed(e))?;
             let at: i64 = row.try_get("closed_at").map_err(|e| self.failed(e))?;
             Ok(Ended { question: self.question_of(row)?, by: by.unwrap_or_default(), at: unsigned(at) })

@@ -202,7 +202,7 @@ impl Host {
             }
             // Where the run's client is gone nobody acts on the answer: it is written down, no more.
             let caller = match tree.standing(&self.ports, &run) {
-                Ok(standing) => standing.caller,
+                Ok(standing) => standing.caller.clone(),
                 Err(_) => nobody(&tree.principal, &run.id),
             };
             self.note_answer(&caller, id, answer, by).await?;

@@ -13,4 +13,4 @@ CREATE INDEX questions_unnoted ON questions (closed_at)
 DROP INDEX questions_given;
 CREATE INDEX questions_of_call ON questions (principal, digest) WHERE digest IS NOT NULL;
 -- What ended long ago is deleted.
-CREATE INDEX questions_ended ON questions (closed_at) WHERE closed_at IS NOT NULL;
+CREATE INDEX questions_ended ON questions (closed_at) WHERE closed_at IS NOT NULL AND noted_at IS NOT NULL;
