@@ -115,30 +115,38 @@ impl Guard {
         let Asks { question, digest, entry, caller } = asks;
         let lost =
             |why: String| Denial::plain(format!("it asks a person, and cannot be kept: {why}"), "try again later");
-        let Some(book) = &self.book else { return Err(lost("there is no store".into())) };
+        let Some(book) = &self.book else {
+            return Err(self.not_put(entry, lost("there is no store".into())).await);
+        };
         let Some(place) = self.waiting.enter(&caller.principal) else {
             let denial = question.refuse("it asks a person, and so many calls of this client wait for one already");
-            let entry = entry.decided(Decision::Deny(&denial));
-            let _ = self.servers.audit.record(entry, Before::Reading).await;
-            return Err(denial.with_fix("pleach answer, which lists what they wait for"));
+            let fix = "pleach answer, which lists what they wait for";
+            return Err(self.not_put(entry, denial.with_fix(fix)).await);
         };
         let limits = self.servers.live.now().policy.approvals;
-        let asked = asked(&question, &caller, limits.expire).map_err(lost)?;
+        let asked = match asked(&question, &caller, limits.expire) {
+            Ok(asked) => asked,
+            Err(why) => return Err(self.not_put(entry, lost(why)).await),
+        };
         let asked = match book.ask(asked.clone(), &digest, limits).await {
             Ok(Asking::Asked) => asked,
             Ok(Asking::Before(before)) => *before,
             Ok(Asking::Full(why)) => {
                 let denial = question.refuse(&format!("it asks a person; {why}"));
-                let entry = entry.decided(Decision::Deny(&denial));
-                let _ = self.servers.audit.record(entry, Before::Reading).await;
-                return Err(denial.with_fix("pleach answer, which lists them"));
+                return Err(self.not_put(entry, denial.with_fix("pleach answer, which lists them")).await);
             }
-            Err(why) => return Err(lost(why.to_string())),
+            Err(why) => return Err(self.not_put(entry, lost(why.to_string())).await),
         };
         let waits = Waits::new(self, &asked.id, place);
         let entry = entry.with("question", asked.id.as_str()).decided(Decision::Ask(&question.rule));
         self.servers.audit.record(entry, Before::Reading).await.map_err(super::ledger::unrecorded)?;
         Ok(Put { asked, rule: question.rule, waits })
+    }
+
+    /// Nobody is asked, and the call is denied, which is on record.
+    async fn not_put(&self, entry: Entry, denial: Denial) -> Denial {
+        let _ = self.servers.audit.record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
+        denial
     }
 
     /// Waits until somebody answered it, here or in another process, or it expired.
