@@ -30,7 +30,7 @@ use tracing::warn;
 /// What came of waiting.
 pub(super) enum Came {
     /// It was answered, whatever the answer: the call is judged again.
-    Answered(Put),
+    Answered(Box<Put>),
     /// It is not made.
     Denied(Denial),
     /// The caller took it back, and the question with it.
@@ -72,9 +72,9 @@ pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange, of_run: b
             view.guard.gone(put).await;
             return Came::Gone;
         }
-        () = view.guard.closed(&put) => return Came::Answered(put),
+        () = view.guard.closed(&put) => return Came::Answered(Box::new(put)),
         said = person(view, &put, party) => match said {
-            Said::Answer => return Came::Answered(put),
+            Said::Answer => return Came::Answered(Box::new(put)),
             Said::Nothing(why) => why,
         },
         () = tokio::time::sleep(limit) => why,

@@ -517,7 +517,7 @@ async fn decided(view: &View, name: &str, arguments: Json, (exchange, of_run): (
     match Box::pin(approval::wait(view, *asks, exchange, of_run)).await {
         Came::Gone => None,
         Came::Denied(denial) => Some(Decided::Denied(denial)),
-        Came::Answered(put) => Some(view.guard.answered(&view.caller, name, again, put).await),
+        Came::Answered(put) => Some(view.guard.answered(&view.caller, name, again, *put).await),
     }
 }
 

@@ -303,7 +303,8 @@ mod tests {
                 goes_on.through(async { panic!("number {n}, on purpose") }).await;
             };
             assert!(tokio::spawn(work).await.unwrap_err().is_panic());
-            let Waited::Done(Outcome::Error(why)) = told.await.unwrap() else { panic!("whoever waits hears of it") };
+            let told = tokio::time::timeout(QUESTION_LIMIT / 10, told).await.expect("whoever waits hears of it");
+            let Waited::Done(Outcome::Error(why)) = told.unwrap() else { panic!("not as an error") };
             assert!(why.message().contains("broke off"), "{}", why.message());
             assert!(parked.cancel.is_cancelled() && lock(&parking.calls).is_empty());
         }
