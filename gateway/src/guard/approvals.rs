@@ -128,6 +128,8 @@ impl Guard {
             Ok(asked) => asked,
             Err(why) => return Err(self.not_put(entry, lost(why)).await),
         };
+        // Before it is asked: a caller that goes meanwhile takes it back.
+        let waits = Waits::new(self, &asked.id, place);
         let asked = match book.ask(asked.clone(), &digest, limits).await {
             Ok(Asking::Asked) => asked,
             Ok(Asking::Before(before)) => *before,
@@ -137,7 +139,7 @@ impl Guard {
             }
             Err(why) => return Err(self.not_put(entry, lost(why.to_string())).await),
         };
-        let waits = Waits::new(self, &asked.id, place);
+        let waits = waits.instead(&asked.id);
         let entry = entry.with("question", asked.id.as_str()).decided(Decision::Ask(&question.rule));
         self.servers.audit.record(entry, Before::Reading).await.map_err(super::ledger::unrecorded)?;
         Ok(Put { asked, rule: question.rule, waits })

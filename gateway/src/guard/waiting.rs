@@ -59,6 +59,15 @@ impl Waits {
         *guard.waiting.calls().entry(question.to_owned()).or_default() += 1;
         Self { guard: guard.clone(), question: question.to_owned(), left: false, _place: place }
     }
+    /// It waits for this question instead: it was asked before.
+    pub(super) fn instead(mut self, question: &str) -> Self {
+        if self.question != question {
+            self.guard.waiting.leave(&self.question);
+            *self.guard.waiting.calls().entry(question.to_owned()).or_default() += 1;
+            question.clone_into(&mut self.question);
+        }
+        self
+    }
     /// It waits no more, and the question stays.
     pub(super) fn leave_it(mut self) {
         self.left = true;
