@@ -134,6 +134,7 @@ impl Guard {
             Ok(Asking::Asked) => asked,
             Ok(Asking::Before(before)) => *before,
             Ok(Asking::Full(why)) => {
+                waits.leave_it();
                 let denial = question.refuse(&format!("it asks a person; {why}"));
                 return Err(self.not_put(entry, denial.with_fix("pleach answer, which lists them")).await);
             }
