@@ -283,6 +283,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_util::task::TaskTracker;
 
     fn parked(parking: &Arc<Parking>) -> Arc<Parked> {
         let channel = Channel { sink: Arc::new(|_| true), token: None, level: None };
@@ -293,16 +294,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_breaks_off_leaves_nothing() {
-        let parking = Arc::new(Parking::default());
+        let (parking, tasks) = (Arc::new(Parking::default()), TaskTracker::new());
         for n in 0..=MAX_OWN {
             let parked = parked(&parking);
             let goes_on = GoesOn::new(&parking, &parked);
             let waits = parked.clone();
-            let told = tokio::spawn(async move { waits.wait(&CancellationToken::new()).await });
+            let told = tasks.spawn(async move { waits.wait(&CancellationToken::new()).await });
             let work = async move {
                 goes_on.through(async { panic!("number {n}, on purpose") }).await;
             };
-            assert!(tokio::spawn(work).await.unwrap_err().is_panic());
+            assert!(tasks.spawn(work).await.unwrap_err().is_panic());
             let told = tokio::time::timeout(QUESTION_LIMIT / 10, told).await.expect("whoever waits hears of it");
             let Waited::Done(Outcome::Error(why)) = told.unwrap() else { panic!("not as an error") };
             assert!(why.message().contains("broke off"), "{}", why.message());
@@ -311,7 +312,7 @@ mod tests {
         // The twin: one that ends is picked up.
         let parked = parked(&parking);
         let goes_on = GoesOn::new(&parking, &parked);
-        let work = tokio::spawn(async move {
+        let work = tasks.spawn(async move {
             goes_on.through(async { Outcome::Error(RpcError::new(-32000, "as it ended")) }).await;
         });
         let Waited::Done(Outcome::Error(as_it_ended)) = parked.wait(&CancellationToken::new()).await else { panic!() };

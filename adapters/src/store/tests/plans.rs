@@ -33,7 +33,7 @@ async fn what_is_asked_now_and_then_has_its_index() {
         (approvals::HOLDS, 3, "questions_of_call (principal=? AND digest=?)"),
         (closing::OPEN, 1, "sqlite_autoindex_questions_1 (id=?)"),
         (ends::UNNOTED, 1, "questions_unnoted"),
-        (ends::OLD, 1, "questions_ended (closed_at<?)"),
+        (ends::OLD, 1, "questions_ended (closed_at>? AND closed_at<?)"),
         (approvals::STANDING, 2, "rules_standing (principal=? AND tool=?)"),
         (outbox::DUE, 5, "outbox_due (endpoint=? AND next<?)"),
         (outbox::DUE, 5, "outbox_due (endpoint>?)"),
