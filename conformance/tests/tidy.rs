@@ -145,6 +145,7 @@ fn every_spawned_task_is_accounted_for() {
         ("adapters/src/mcp/standing.rs", 1, "ends with the connection it listens for"),
         ("adapters/src/store/writer.rs", 1, "awaited by close"),
         ("adapters/src/store/watch.rs", 1, "awaited by close; ends with the writer otherwise"),
+        ("adapters/src/store/closing.rs", 1, "ends when nobody waits, or with the store"),
         ("adapters/src/builtin/bash.rs", 2, "awaited by run"),
         ("gateway/src/oauth/mod.rs", 1, "finishes what an issuer may have done already; whoever needs it waits"),
         ("gateway/src/mcp/stdio.rs", 1, "awaited when input closes"),

@@ -63,6 +63,7 @@ impl App {
     /// the end of a call.
     pub(crate) async fn shutdown(&self) {
         self.host.suspend().await;
+        self.guard.note_ended().await;
         self.servers.shutdown().await;
         self.store.close().await;
     }

@@ -19,6 +19,7 @@ mod resume;
 mod serve;
 mod servers;
 mod settings;
+mod shown;
 mod telemetry;
 mod webhook;
 

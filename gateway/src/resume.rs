@@ -1,7 +1,9 @@
 //! What `serve` goes on with by itself: trees that a process left in the middle, and those whose
-//! questions nobody answered in time.
+//! questions nobody answered in time. It also puts on record what ended without an answer, and
+//! deletes what ended long ago.
 
 use crate::compose::App;
+use crate::guard::Guard;
 use crate::live::Live;
 use adapters::store::Store;
 use std::collections::{BTreeSet, VecDeque};
@@ -19,13 +21,13 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// Goes on with what there is, and looks again now and then, until `stop`.
 pub(crate) fn start(app: &App, stop: CancellationToken) {
-    let (host, store, live) = (app.host.clone(), app.store.clone(), app.live.clone());
+    let (host, store, live, guard) = (app.host.clone(), app.store.clone(), app.live.clone(), app.guard.clone());
     app.servers.tasks.spawn(async move {
-        let _ = stop.run_until_cancelled(watch(&host, &store, &live)).await;
+        let _ = stop.run_until_cancelled(watch(&host, &store, &live, &guard)).await;
     });
 }
 
-async fn watch(host: &Arc<Host>, store: &Store, live: &Live) {
+async fn watch(host: &Arc<Host>, store: &Store, live: &Live, guard: &Guard) {
     // One that cannot be gone on with is said so once, not every few seconds.
     let mut hopeless: BTreeSet<RunId> = BTreeSet::new();
     // Tasks of their own: they are to move on while it is looked for more in the same store.
@@ -40,6 +42,10 @@ async fn watch(host: &Arc<Host>, store: &Store, live: &Live) {
         }
         if let Err(why) = store.lapse().await {
             tracing::error!("questions that expired cannot be closed: {why}");
+        }
+        guard.note_ended().await;
+        if let Err(why) = store.tidy_questions().await {
+            tracing::error!("questions that ended long ago cannot be deleted: {why}");
         }
         match due(store).await {
             Ok(roots) => queue = roots,

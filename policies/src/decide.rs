@@ -52,8 +52,8 @@ fn judge_call(authority: &Authority, call: &Call) -> Result<(Mode, Rule), Denial
 }
 
 /// Whether a call that was permitted and has left would be permitted now: judged like [`call`],
-/// but for its arguments, which are the tool's business. Where a person was `asked`, or would
-/// have been, they are not asked again.
+/// but for its arguments, which are the tool's business. Where a person was `asked`, they are
+/// not asked again.
 ///
 /// # Errors
 /// Why it would not.

@@ -13,11 +13,12 @@ use std::fmt;
 pub struct Permit<T> {
     what: T,
     rule: Rule,
+    asked: bool,
 }
 
 impl<T> Permit<T> {
     pub(crate) fn new(what: T, rule: &Rule) -> Self {
-        Self { what, rule: rule.clone() }
+        Self { what, rule: rule.clone(), asked: false }
     }
     /// What is permitted, to look at.
     pub fn what(&self) -> &T {
@@ -26,6 +27,10 @@ impl<T> Permit<T> {
     /// The rule that permitted it, for the record.
     pub fn rule(&self) -> &Rule {
         &self.rule
+    }
+    /// Whether somebody said yes to it: a person, a rule that one made, or `--yes`.
+    pub fn asked(&self) -> bool {
+        self.asked
     }
     /// Uses the permit up.
     pub fn redeem(self) -> T {
@@ -80,6 +85,7 @@ impl<T> Question<T> {
     /// The person said yes, once; `by` is how that reads in the record.
     pub fn approve(mut self, by: &str) -> Permit<T> {
         self.permit.rule.text = format!("{}; {by}", self.permit.rule.text);
+        self.permit.asked = true;
         self.permit
     }
     /// The person said no, or there is none.

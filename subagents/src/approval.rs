@@ -11,16 +11,33 @@ use policies::action::{Call, Touch, Touched};
 use policies::fs::FileOp;
 use policies::permit;
 use policies::resolve::ApprovalsSpec;
-use policies::standing::Standing;
+use policies::standing::{Standing, Whose};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+
+/// Who closed a question that nobody answered in time.
+pub const LATE: &str = "nobody in time";
+/// Who closed one whose asker went away, or another way.
+pub const WITHDRAWN: &str = "whoever asked";
+/// What closed one whose run is over.
+pub const ENDED: &str = "the end of the run";
+
+/// How a question that is not open any more ended, by who closed it.
+pub fn over(by: &str) -> String {
+    match by {
+        LATE => "expired: nobody answered it in time".into(),
+        WITHDRAWN => "was taken back: whoever asked does not wait for it any more".into(),
+        ENDED => "is closed: its run is over".into(),
+        by => format!("was answered by {by} already"),
+    }
+}
 
 /// Everything a person needs to see of a call they are asked about.
 pub fn detail(question: &permit::Question<Call>) -> Value {
     let Call { tool, arguments, touches } = question.what();
     json!({
         "tool": tool.name, "arguments": arguments.to_serde(), "rule": question.rule.to_string(),
-        "manifest": tool.hash, "touches": touches.iter().map(touch).collect::<Vec<_>>(),
+        "manifest": tool.hash, "server": tool.identity, "touches": touches.iter().map(touch).collect::<Vec<_>>(),
     })
 }
 
@@ -37,20 +54,38 @@ fn touch(touch: &Touch) -> Value {
     match &touch.what {
         Touched::Path(FileOp::Read, path) => json!({ "does": "read", "path": path.display().to_string() }),
         Touched::Path(FileOp::Write, path) => json!({ "does": "write", "path": path.display().to_string() }),
-        Touched::Host(host, port) => json!({ "does": "connect", "host": format!("{host}:{port}") }),
+        Touched::Host(host, port) => {
+            json!({ "does": "connect", "host": format!("{host}:{port}"), "url": touch.written })
+        }
         Touched::Unclear(why) => json!({ "does": "unclear", "why": why }),
     }
 }
 
-/// What a question's call touches, a line each: `write /srv/out/a.md`.
+/// Arguments that are commands, by the names that tools give them.
+const COMMANDS: [&str; 6] = ["command", "cmd", "script", "code", "program", "argv"];
+
+/// What a question's call would run, where an argument says so: a command line, or its words.
+fn commands(question: &Question) -> impl Iterator<Item = String> {
+    let said = |key: &&str| match question.detail.get("arguments")?.get(key)? {
+        Value::String(command) => Some(format!("run {command}")),
+        Value::Array(words) if !words.is_empty() && words.iter().all(Value::is_string) => {
+            Some(format!("run {}", Value::from(words.clone())))
+        }
+        _ => None,
+    };
+    COMMANDS.iter().filter_map(said)
+}
+
+/// What a question's call would run and touch, a line each: `write /srv/out/a.md`.
 pub fn effects(question: &Question) -> Vec<String> {
     let touches = question.detail.get("touches").and_then(Value::as_array);
     let text = |touch: &Value, key: &str| touch.get(key).and_then(Value::as_str).map(str::to_owned);
     let line = |touch: &Value| {
         let what = ["path", "host", "why"].iter().find_map(|key| text(touch, key)).unwrap_or_default();
-        format!("{} {what}", text(touch, "does").unwrap_or_default())
+        let url = text(touch, "url").map(|url| format!(" ({url})")).unwrap_or_default();
+        format!("{} {what}{url}", text(touch, "does").unwrap_or_default())
     };
-    touches.into_iter().flatten().map(line).collect()
+    commands(question).chain(touches.into_iter().flatten().map(line)).collect()
 }
 
 /// A new question's id.
@@ -85,6 +120,11 @@ pub fn rule(question: &Question, always: &Always, by: &str, at: u64) -> Result<S
     let (Some(tool), Some(manifest), "approval") = (text("tool"), text("manifest"), question.kind.as_str()) else {
         return Err("only a call of a server's tool can be allowed from now on; allow this one, once".into());
     };
+    let Some(server) = text("server") else {
+        return Err(
+            "it was asked by an earlier version, which did not say of which server; allow this one, once".into()
+        );
+    };
     if always.within.is_some() && always.of != Of::Path {
         return Err("within goes with always = path".into());
     }
@@ -102,10 +142,12 @@ pub fn rule(question: &Question, always: &Always, by: &str, at: u64) -> Result<S
     Ok(Standing {
         id: question.id.replacen("q-", "a-", 1),
         principal: question.principal.clone(),
+        whose: if question.run.is_empty() { Whose::Client } else { Whose::Run },
         run,
         chain: question.chain.clone(),
         tool,
         manifest,
+        server,
         paths,
         by: by.to_owned(),
         at,
@@ -146,7 +188,7 @@ mod tests {
             principal: "local".into(),
             kind: "approval".into(),
             text: "may it?".into(),
-            detail: json!({ "tool": "s__put", "arguments": {}, "manifest": "h", "touches": touches }),
+            detail: json!({ "tool": "s__put", "arguments": {}, "manifest": "h", "server": "i", "touches": touches }),
             chain: vec!["root policy".into()],
             asked: 1,
             expires: None,
@@ -168,6 +210,9 @@ mod tests {
         assert_eq!(made(Of::Path, None).paths, Some(vec!["/out/a/x".into()]));
         assert_eq!(made(Of::Path, Some("/out/a")).paths, Some(vec!["/out/a".into()]));
         assert_eq!(made(Of::Tool, None).id, "a-1");
+        assert_eq!(made(Of::Tool, None).whose, Whose::Run);
+        let own = rule(&asked("", writes()), &always(Of::Tool, None), "boss", 7).unwrap();
+        assert_eq!((own.whose, own.run), (Whose::Client, None));
     }
 
     #[test]
@@ -182,6 +227,9 @@ mod tests {
         assert!(refused(&asked("r-1", json!([])), Of::Path, None).contains("touches no path"));
         let mixed = json!([{ "does": "write", "path": "/a" }, { "does": "connect", "host": "h:443" }]);
         assert!(refused(&asked("r-1", mixed), Of::Path, None).contains("something besides"));
+        let mut old = run.clone();
+        old.detail = json!({ "tool": "s__put", "manifest": "h", "touches": [] });
+        assert!(refused(&old, Of::Tool, None).contains("earlier version"));
         let mut own = run;
         own.detail = json!({ "tool": "Agent", "arguments": {} });
         assert!(refused(&own, Of::Tool, None).contains("a server's tool"));

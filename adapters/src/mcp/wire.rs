@@ -25,6 +25,8 @@ pub mod meta {
     pub const PROGRESS_TOKEN: &str = "progressToken";
     /// The same whenever the same call is made again.
     pub const IDEMPOTENCY_KEY: &str = "pleach/idempotency-key";
+    /// It is there where a run makes the call, through however many doors: no run gives an answer.
+    pub const OF_RUN: &str = "pleach/of-run";
     /// The least severe log message wanted for a request.
     pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
     /// Which `subscriptions/listen` a notification belongs to.

@@ -5,13 +5,13 @@
 //!  a call ─ ask ─┼─ too many ─────▶ refused
 //!                └─ open ─┬─ settle(deny) ─▶ heard by the same call for some minutes
 //!                         ├─ settle(allow) ─▶ given ─┬─ spend ─▶ used up, by one such call
-//!                         │                          └─ an hour ─▶ good for nothing
-//!                         └─ expired ─▶ closed by nobody in time
+//!                         │                          └─ an hour, asked again ─▶ good for nothing
+//!                         └─ expired, taken back ─▶ `ends`
 //! ```
 
 use super::lease::Tx;
 use super::writer::{Job, Verdict};
-use super::{Store, StoreError, now, signed};
+use super::{Store, StoreError, ends, signed};
 use async_trait::async_trait;
 use policies::resolve::ApprovalsSpec;
 use policies::standing::Standing;
@@ -24,8 +24,6 @@ use subagents::ports::{Answer, JournalError, Question};
 const GIVEN: Duration = Duration::from_secs(60 * 60);
 /// So long a no is heard.
 const REFUSED: Duration = Duration::from_secs(10 * 60);
-/// How often it is looked whether another process answered.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// What became of asking about a client's own call.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,33 +62,16 @@ pub enum Given {
 /// How many approvals are open of a client (?1), and of one tree (?2) or of no tree among them.
 pub(super) const COUNT: &str = "SELECT count(*), coalesce(sum(root IS ?2), 0) FROM questions
     WHERE closed_at IS NULL AND kind = 'approval' AND principal = ?1";
-/// What holds for a call.
+/// What holds for a call: what was said to the newest question about it. Whatever was said before
+/// that one was asked holds no more.
 pub(super) const HOLDS: &str = "SELECT id, closed_by, answer FROM questions
-    WHERE principal = ?1 AND digest = ?2 AND closed_at IS NOT NULL AND digest IS NOT NULL
-      AND used_at IS NULL AND good_until > ?3 ORDER BY closed_at DESC LIMIT 1";
+    WHERE rowid = (SELECT max(rowid) FROM questions WHERE principal = ?1 AND digest = ?2 AND digest IS NOT NULL)
+      AND closed_at IS NOT NULL AND answer IS NOT NULL AND used_at IS NULL AND good_until > ?3";
 /// The rules that stand for a client's calls of a tool.
 pub(super) const STANDING: &str = "SELECT body FROM rules WHERE principal = ? AND tool = ? AND revoked_at IS NULL";
 /// A page of all that stand, newest first; ?1 is the client, ?2 how many.
 pub(super) const NEWEST: &str = "SELECT body FROM rules
     WHERE revoked_at IS NULL AND (?1 IS NULL OR principal = ?1) ORDER BY at DESC, id LIMIT ?2";
-
-/// Questions of clients' own calls that nobody answered in time.
-async fn lapse(tx: &mut Tx<'_>) -> Result<(), sqlx::Error> {
-    let over = "UPDATE questions SET closed_by = 'nobody in time', closed_at = ?1
-        WHERE closed_at IS NULL AND expires IS NOT NULL AND expires <= ?1 AND root IS NULL";
-    sqlx::query(over).bind(signed(tx.now)).execute(&mut *tx.connection).await.map(drop)
-}
-
-struct Lapse;
-
-#[async_trait]
-impl Job for Lapse {
-    type Output = ();
-    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<()>, sqlx::Error> {
-        lapse(tx).await?;
-        Ok(Ok(()))
-    }
-}
 
 struct Ask {
     question: Question,
@@ -103,7 +84,7 @@ struct Ask {
 impl Job for Ask {
     type Output = Asking;
     async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<Asking>, sqlx::Error> {
-        lapse(tx).await?;
+        ends::lapse(tx).await?;
         let Question { id, principal, kind, asked, expires, .. } = &self.question;
         let same = "SELECT body FROM questions
             WHERE principal = ? AND digest = ? AND digest IS NOT NULL AND closed_at IS NULL";
@@ -164,8 +145,8 @@ impl Job for Settle {
         // Never longer than the question itself would have stood.
         let stood = question.expires.map_or(u64::MAX, |e| e.saturating_sub(question.asked));
         let holds = stood.min(u64::try_from(holds.as_millis()).unwrap_or(u64::MAX));
-        let close = "UPDATE questions SET closed_by = ?2, closed_at = ?3, answer = ?4, good_until = ?5, used_at = ?6
-            WHERE id = ?1";
+        let close = "UPDATE questions SET closed_by = ?2, closed_at = ?3, noted_at = ?3, answer = ?4, good_until = ?5,
+            used_at = ?6 WHERE id = ?1";
         sqlx::query(close)
             .bind(&self.id)
             .bind(&self.by)
@@ -260,7 +241,7 @@ impl Store {
         let words = serde_json::to_string(answer).map_err(|e| JournalError::Failed(e.to_string()))?;
         let job = Settle { id: id.to_owned(), by: by.to_owned(), answer: answer.clone(), words };
         let done = self.writer.perform(job).await;
-        self.answered.notify_waiters();
+        self.closing.look();
         done
     }
     /// Takes what a person said to a call; a yes is used up.
@@ -269,35 +250,6 @@ impl Store {
     /// When the store cannot be written.
     pub async fn spend(&self, principal: &str, digest: &str) -> Result<Given, JournalError> {
         self.writer.perform(Spend { principal: principal.to_owned(), digest: digest.to_owned() }).await
-    }
-    /// Waits until a question is not open any more, whoever answered it and where.
-    pub async fn closed(&self, id: &str) {
-        loop {
-            let answered = self.answered.notified();
-            match self.question_row(id).await {
-                Ok(Some(row)) if row.closed.is_none() => {}
-                Ok(_) => return,
-                Err(e) => tracing::warn!("question {id} cannot be looked at: {e}"),
-            }
-            tokio::select! {
-                () = answered => {}
-                () = tokio::time::sleep(LOOK) => {}
-            }
-        }
-    }
-    /// Closes the questions of clients' own calls whose time is over.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub async fn lapse(&self) -> Result<(), JournalError> {
-        let due = "SELECT 1 FROM questions
-            WHERE closed_at IS NULL AND expires IS NOT NULL AND expires <= ? AND root IS NULL LIMIT 1";
-        let due: Option<i64> =
-            sqlx::query_scalar(due).bind(signed(now())).fetch_optional(&self.pool).await.map_err(|e| self.failed(e))?;
-        match due {
-            None => Ok(()),
-            Some(_) => self.writer.perform(Lapse).await,
-        }
     }
     pub(super) async fn approvals_open(&self, principal: &str, root: Option<&str>) -> Result<(u32, u32), StoreError> {
         let row = sqlx::query(COUNT).bind(principal).bind(root).fetch_one(&self.pool).await;

@@ -13,6 +13,8 @@
 mod append;
 mod approvals;
 mod blobs;
+mod closing;
+mod ends;
 mod error;
 mod inbox;
 mod lease;
@@ -31,6 +33,7 @@ mod watch;
 mod writer;
 
 pub use approvals::{Asking, Given};
+pub use ends::{Ended, Withdrawn};
 pub use error::StoreError;
 pub use outbox::{Due, Full, Tally, Told};
 pub use peers::{Between, PeerCall, PeerContext, PeerDoor, PeerFilter, PeerMessage, PeerNews, PeerSaid, PeerTask};
@@ -42,14 +45,13 @@ use crate::crash::{self, Kinds};
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use subagents::ports::{
     Answer, Bus, Claimed, Command, Journal, JournalError, Lease, Loaded, Question, QuestionFilter, QuestionRow, RunRow,
     Write,
 };
 use subagents::run::RunId;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::broadcast;
 
 /// A row of the list of runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,8 +69,8 @@ pub struct Store {
     path: String,
     writer: writer::Writer,
     watch: watch::Watch,
-    /// A question of a client's own call was answered in this process.
-    answered: Arc<Notify>,
+    /// Who waits for questions to be closed.
+    closing: closing::Closing,
 }
 
 impl Store {

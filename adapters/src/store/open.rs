@@ -5,7 +5,6 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
@@ -55,7 +54,7 @@ pub(super) async fn open(path: &Path, options: Options) -> Result<Store, StoreEr
     let connection = pool.acquire().await.map_err(failed)?;
     let writer = writer::Writer::start(connection, shown.clone(), options);
     let watch = watch::Watch::start(pool.clone(), writer.held());
-    Ok(Store { pool, path: shown, writer, watch, answered: Arc::default() })
+    Ok(Store { pool, path: shown, writer, watch, closing: Default::default() })
 }
 
 pub(super) async fn look(path: &Path) -> Result<Option<Store>, StoreError> {
@@ -82,7 +81,7 @@ pub(super) async fn look(path: &Path) -> Result<Option<Store>, StoreError> {
         pool = only().await.map_err(failed)?;
     }
     let (writer, watch) = (writer::Writer::closed(shown.clone()), watch::Watch::none());
-    Ok(Some(Store { pool, path: shown, writer, watch, answered: Arc::default() }))
+    Ok(Some(Store { pool, path: shown, writer, watch, closing: Default::default() }))
 }
 
 /// The last migration done; 0 for a file without any.

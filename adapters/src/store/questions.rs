@@ -5,6 +5,7 @@ use super::{Store, StoreError, approvals, signed, unsigned};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::collections::BTreeSet;
+use subagents::approval;
 use subagents::ports::{Answer, JournalError, Question, QuestionChange, QuestionFilter, QuestionRow};
 use subagents::run::RunId;
 
@@ -75,12 +76,15 @@ pub(super) async fn change(tx: &mut Tx<'_>, change: &QuestionChange) -> Result<(
                 }
             }
             sqlx::query(
-                "UPDATE questions SET closed_by = ?, closed_at = ?, answer = ? WHERE id = ? AND closed_at IS NULL",
+                "UPDATE questions SET closed_by = ?1, closed_at = ?2, answer = ?3, noted_at = ?5
+                 WHERE id = ?4 AND closed_at IS NULL",
             )
             .bind(by)
             .bind(signed(*at))
             .bind(said)
             .bind(id)
+            // What a person says is on record before it comes here.
+            .bind((answer.is_some() && by != approval::ENDED).then_some(signed(*at)))
             .execute(&mut *tx.connection)
             .await
             .map(drop)
@@ -167,7 +171,7 @@ impl Store {
         Ok(roots.iter().map(|root| RunId::known(root)).filter(|root| seen.insert(root.clone())).collect())
     }
 
-    fn question_of(&self, row: &SqliteRow) -> Result<Question, StoreError> {
+    pub(super) fn question_of(&self, row: &SqliteRow) -> Result<Question, StoreError> {
         let run: String = row.try_get("run").map_err(|e| self.failed(e))?;
         let body: String = row.try_get("body").map_err(|e| self.failed(e))?;
         serde_json::from_str(&body).map_err(|e| self.corrupt(&run, 0, &e))

@@ -86,10 +86,16 @@ impl Gate {
 
 /// A server that lists these tools and keeps what came.
 pub(super) fn behind(tools: Vec<Value>) -> Upstream {
+    behind_of(Arc::new(Mutex::new(tools)))
+}
+/// The same of tools that change.
+pub(super) fn behind_of(tools: Arc<Mutex<Vec<Value>>>) -> Upstream {
     Upstream::start(move |seen| match seen.method.as_str() {
-        "tools/list" => upstream::Act::Result(
-            json!({ "resultType": "complete", "ttlMs": 60_000, "cacheScope": "private", "tools": tools }),
-        ),
+        "tools/list" => {
+            let tools = tools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let listed = json!({ "resultType": "complete", "ttlMs": 60_000, "cacheScope": "private", "tools": tools });
+            upstream::Act::Result(listed)
+        }
         _ => upstream::modern(seen, json!({ "tools": {} }), &[])
             .unwrap_or_else(|| upstream::Act::Result(upstream::told("done"))),
     })

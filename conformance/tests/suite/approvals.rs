@@ -10,7 +10,7 @@ use conformance::served::{Served, text};
 use serde_json::{Value, json};
 
 /// `{wait}` is how long a call waits, `{more}` whatever else.
-const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 version = 1
 [approvals]
 wait = "{wait}"
@@ -28,6 +28,7 @@ tools = { allow = ["files__*"], ask = ["files__Write"] }
 prompt = "p"
 expose = true
 "#;
+
 const CLIENTS: &str = r#"
 [clients.alice]
 token = "alice-alice-alice-alice"
@@ -38,36 +39,42 @@ token = "bob-bob-bob-bob-bob-bob"
 token = "boss-boss-boss-boss-boss"
 can_approve = true
 "#;
-const WRITE: &str = "files__Write";
 
-fn policy(wait: &str) -> String {
+pub(crate) const WRITE: &str = "files__Write";
+
+pub(crate) fn policy(wait: &str) -> String {
     format!("{POLICY}{CLIENTS}").replace("{wait}", wait)
 }
-fn folder(wait: &str) -> Folder {
+
+pub(crate) fn folder(wait: &str) -> Folder {
     let folder = Folder::new(&policy(wait));
     std::fs::create_dir(folder.join("out")).unwrap();
     folder
 }
-fn to(path: &str) -> Value {
+pub(crate) fn to(path: &str) -> Value {
     json!({ "file_path": path, "content": "x" })
 }
+
 /// The question that a text names.
-fn named(said: &str) -> String {
+pub(crate) fn named(said: &str) -> String {
     let words = said.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     words.into_iter().find(|word| word.starts_with("q-")).unwrap_or_else(|| panic!("no question: {said}")).to_owned()
 }
-fn made(folder: &Folder, path: &str) -> bool {
+
+pub(crate) fn made(folder: &Folder, path: &str) -> bool {
     folder.join(path).exists()
 }
+
 /// What `pleach approvals --json` lists of a type.
-fn listed(folder: &Folder, kind: &str) -> Vec<Value> {
+pub(crate) fn listed(folder: &Folder, kind: &str) -> Vec<Value> {
     let ran = folder.run(&["approvals", "--json"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let lines = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["type"] == kind).collect()
 }
+
 /// The question that is open, once one is.
-async fn open(served: &Served) -> Value {
+pub(crate) async fn open(served: &Served) -> Value {
     let found = tokio::time::timeout(std::time::Duration::from_secs(30), async {
         loop {
             let page = served.get("/v1/approvals", &[BOSS]).await.json();
@@ -79,7 +86,8 @@ async fn open(served: &Served) -> Value {
     });
     found.await.expect("something is asked")
 }
-fn decide(decision: &str) -> Value {
+
+pub(crate) fn decide(decision: &str) -> Value {
     json!({ "decision": decision })
 }
 
@@ -412,7 +420,7 @@ async fn a_rule_stands_until_it_is_revoked() {
     assert_eq!(listed(&folder, "rule").len(), 0);
 }
 
-const TWO: &str = r#"
+pub(crate) const TWO: &str = r#"
 [[reply]]
 agent = "writer"
 text = "so"

@@ -16,6 +16,7 @@ mod a2a_wire;
 mod abandoned;
 mod accounts;
 mod approvals;
+mod approvals_bound;
 mod audit;
 mod audit_files;
 mod audit_kills;

@@ -22,7 +22,7 @@ use adapters::store::{Reservation, Reserved, clock};
 use policies::json::Json;
 use serde_json::{Value, json};
 use subagents::event::{Inbound, WaitingFor};
-use subagents::host::{Done, Start, Then};
+use subagents::host::{By, Done, Start, Then};
 use subagents::ports::{Answer, Gate, Journal, RunRow};
 use subagents::run::RunId;
 use tokio_util::sync::CancellationToken;
@@ -273,7 +273,7 @@ async fn answer(asked: &Asked, open: &Open, message: &Message) -> Result<Done, F
         }
         _ => Answer::Input { value: input(open, message), note: None },
     };
-    let by = (asked.who.principal(), Some(named(message)));
+    let by = (By { who: asked.who.principal(), door: A2A }, Some(named(message)));
     let done = asked.door.0.host.answer_with(&open.id, said, by, Then::Leave).await;
     done.map_err(|e| Fault::of_host(e, Kind::InvalidParams))
 }

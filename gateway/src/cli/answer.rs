@@ -2,19 +2,23 @@ use super::Context;
 use super::run::foreground::{self, Foreground};
 use super::words::{self, say};
 use crate::error::{Exit, Failure, Outcome};
-use crate::guard::{Approve, LOCAL};
+use crate::guard::{Approve, CLI, LOCAL};
 use crate::settings::Loaded;
+use crate::shown;
 use adapters::store::Store;
 use policies::manifest::visible;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use subagents::approval;
-use subagents::host::Then;
+use subagents::host::{By, Then};
 use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter};
 use subagents::run::RunId;
 
 /// Answer what a run or a client's call asks a person; without an ID, list what is asked.
+///
+/// A list says what a call would run and touch, who asks, and its arguments; what is long is cut in
+/// the middle there, and whole with --json.
 ///
 /// An approval takes allow or deny and is good for that call alone; --always makes a rule besides,
 /// which stands until `pleach approvals revoke` takes it back, for the tool, the run, or the paths
@@ -54,6 +58,9 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Whoever is at the command line.
+const BY: By<'static> = By { who: LOCAL, door: CLI };
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(super) enum Verdict {
@@ -112,14 +119,14 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     foreground.recall(&root).await?;
     let then = if args.no_wait { Then::Leave } else { Then::Drive };
     let host = foreground.app.host.clone();
-    let work = host.answer(&question.id, answer, LOCAL, then);
+    let work = host.answer(&question.id, answer, BY, then);
     Box::pin(foreground.command(&root, "answered", work)).await
 }
 
 /// Answers the question of a client's own call: no run goes on with it.
 async fn settle(context: &Context, loaded: Arc<Loaded>, question: &Question, answer: Answer) -> Outcome {
     let foreground = Foreground::open(context, loaded, Approve::Park, false).await?;
-    let settled = foreground.app.host.answer(&question.id, answer.clone(), LOCAL, Then::Leave).await;
+    let settled = foreground.app.host.answer(&question.id, answer.clone(), BY, Then::Leave).await;
     foreground.app.shutdown().await;
     settled?;
     let next = match answer {
@@ -167,7 +174,7 @@ async fn known(store: &Path, id: &str) -> Result<Question, Failure> {
             Some((by, _)) => {
                 let run = &row.question.run;
                 let how = if run.is_empty() { String::new() } else { format!("; `pleach show {run}` tells how") };
-                let why = format!("question {id} was answered by {by} already{how}");
+                let why = format!("question {id} {}{how}", approval::over(&by));
                 Err(Failure::new(Exit::Failed, why))
             }
         };
@@ -204,30 +211,30 @@ fn value(question: &Question, input: String) -> Result<Value, Failure> {
 /// A question and the command that answers it.
 pub(super) fn in_words(question: &Question, config: &str) -> String {
     let Question { id, kind, text, detail, chain, .. } = question;
-    let who = if chain.is_empty() { String::new() } else { format!("\n      asked by {}", chain.join(" > ")) };
+    let who = if chain.is_empty() { String::new() } else { format!("\n      asked by {}", shown::chain(question)) };
+    let text = shown::text(text, "      ");
     let detailed = |key: &str| detail.get(key).filter(|v| !v.is_null());
     let (more, answer) = if kind == "approval" {
-        let arguments =
-            detailed("arguments").map(|a| format!("\n      with {}", visible(&words::first_line(&a.to_string(), 300))));
-        let effects: String =
-            approval::effects(question).iter().map(|e| format!("\n      would {}", visible(e))).collect();
-        let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {r}"));
-        (format!("{}{effects}{}", arguments.unwrap_or_default(), rule.unwrap_or_default()), "allow".to_owned())
+        let effects: String = shown::effects(question).iter().map(|e| format!("\n      would {e}")).collect();
+        let arguments = shown::arguments(question).map(|a| format!("\n      with {a}")).unwrap_or_default();
+        let rule = detailed("rule").and_then(Value::as_str).map(|r| format!("\n      because of {}", visible(r)));
+        (format!("{effects}{who}{arguments}{}", rule.unwrap_or_default()), "allow".to_owned())
     } else {
         let options = detailed("options").and_then(Value::as_array).map(|options| {
             let options: Vec<String> =
-                options.iter().map(|o| o.as_str().map_or(o.to_string(), str::to_owned)).collect();
+                options.iter().map(|o| visible(&o.as_str().map_or(o.to_string(), str::to_owned))).collect();
             format!("\n      one of: {}", options.join(" · "))
         });
-        let schema =
-            detailed("schema").map(|s| format!("\n      as JSON of {}", words::first_line(&s.to_string(), 300)));
+        let schema = detailed("schema")
+            .map(|s| format!("\n      as JSON of {}", visible(&words::first_line(&s.to_string(), 300))));
         let input = if schema.is_some() { "JSON" } else { "TEXT" };
-        (format!("{}{}", options.unwrap_or_default(), schema.unwrap_or_default()), format!("--input '{input}'"))
+        let more = format!("{}{}{who}", options.unwrap_or_default(), schema.unwrap_or_default());
+        (more, format!("--input '{input}'"))
     };
     let or = match (kind.as_str(), question.run.is_empty()) {
         ("approval", true) => "      (or deny)",
         ("approval", false) => "      (or deny, or --input JSON)",
         _ => "",
     };
-    format!("  {id}  {text}{more}{who}\n      pleach answer {id} {answer}{config}{or}")
+    format!("  {id}  {text}{more}\n      pleach answer {id} {answer}{config}{or}")
 }

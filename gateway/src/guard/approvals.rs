@@ -10,9 +10,11 @@
 //!                                               waits for it, and is denied with its id after that
 //! ```
 //!
-//! The row outlives the call, the client and the process. It is bound to the client, its chain, the
+//! The row outlives the call that was denied, and the process; `waiting` says when it is taken back.
+//! It is bound to the client, its chain, the
 //! tool as it is, the arguments and where they lead: anything else is another question.
 
+use super::waiting::Waits;
 use super::{Approve, Decided, Guard};
 use crate::audit::{Before, Decision, Entry};
 use crate::servers::Enough;
@@ -21,9 +23,10 @@ use policies::action::Call;
 use policies::json::{Json, digest};
 use policies::permit::{Denial, Question, Rule, Verdict};
 use policies::standing::{self, Asker, Standing};
+use std::sync::Arc;
 use std::time::Duration;
 use subagents::approval;
-use subagents::ports;
+use subagents::ports::{self, Answer, Journal};
 use subagents::run::Caller;
 
 /// What became of a wish that a person can be asked about.
@@ -54,6 +57,7 @@ pub(crate) struct Put {
     pub(crate) asked: ports::Question,
     /// Why they are asked.
     rule: Rule,
+    waits: Waits,
 }
 
 impl Guard {
@@ -92,13 +96,12 @@ impl Guard {
             Ok(Given::Yes { question: id, by }) => {
                 let permit = question.approve(&format!("approved by {by} ({id})"));
                 let rule = permit.rule().clone();
-                Decided::Allowed(permit, rule)
+                match self.note_spent(&now, (&id, &by), &permit.what().tool.name, &rule).await {
+                    Ok(()) => Decided::Allowed(permit, rule),
+                    Err(denial) => Decided::Denied(denial),
+                }
             }
-            Ok(Given::No { question: id, by, note }) => {
-                let note = note.map(|note| format!(": {note}")).unwrap_or_default();
-                let why = format!("{by} said no ({id}){note}; do without it, or ask for something else");
-                Decided::Denied(question.refuse(&why))
-            }
+            Ok(Given::No { question: id, by, note }) => Decided::Denied(said_no(&id, &by, note, &question.rule)),
             Err(why) => Decided::Denied(question.refuse(&format!("it asks a person, and cannot be kept: {why}"))),
         };
         Wish::Decided(self.refusals_noted(decided, entry).await)
@@ -108,27 +111,45 @@ impl Guard {
     ///
     /// # Errors
     /// When too much is asked, or it can be neither kept nor put on record.
-    pub(crate) async fn put(&self, asks: Asks) -> Result<Put, Denial> {
+    pub(crate) async fn put(self: &Arc<Self>, asks: Asks) -> Result<Put, Denial> {
         let Asks { question, digest, entry, caller } = asks;
         let lost =
             |why: String| Denial::plain(format!("it asks a person, and cannot be kept: {why}"), "try again later");
-        let Some(book) = &self.book else { return Err(lost("there is no store".into())) };
+        let Some(book) = &self.book else {
+            return Err(self.not_put(entry, lost("there is no store".into())).await);
+        };
+        let Some(place) = self.waiting.enter(&caller.principal) else {
+            let denial = question.refuse("it asks a person, and so many calls of this client wait for one already");
+            let fix = "pleach answer, which lists what they wait for";
+            return Err(self.not_put(entry, denial.with_fix(fix)).await);
+        };
         let limits = self.servers.live.now().policy.approvals;
-        let asked = asked(&question, &caller, limits.expire).map_err(lost)?;
+        let asked = match asked(&question, &caller, limits.expire) {
+            Ok(asked) => asked,
+            Err(why) => return Err(self.not_put(entry, lost(why)).await),
+        };
+        // Before it is asked: a caller that goes meanwhile takes it back.
+        let waits = Waits::new(self, &asked.id, place);
         let asked = match book.ask(asked.clone(), &digest, limits).await {
             Ok(Asking::Asked) => asked,
             Ok(Asking::Before(before)) => *before,
             Ok(Asking::Full(why)) => {
+                waits.leave_it();
                 let denial = question.refuse(&format!("it asks a person; {why}"));
-                let entry = entry.decided(Decision::Deny(&denial));
-                let _ = self.servers.audit.record(entry, Before::Reading).await;
-                return Err(denial.with_fix("pleach answer, which lists them"));
+                return Err(self.not_put(entry, denial.with_fix("pleach answer, which lists them")).await);
             }
-            Err(why) => return Err(lost(why.to_string())),
+            Err(why) => return Err(self.not_put(entry, lost(why.to_string())).await),
         };
+        let waits = waits.instead(&asked.id);
         let entry = entry.with("question", asked.id.as_str()).decided(Decision::Ask(&question.rule));
         self.servers.audit.record(entry, Before::Reading).await.map_err(super::ledger::unrecorded)?;
-        Ok(Put { asked, rule: question.rule })
+        Ok(Put { asked, rule: question.rule, waits })
+    }
+
+    /// Nobody is asked, and the call is denied, which is on record.
+    async fn not_put(&self, entry: Entry, denial: Denial) -> Denial {
+        let _ = self.servers.audit.record(entry.decided(Decision::Deny(&denial)), Before::Reading).await;
+        denial
     }
 
     /// Waits until somebody answered it, here or in another process, or it expired.
@@ -139,9 +160,49 @@ impl Guard {
         }
     }
 
+    /// The call was taken back: so is what it asked.
+    pub(crate) async fn gone(&self, put: Put) {
+        put.waits.over().await;
+    }
+
+    /// Judges a call again whose question was closed. A no that was given to it holds, whatever was
+    /// allowed meanwhile: a rule that stands since, another policy. A yes that it did not need is
+    /// void.
+    pub(crate) async fn answered(&self, caller: &Caller, name: &str, arguments: Json, put: Put) -> Decided {
+        let decided = self.judged_again(caller, name, arguments, &put).await;
+        put.waits.over().await;
+        decided
+    }
+
+    async fn judged_again(&self, caller: &Caller, name: &str, arguments: Json, put: &Put) -> Decided {
+        if let Some((by, note)) = self.refused(put).await {
+            let denial = said_no(put.asked.id.as_str(), &by, note, &put.rule);
+            let entry = Entry::new("call").by(caller).with("tool", name).with("question", put.asked.id.as_str());
+            return self.refusals_noted(Decided::Denied(denial), entry).await;
+        }
+        match self.decide_or_ask(caller, name, arguments).await {
+            Wish::Decided(decided) => decided,
+            Wish::Asks(_) => {
+                let why = "the answer was for another call: one like this took it, or the tool changed meanwhile";
+                Decided::Denied(Denial::plain(why, "call again, and a person is asked again"))
+            }
+        }
+    }
+
+    /// Who said no to a question, if somebody did.
+    async fn refused(&self, put: &Put) -> Option<(String, Option<String>)> {
+        let row = self.book.as_ref()?.question(&put.asked.id).await.ok()??;
+        let (by, _) = row.closed?;
+        match row.answer? {
+            Answer::Deny { note } | Answer::Input { note, .. } => Some((by, note)),
+            Answer::Allow { .. } => None,
+        }
+    }
+
     /// Nobody answered: the call is denied, the question stays open for whoever comes later.
     pub(crate) async fn unanswered(&self, caller: &Caller, put: Put, why: &str) -> Denial {
-        let Put { asked, rule } = put;
+        let Put { asked, rule, waits } = put;
+        waits.leave_it();
         let tool = asked.detail.get("tool").and_then(serde_json::Value::as_str).unwrap_or_default();
         let id = &asked.id;
         let allowed =
@@ -170,13 +231,21 @@ impl Guard {
     }
 }
 
-/// What an answer is good for: this client under this chain, the tool as it is now, these arguments
-/// and where they lead.
+/// What an answer is good for: this client under this chain, the tool and its server as they are now,
+/// these arguments and where they lead.
 fn bound_to(question: &Question<Call>, caller: &Caller) -> String {
     let Call { tool, arguments, .. } = question.what();
     let chain: Vec<Json> = caller.authority.chain().into_iter().map(Json::from).collect();
-    let parts = [Json::from(tool.name.as_str()), tool.hash.as_str().into(), chain.into(), arguments.clone()];
+    let (name, hash, server) = (tool.name.as_str(), tool.hash.as_str(), tool.identity.as_str());
+    let parts = [Json::from(name), hash.into(), server.into(), chain.into(), arguments.clone()];
     digest(&format!("{}{}", Json::from(parts.to_vec()).to_canonical(), approval::shown(question.what())))
+}
+
+/// What a caller is told to whom a person said no.
+fn said_no(id: &str, by: &str, note: Option<String>, rule: &Rule) -> Denial {
+    let note = note.map(|note| format!(": {note}")).unwrap_or_default();
+    let allowed = format!("{by} said no ({id}){note}; do without it, or ask for something else");
+    Denial { rule: rule.text.clone(), who: None, allowed, place: rule.place.clone(), fix: None }
 }
 
 fn asked(question: &Question<Call>, caller: &Caller, expire: Duration) -> Result<ports::Question, String> {

@@ -10,6 +10,7 @@
 //! `ledger` is its side of the record: a call leaves when it is written there, or not at all.
 //! `ports` is the guard as the tree of runs sees it.
 
+mod answers;
 mod approvals;
 mod fetch;
 mod hop;
@@ -21,10 +22,11 @@ mod ports;
 mod result;
 mod touches;
 mod verify;
+mod waiting;
 
 use crate::audit::{Before, Decision, Entry};
 use crate::servers::{Abilities, Enough, Servers};
-use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply};
+use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply, meta};
 use adapters::store::Store;
 pub(crate) use approvals::{Asks, Put, Wish};
 pub(crate) use fetch::Refused;
@@ -53,6 +55,10 @@ pub(crate) struct Guard {
     approve: Approve,
     /// What people said from then on, and what clients' own calls ask them; without it nothing stands.
     book: Option<Store>,
+    /// Clients' own calls that wait for a person.
+    waiting: waiting::Waiting,
+    /// Held by whoever puts on record what ended.
+    noting: tokio::sync::Mutex<()>,
 }
 
 /// What happens to what the policy asks a person about.
@@ -83,7 +89,13 @@ type Judged = (Option<Verdict<Call>>, Entry);
 
 impl Guard {
     pub(crate) fn new(servers: Arc<Servers>, approve: Approve) -> Self {
-        Self { servers, approve, book: None }
+        Self {
+            servers,
+            approve,
+            book: None,
+            waiting: waiting::Waiting::default(),
+            noting: tokio::sync::Mutex::default(),
+        }
     }
     /// The same where what people said is kept.
     pub(crate) fn with(self, book: Store) -> Self {
@@ -305,9 +317,10 @@ impl Guard {
         rest: Object,
         exchange: Exchange,
     ) -> Result<Reply, McpError> {
+        let rest = marked(caller, rest);
         let (tool, touches) = (permit.what().tool.clone(), permit.what().touches.clone());
         let server = tool.server.clone();
-        let asked = caller.authority.grant().tools.mode(&tool.name) == Mode::Ask;
+        let asked = permit.asked();
         let still = |now: &Caller| {
             let _held = self.servers.live.hold();
             if self.servers.spec(&tool.server).is_none() {
@@ -430,6 +443,19 @@ impl Guard {
         }
         fetch::judged(self, caller, server, reply)
     }
+}
+
+/// What else is said with a call, with the mark of a run's where it is one.
+fn marked(caller: &Caller, mut rest: Object) -> Object {
+    if caller.run.is_some() {
+        let mut own = match rest.remove("_meta") {
+            Some(Json::Object(own)) => own,
+            _ => Object::new(),
+        };
+        own.set(meta::OF_RUN, true);
+        rest.set("_meta", own);
+    }
+    rest
 }
 
 /// Whether a tool is in a caller's list.

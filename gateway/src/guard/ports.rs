@@ -116,10 +116,10 @@ impl Gate for Guard {
                 }
                 let entry = entry.decided(Decision::Ask(&question.rule));
                 let _ = self.servers.audit.record(entry, Before::Reading).await;
-                // What a person says yes to: these arguments, to the tool as it is now, and where
-                // they lead.
+                // What a person says yes to: these arguments, to the tool and its server as they are
+                // now, and where they lead.
                 let shown = approval::shown(question.what());
-                let asked = digest(&format!("{} {}{shown}", tool.hash, arguments.to_canonical()));
+                let asked = digest(&format!("{} {} {}{shown}", tool.hash, tool.identity, arguments.to_canonical()));
                 Authorized::Ask(question, asked, facts)
             }
             Some(Verdict::Deny(denial)) => {
@@ -148,6 +148,8 @@ impl Gate for Guard {
             DeedKind::Model => ("model", "model", Before::Acting),
             DeedKind::Own => ("own", "tool", Before::Reading),
             DeedKind::Answer => ("answer", "question", Before::Acting),
+            DeedKind::Spend => ("spend", "question", Before::Acting),
+            DeedKind::Call => ("call", "tool", Before::Reading),
         };
         let mut entry = Entry::new(what).by(caller).with(subject, deed.subject);
         for (key, value) in deed.more {

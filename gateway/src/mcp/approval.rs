@@ -5,20 +5,24 @@
 //!             ├─ yes ─▶ elicitation, or `input_required` ─┐
 //!             └─ no ──▶ [approvals] wait                  ├─▶ answered ─▶ judged afresh
 //!           anybody else who may: CLI, REST ──────────────┤
-//!                                                         └─▶ nobody ─▶ denied, naming the question
+//!                                                         ├─▶ nobody ─▶ denied, naming the question
+//!                                                         └─▶ the call is taken back ─▶ so is it
 //! ```
 //!
-//! The client's person is who answers an elicitation. Its model calls tools, and no tool of
+//! The client's person is who answers an elicitation, unless a run makes the call: Pleach may be
+//! among its own servers, and nobody sits there. Its model calls tools, and no tool of
 //! Pleach's takes an approval of the client's own call.
 
 use super::View;
 use super::conversation::QUESTION_LIMIT;
+use super::dialogs::Dialog;
 use super::framework::questions::{answer_of, can_elicit, form};
 use super::framework::{approvals, can_approve};
 use crate::guard::{Asks, Put};
 use adapters::mcp::{Exchange, Party};
 use policies::budget::in_words;
 use policies::permit::Denial;
+use policies::resolve::Policy;
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::host::Approvals;
@@ -27,10 +31,10 @@ use tracing::warn;
 /// What came of waiting.
 pub(super) enum Came {
     /// It was answered, whatever the answer: the call is judged again.
-    Answered,
+    Answered(Box<Put>),
     /// It is not made.
     Denied(Denial),
-    /// The caller took it back. The question stays.
+    /// The caller took it back, and the question with it.
     Gone,
 }
 
@@ -43,15 +47,16 @@ enum Said {
 }
 
 /// Asks about a call, and waits for the answer as long as it may take here.
-pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange) -> Came {
+pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange, of_run: bool) -> Came {
     let put = match view.guard.put(asks).await {
         Ok(put) => put,
         Err(denial) => return Came::Denied(denial),
     };
     let policy = view.guard.servers.live.now().policy.clone();
-    let principal = &view.caller.principal;
-    let party = exchange.party.as_ref().filter(|p| can_approve(&policy, principal) && can_elicit(&***p));
-    let (limit, why) = match (party, approvals(&policy)) {
+    let party = exchange.party.as_ref().filter(|p| !of_run && may_answer(view, &policy) && can_elicit(&***p));
+    // Whoever has a dialog about it, or put it off, is not asked again: the call waits for others.
+    let party = party.and_then(|p| Some((p, view.shared.dialogs.raise(&put.asked.id, &**p, &view.place)?)));
+    let (limit, why) = match (&party, approvals(&policy)) {
         (Some(_), _) => (QUESTION_LIMIT, format!("nobody answered within {}", in_words(QUESTION_LIMIT))),
         (None, Approvals::Park) => {
             let wait = policy.approvals.wait;
@@ -63,10 +68,13 @@ pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange) -> Came {
     warn!(caller = %view.caller.who, "{} pleach answer {id} allow, or deny", put.asked.text);
     let unanswered = tokio::select! {
         biased;
-        () = exchange.cancel.cancelled() => return Came::Gone,
-        () = view.guard.closed(&put) => return Came::Answered,
+        () = exchange.cancel.cancelled() => {
+            view.guard.gone(put).await;
+            return Came::Gone;
+        }
+        () = view.guard.closed(&put) => return Came::Answered(Box::new(put)),
         said = person(view, &put, party) => match said {
-            Said::Answer => return Came::Answered,
+            Said::Answer => return Came::Answered(Box::new(put)),
             Said::Nothing(why) => why,
         },
         () = tokio::time::sleep(limit) => why,
@@ -74,18 +82,26 @@ pub(super) async fn wait(view: &View, asks: Asks, exchange: &Exchange) -> Came {
     Came::Denied(view.guard.unanswered(&view.caller, put, &unanswered).await)
 }
 
+/// Whether whoever is there may answer for people: no part of somebody may.
+fn may_answer(view: &View, policy: &Policy) -> bool {
+    view.identity.carried.is_none() && can_approve(policy, &view.caller.principal)
+}
+
 /// Asks the client's person, where there is one.
-async fn person(view: &View, put: &Put, party: Option<&Arc<dyn Party>>) -> Said {
-    let Some(party) = party else { return std::future::pending().await };
+async fn person(view: &View, put: &Put, party: Option<(&Arc<dyn Party>, Dialog)>) -> Said {
+    let Some((party, dialog)) = party else { return std::future::pending().await };
     let Ok(said) = party.ask("elicitation/create", form(&put.asked)).await else {
         // It cannot be asked after all; others can.
         tokio::time::sleep(view.guard.servers.live.now().policy.approvals.wait).await;
         return Said::Nothing("nobody answered".into());
     };
-    let Some(answer) = answer_of(&put.asked, &said) else { return Said::Nothing("they put it off".into()) };
+    let Some(answer) = answer_of(&put.asked, &said) else {
+        dialog.put_off();
+        return Said::Nothing("they put it off".into());
+    };
     let principal = &view.caller.principal;
     // Minutes may have passed, and another policy be in force.
-    if !can_approve(&view.guard.servers.live.now().policy, principal) {
+    if !may_answer(view, &view.guard.servers.live.now().policy) {
         return Said::Nothing("this client may not approve any more".into());
     }
     match view.shared.ground.answer(&put.asked.id, answer, principal).await {

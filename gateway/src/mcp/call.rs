@@ -6,8 +6,8 @@
 
 use super::approval::{self, Came};
 use super::conversation::{Conversation, QUESTION_LIMIT, Speaking};
-use super::framework::Framework;
-use super::parked::{Channel, Parked, Waited};
+use super::framework::{Framework, Said};
+use super::parked::{Channel, GoesOn, Parked, Waited};
 use super::seal::expiry;
 use super::{Sink, Speaker, View};
 use crate::guard::{Decided, Refused, Wish, error_result};
@@ -17,7 +17,6 @@ use adapters::mcp::{Exchange, Kind, McpError, Message, Party, Reply, Rounds, Rpc
 use bytes::Bytes;
 use policies::json::{Json, Limits, Object};
 use policies::names::Name;
-use policies::permit::Denial;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::pin::Pin;
@@ -268,13 +267,13 @@ impl Running {
     fn go_on(&mut self) {
         let Some(Call { view, parked, work: Some(work) }) = self.0.take() else { return };
         let tasks = view.guard.servers.tasks.clone();
+        let goes_on = GoesOn::new(&view.parking, &parked);
         tasks.spawn(async move {
             let stop = &view.guard.servers.stop;
             tokio::select! {
-                () = async { parked.done(work.await); parked.picked_up().await } => {}
+                () = goes_on.through(work) => {}
                 () = stop.cancelled() => {}
             }
-            view.parking.leave(&parked);
         });
     }
 }
@@ -471,12 +470,15 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
         Some(arguments @ Json::Object(_)) => arguments,
         Some(_) => return Outcome::invalid("arguments is not an object"),
     };
+    // Pleach may be among its own servers, or among those of another.
+    let of_run = params.get("_meta").is_some_and(|own| own.get(meta::OF_RUN).is_some());
     if let Some(framework) = view.framework.as_ref().filter(|_| Framework::has(&name)) {
-        let called = Box::pin(framework.call(view, &name, &arguments, exchange.party, exchange.cancel)).await;
+        let said = Said { arguments: &arguments, of_run };
+        let called = Box::pin(framework.call(view, &name, said, exchange.party, exchange.cancel)).await;
         return called.map_or(Outcome::Nothing, Outcome::Reply);
     }
     let unknown = || Outcome::Error(RpcError::new(-32602, format!("Unknown tool: {name}")));
-    let (permit, rule) = match decided(view, &name, arguments, &exchange).await {
+    let (permit, rule) = match decided(view, &name, arguments, (&exchange, of_run)).await {
         None => return Outcome::Nothing,
         Some(Decided::Allowed(permit, rule)) => (permit, rule),
         Some(Decided::Unknown) => return unknown(),
@@ -507,23 +509,16 @@ async fn call(view: &View, mut params: Object, exchange: Exchange) -> Outcome {
 
 /// What is decided about a call, by a person where the policy asks one; `None` when the caller took
 /// it back meanwhile.
-async fn decided(view: &View, name: &str, arguments: Json, exchange: &Exchange) -> Option<Decided> {
+async fn decided(view: &View, name: &str, arguments: Json, (exchange, of_run): (&Exchange, bool)) -> Option<Decided> {
     let asks = match view.guard.decide_or_ask(&view.caller, name, arguments).await {
         Wish::Decided(decided) => return Some(decided),
         Wish::Asks(asks) => asks,
     };
     let again = asks.arguments();
-    match Box::pin(approval::wait(view, *asks, exchange)).await {
-        Came::Gone => return None,
-        Came::Denied(denial) => return Some(Decided::Denied(denial)),
-        Came::Answered => {}
-    }
-    match view.guard.decide_or_ask(&view.caller, name, again).await {
-        Wish::Decided(decided) => Some(decided),
-        Wish::Asks(_) => {
-            let why = "the answer was for another call: one like this took it, or the tool changed meanwhile";
-            Some(Decided::Denied(Denial::plain(why, "call again, and a person is asked again")))
-        }
+    match Box::pin(approval::wait(view, *asks, exchange, of_run)).await {
+        Came::Gone => None,
+        Came::Denied(denial) => Some(Decided::Denied(denial)),
+        Came::Answered(put) => Some(view.guard.answered(&view.caller, name, again, *put).await),
     }
 }
 

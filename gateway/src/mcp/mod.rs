@@ -16,6 +16,7 @@ mod approval;
 mod call;
 mod changes;
 mod conversation;
+mod dialogs;
 mod dispatch;
 mod followed;
 pub(crate) mod framework;
@@ -53,11 +54,13 @@ enum Speaker {
     Legacy(Arc<conversation::Conversation>),
 }
 
-/// What all views share: the seal of what is handed out, and the calls that wait for answers.
+/// What all views share: the seal of what is handed out, the calls that wait for answers, and the
+/// dialogs about them.
 #[derive(Clone)]
 pub(crate) struct Shared {
     seal: Arc<seal::Seal>,
     parking: Arc<parked::Parking>,
+    dialogs: Arc<dialogs::Dialogs>,
     pub(crate) ground: framework::Ground,
 }
 
@@ -67,7 +70,7 @@ impl Shared {
     /// # Errors
     /// When the key in the state folder can be neither read nor written.
     pub(crate) fn new(state: &std::path::Path, ground: framework::Ground) -> std::io::Result<Self> {
-        Ok(Self { seal: Arc::new(seal::Seal::load(state)?), parking: Arc::default(), ground })
+        Ok(Self { seal: Arc::new(seal::Seal::load(state)?), parking: Arc::default(), dialogs: Arc::default(), ground })
     }
 }
 

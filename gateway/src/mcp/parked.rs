@@ -181,6 +181,38 @@ impl Parked {
     }
 }
 
+/// A call that goes on without a request. However that ends, by a panic too, it has no place any
+/// more, and whoever comes back for it hears that it is over.
+pub(super) struct GoesOn {
+    parking: Arc<Parking>,
+    parked: Arc<Parked>,
+}
+
+impl GoesOn {
+    pub(super) fn new(parking: &Arc<Parking>, parked: &Arc<Parked>) -> Self {
+        Self { parking: parking.clone(), parked: parked.clone() }
+    }
+    /// Sees it to its end: its outcome is picked up, or nobody comes for it.
+    pub(super) async fn through(&self, work: impl Future<Output = Outcome>) {
+        self.parked.done(work.await);
+        self.parked.picked_up().await;
+    }
+}
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        self.parking.leave(&self.parked);
+        self.parked.cancel.cancel();
+        let mut state = lock(&self.parked.state);
+        if state.outcome.is_none() && !state.taken {
+            let why = "the call broke off here; whether it happened is not known";
+            state.outcome = Some(Outcome::Error(RpcError::new(-32603, why)));
+        }
+        drop(state);
+        self.parked.changed.notify_waiters();
+    }
+}
+
 impl Question {
     fn to_json(&self) -> Json {
         let mut out = Object::new();
@@ -246,4 +278,46 @@ impl Party for Parked {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_util::task::TaskTracker;
+
+    fn parked(parking: &Arc<Parking>) -> Arc<Parked> {
+        let channel = Channel { sink: Arc::new(|_| true), token: None, level: None };
+        let parked = Parked::new("ci\0".into(), Object::new(), channel);
+        parking.park(&parked, "digest").unwrap();
+        parked
+    }
+
+    #[tokio::test]
+    async fn a_call_that_breaks_off_leaves_nothing() {
+        let (parking, tasks) = (Arc::new(Parking::default()), TaskTracker::new());
+        for n in 0..=MAX_OWN {
+            let parked = parked(&parking);
+            let goes_on = GoesOn::new(&parking, &parked);
+            let waits = parked.clone();
+            let told = tasks.spawn(async move { waits.wait(&CancellationToken::new()).await });
+            let work = async move {
+                goes_on.through(async { panic!("number {n}, on purpose") }).await;
+            };
+            assert!(tasks.spawn(work).await.unwrap_err().is_panic());
+            let told = tokio::time::timeout(QUESTION_LIMIT / 10, told).await.expect("whoever waits hears of it");
+            let Waited::Done(Outcome::Error(why)) = told.unwrap() else { panic!("not as an error") };
+            assert!(why.message().contains("broke off"), "{}", why.message());
+            assert!(parked.cancel.is_cancelled() && lock(&parking.calls).is_empty());
+        }
+        // The twin: one that ends is picked up.
+        let parked = parked(&parking);
+        let goes_on = GoesOn::new(&parking, &parked);
+        let work = tasks.spawn(async move {
+            goes_on.through(async { Outcome::Error(RpcError::new(-32000, "as it ended")) }).await;
+        });
+        let Waited::Done(Outcome::Error(as_it_ended)) = parked.wait(&CancellationToken::new()).await else { panic!() };
+        assert_eq!(as_it_ended.code(), -32000);
+        work.await.unwrap();
+        assert!(lock(&parking.calls).is_empty());
+    }
 }

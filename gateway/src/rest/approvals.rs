@@ -9,13 +9,14 @@
 use super::object;
 use super::problem::{Kind, Problem};
 use super::request::{Answered, Call, json};
+use crate::guard::REST;
 use adapters::store::clock;
 use http::StatusCode;
 use policies::json::Json;
 use serde::Deserialize;
 use serde_json::{Value, json as value};
 use subagents::approval;
-use subagents::host::{Done, Then};
+use subagents::host::{By, Done, Then};
 use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter, QuestionRow};
 use subagents::run::RunId;
 
@@ -90,7 +91,7 @@ pub(super) async fn answer(call: Call) -> Answered {
         return Err(Problem::new(Kind::Conflict, "it has expired", "what asked goes on without an answer"));
     }
     let door = &call.door;
-    let done = door.0.host.answer(&question.id, said, call.who.principal(), Then::Leave).await;
+    let done = door.0.host.answer(&question.id, said, By { who: call.who.principal(), door: REST }, Then::Leave).await;
     let done = done.map_err(|e| Problem::of_host(e, Kind::Conflict))?;
     if done == Done::Stored {
         let owner = question.principal.as_str().into();

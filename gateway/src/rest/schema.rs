@@ -60,8 +60,10 @@ pub(super) fn all() -> Value {
         "RunPage": { "type": "object", "required": ["runs"], "properties": { "runs": list("Run"), "next_cursor": cursor() } },
         "Approval": { "type": "object", "required": ["id", "run", "kind", "state"], "properties": approval },
         "ApprovalPage": { "type": "object", "required": ["approvals"], "properties": { "approvals": list("Approval"), "next_cursor": cursor() } },
-        "Rule": { "type": "object", "required": ["id", "principal", "chain", "tool", "manifest", "by", "at", "question"], "properties": {
-            "id": text(), "principal": text(), "tool": text(), "manifest": text(), "by": text(), "question": text(),
+        "Rule": { "type": "object", "required": ["id", "principal", "whose", "chain", "tool", "manifest", "server", "by", "at", "question"], "properties": {
+            "id": text(), "principal": text(), "tool": text(), "manifest": text(), "by": text(),
+            "server": { "type": "string", "description": "A hash of who the tool's server is: its command or address." }, "question": text(),
+            "whose": { "enum": ["client", "run"], "description": "The client's own calls, or those of its runs." },
             "run": { "type": "string", "description": "The one run it is good for." },
             "chain": { "type": "array", "items": text(), "description": "Whose calls, from the root policy down." },
             "paths": { "type": "array", "items": text(), "description": "Where every path of a call must lie." },

@@ -108,6 +108,8 @@ pub struct ServerWords {
     pub builtin: bool,
     /// It is an A2A peer, which may be passed a message as it is.
     pub peer: bool,
+    /// SHA-256 of who it is ([`crate::resolve::ServerSpec::identity`]), hexadecimal.
+    pub identity: String,
 }
 
 /// Beside the arguments of a peer's skill: a message that is passed on as it is. No schema names it,
@@ -136,6 +138,9 @@ pub struct Tool {
     pub definition: Object,
     /// SHA-256 of the canonical definition, hexadecimal.
     pub hash: String,
+    /// SHA-256 of who its server is, hexadecimal: another command or address is another server,
+    /// whatever it says of itself.
+    pub identity: String,
     /// Arguments to be mirrored as headers.
     pub headers: Vec<ParamHeader>,
     /// It is a peer's skill.
@@ -231,6 +236,7 @@ impl Tool {
             effect,
             verify_with: own.and_then(|w| w.verify_with.clone()),
             hash: digest(&definition.to_canonical()),
+            identity: words.identity.clone(),
             headers: headers::read(input)?,
             peer: words.peer,
             schema,

@@ -103,7 +103,7 @@ impl Resolver<'_> {
         Some(ServerSpec {
             name: name.clone(),
             place: place.clone(),
-            words: ServerWords { peer: true, ..self.words(node, false) },
+            words: ServerWords { peer: true, ..self.words(node, false, &identity) },
             transport,
             cwd: self.around.folder().to_owned(),
             timeout: Duration::from_millis(timeout),

@@ -168,7 +168,7 @@ impl Resolver<'_> {
         Some(ServerSpec {
             name: name.clone(),
             place: place.clone(),
-            words: self.words(node, matches!(transport, Transport::Builtin(_))),
+            words: self.words(node, matches!(transport, Transport::Builtin(_)), &identity),
             transport,
             cwd,
             timeout: Duration::from_millis(timeout),
@@ -316,7 +316,7 @@ impl Resolver<'_> {
         values.into_iter().collect()
     }
 
-    pub(super) fn words(&mut self, node: &Node, builtin: bool) -> ServerWords {
+    pub(super) fn words(&mut self, node: &Node, builtin: bool, identity: &Json) -> ServerWords {
         let access = |n: Option<&Node>| {
             let n = n?;
             Some((n.text().and_then(Access::from_word)?, Some(n.place.clone())))
@@ -354,6 +354,7 @@ impl Resolver<'_> {
             tools,
             builtin,
             peer: false,
+            identity: digest(&identity.to_canonical()),
         }
     }
 

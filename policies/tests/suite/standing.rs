@@ -12,7 +12,7 @@ use policies::grant::Grant;
 use policies::json::{Json, Limits};
 use policies::manifest::{Tool, import};
 use policies::permit::Verdict;
-use policies::standing::{Asker, Standing, answered};
+use policies::standing::{Asker, Standing, Whose, answered};
 use policies::tools::{Glob, Layer, Mode, ToolRules};
 use proptest::prelude::*;
 use std::path::PathBuf;
@@ -73,22 +73,27 @@ fn rule() -> impl Strategy<Value = Standing> {
     let chain =
         prop::sample::select(vec![CHAIN.to_vec(), vec!["root policy"], vec!["root policy", "client ci", "agent a"]]);
     let run = prop::sample::select(vec![None, Some("r-1"), Some("r-2")]);
+    let run = (run, prop::sample::select(vec![Whose::Client, Whose::Run]));
     let who = prop::sample::select(vec!["ci", "ci", "other"]);
-    (0..3usize, paths, chain, run, who, prop::bool::weighted(0.9)).prop_map(|(tool, paths, chain, run, who, same)| {
-        let tool = &TOOLS[tool];
-        Standing {
-            id: "a-1".into(),
-            principal: who.into(),
-            run: run.map(str::to_owned),
-            chain: chain.into_iter().map(str::to_owned).collect(),
-            tool: tool.name.clone(),
-            manifest: if same { tool.hash.clone() } else { "changed".into() },
-            paths,
-            by: "boss".into(),
-            at: 1,
-            question: "q-1".into(),
-        }
-    })
+    (0..3usize, paths, chain, run, who, prop::bool::weighted(0.9)).prop_map(
+        |(tool, paths, chain, (run, whose), who, same)| {
+            let tool = &TOOLS[tool];
+            Standing {
+                id: "a-1".into(),
+                principal: who.into(),
+                whose,
+                run: run.map(str::to_owned),
+                chain: chain.into_iter().map(str::to_owned).collect(),
+                tool: tool.name.clone(),
+                manifest: if same { tool.hash.clone() } else { "changed".into() },
+                server: tool.identity.clone(),
+                paths,
+                by: "boss".into(),
+                at: 1,
+                question: "q-1".into(),
+            }
+        },
+    )
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,8 +154,12 @@ proptest! {
                 let Verdict::Allow(permit, rule) = &after else { unreachable!() };
                 prop_assert!(rule.text.contains("standing rule a-1 by boss"), "the record names it: {}", rule.text);
                 prop_assert_eq!(permit.rule(), rule);
+                prop_assert!(permit.asked(), "somebody said yes");
             }
             (before, after) => prop_assert_eq!(before, after),
+        }
+        if let (Short::Allow, Verdict::Allow(permit, _)) = (before, &after) {
+            prop_assert!(!permit.asked(), "nobody was asked");
         }
         if short(&after) == Short::Allow {
             prop_assert!(wish.granted(&grant));
@@ -177,10 +186,12 @@ fn fits() -> Standing {
     Standing {
         id: "a-1".into(),
         principal: "ci".into(),
+        whose: Whose::Client,
         run: None,
         chain: CHAIN.map(str::to_owned).to_vec(),
         tool: TOOLS[1].name.clone(),
         manifest: TOOLS[1].hash.clone(),
+        server: TOOLS[1].identity.clone(),
         paths: Some(vec!["/out/a".into()]),
         by: "boss".into(),
         at: 1,
@@ -218,8 +229,13 @@ fn each_part_of_a_rule_counts() {
     assert!(!other(&|r| drop(r.chain.pop())), "whoever is above it");
     assert!(!other(&|r| r.tool = "s__a".into()), "another tool");
     assert!(!other(&|r| r.manifest = "changed".into()), "the tool as it was");
+    assert!(!other(&|r| r.server = "another".into()), "the same words of another server");
     assert!(!other(&|r| r.run = Some("r-1".into())), "a run's");
     assert!(other(&|r| r.paths = None), "of any path");
-    let runs = Standing { run: Some("r-1".into()), ..fits() };
+    assert!(!other(&|r| r.whose = Whose::Run), "its runs'");
+    let runs = Standing { whose: Whose::Run, run: Some("r-1".into()), ..fits() };
     assert!(runs.answers(asker(Some("r-1")), &call()) && !runs.answers(asker(Some("r-2")), &call()));
+    let any = Standing { whose: Whose::Run, ..fits() };
+    assert!(any.answers(asker(Some("r-2")), &call()) && !any.answers(asker(None), &call()), "no client's own");
+    assert!(!fits().answers(asker(Some("r-1")), &call()), "a client's own is no run's, under the same chain");
 }

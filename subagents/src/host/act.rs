@@ -18,13 +18,13 @@ use super::drive::{At, Flow};
 use super::{Approvals, HostError};
 use crate::approval;
 use crate::event::{Event, Outcome, ToolCall, Waiting, WaitingFor};
-use crate::ports::{Answer, Authorized, ToolFailure, Verified, WhatHappened};
+use crate::ports::{Answer, Authorized, Decision, Deed, DeedKind, ToolFailure, Verified, WhatHappened};
 use crate::run::Caller;
 use crate::tools;
 use crate::turn::Asked;
 use policies::action::{Call, Effect};
 use policies::json::{Json, digest};
-use policies::permit::{Denial, Permit};
+use policies::permit::{Denial, Permit, Rule};
 use policies::resolve::Limits;
 use serde_json::Value;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(crate) fn word(asked: Option<&Asked>, digest: &str) -> Word {
     let with = |note: &Option<String>| note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
     let no = |why: String| Word::No(Denial::plain(why, "do without it, or ask for something else"));
     match &asked.answer {
-        Some(Answer::Allow { .. }) => Word::Yes(format!("approved by {}", asked.by)),
+        Some(Answer::Allow { .. }) => Word::Yes(format!("approved by {} ({})", asked.by, asked.question.id)),
         Some(Answer::Deny { note }) => no(format!("{} said no{}", asked.by, with(note))),
         Some(Answer::Input { note, .. }) => no(format!("{} neither allowed nor denied it{}", asked.by, with(note))),
         None => no("a person was asked and did not answer in time".into()),
@@ -83,17 +83,23 @@ impl At {
             Authorized::Denied(denial) => return self.denied(call, asked, denial).await,
             Authorized::Allowed(permit, rule, facts) => match asked.map(|a| word(asked, digest_of(a))) {
                 // Whoever was asked and said no is heard, even if nobody needs asking any more.
-                Some(Word::No(denial)) => return self.denied(call, asked, denial).await,
+                Some(Word::No(denial)) => return self.denied_on_record(call, asked, denial).await,
                 Some(Word::Given(by)) => (permit, format!("{rule}; {by}"), facts),
                 _ => (permit, rule.to_string(), facts),
             },
             Authorized::Ask(question, digest, facts) => match word(asked, &digest) {
                 Word::Yes(by) => {
+                    if let Err(denial) = self.spent(&standing.caller, call, asked, &question.rule).await {
+                        return self.denied(call, asked, denial).await;
+                    }
                     let rule = format!("{}; {by}", question.rule);
                     (question.approve(&by), rule, facts)
                 }
-                Word::No(denial) => return self.denied(call, asked, denial).await,
+                Word::No(denial) => return self.denied_on_record(call, asked, denial).await,
                 Word::Given(by) if self.same_tool(&standing, call, asked).await => {
+                    if let Err(denial) = self.spent(&standing.caller, call, asked, &question.rule).await {
+                        return self.denied(call, asked, denial).await;
+                    }
                     let rule = format!("{}; {by}", question.rule);
                     (question.approve(&by), rule, facts)
                 }
@@ -258,6 +264,41 @@ impl At {
         self.append(events).await
     }
 
+    /// Puts on record that what a person said is used up by this call.
+    ///
+    /// # Errors
+    /// When it cannot be: then the call is not made.
+    pub(crate) async fn spent(
+        &self,
+        caller: &Caller,
+        call: &ToolCall,
+        asked: Option<&Asked>,
+        rule: &Rule,
+    ) -> Result<(), Denial> {
+        let Some(asked) = asked else { return Ok(()) };
+        let more = [("tool", call.name.as_str()), ("by", asked.by.as_str())];
+        let (kind, subject, decision) = (DeedKind::Spend, asked.question.id.as_str(), Decision::Allow(rule));
+        self.host.ports.gate.record(caller, Deed { kind, subject, decision, more: &more }).await
+    }
+
+    /// Denied by what a person said, or because none can be asked: the record has only the question
+    /// so far.
+    pub(crate) async fn denied_on_record(
+        &self,
+        call: &ToolCall,
+        asked: Option<&Asked>,
+        denial: Denial,
+    ) -> Result<Flow, HostError> {
+        if let Ok(standing) = self.tree.standing(&self.host.ports, &self.run) {
+            let more: Vec<_> = asked.map(|a| ("question", a.question.id.as_str())).into_iter().collect();
+            let decision = Decision::Deny(&denial);
+            let deed = Deed { kind: DeedKind::Call, subject: &call.name, decision, more: &more };
+            // It does not happen either way.
+            let _ = self.host.ports.gate.record(&standing.caller, deed).await;
+        }
+        self.denied(call, asked, denial).await
+    }
+
     /// Asks a person whether the call may be made; where nobody can be asked it may not.
     pub(crate) async fn ask_approval(
         &self,
@@ -269,12 +310,12 @@ impl At {
         if let Approvals::Nobody(why) = &self.tree.approvals {
             let denial = Denial::plain(rule, format!("it asks a person, and {why}"));
             let fix = "answer where a person can be reached, or move the tool from ask to allow";
-            return self.denied(call, asked, denial.with_fix(fix)).await;
+            return self.denied_on_record(call, asked, denial.with_fix(fix)).await;
         }
         // One at a time in a tree, so that as many are open as may be and no more.
         let _alone = self.tree.asking.lock().await;
         if let Err(why) = self.may_ask(&digest).await? {
-            return self.denied(call, asked, Denial::plain(rule, why)).await;
+            return self.denied_on_record(call, asked, Denial::plain(rule, why)).await;
         }
         let policy = self.host.ports.gate.policy();
         let expire = u64::try_from(policy.approvals.expire.as_millis()).unwrap_or(u64::MAX);

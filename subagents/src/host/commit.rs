@@ -3,6 +3,7 @@
 use super::run::{Log, Run};
 use super::tree::Tree;
 use super::{Ended, Host, HostError};
+use crate::approval;
 use crate::event::{Event, Record, Seen, Waiting};
 use crate::ports::{Question, QuestionChange, Write};
 use crate::run::RunId;
@@ -142,7 +143,7 @@ impl Tree {
                 Some(QuestionChange::Close { id, by, answer: Some(answer.clone()), at })
             }
             Event::TimedOut { id } => {
-                Some(QuestionChange::Close { id: id.clone(), by: "nobody in time".into(), answer: None, at })
+                Some(QuestionChange::Close { id: id.clone(), by: approval::LATE.into(), answer: None, at })
             }
             _ => None,
         }

@@ -4,6 +4,7 @@ use super::drive::{At, Stop, Work};
 use super::run::Run;
 use super::tree::{Tree, lock};
 use super::{Ended, Host, HostError};
+use crate::approval;
 use crate::event::Event;
 use crate::ports::Answer;
 use crate::run::State;
@@ -101,7 +102,7 @@ impl Tree {
             // A question nobody needs an answer to any more is closed.
             let open = log.state.questions().map(|q| Event::Answered {
                 id: q.id.clone(),
-                by: "the end of the run".into(),
+                by: approval::ENDED.into(),
                 answer: Answer::Deny { note: None },
                 message: None,
                 parts: None,

@@ -31,6 +31,7 @@ mod think;
 mod tree;
 mod verbs;
 
+use crate::approval;
 use crate::event::{Inbound, Seen};
 use crate::ports::{Answer, Bus, Command, Gate, Journal, JournalError, Lease, Models, Toolbox};
 use crate::run::{RunId, State};
@@ -129,6 +130,21 @@ pub struct Ended {
     pub state: State,
     /// Its answer, why there is none, or what it waits for.
     pub text: String,
+}
+
+/// Who says something, and through which door they came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct By<'a> {
+    /// The principal.
+    pub who: &'a str,
+    /// The door, for the record.
+    pub door: &'a str,
+}
+
+impl<'a> From<&'a str> for By<'a> {
+    fn from(who: &'a str) -> Self {
+        Self { who, door: "" }
+    }
 }
 
 /// Whether whoever gives a command to a tree that nobody works on goes on to work on it.
@@ -253,10 +269,10 @@ impl Host {
         self: &Arc<Self>,
         question: &str,
         answer: Answer,
-        by: &str,
+        by: impl Into<By<'_>>,
         then: Then,
     ) -> Result<Done, HostError> {
-        self.answer_with(question, answer, (by, None), then).await
+        self.answer_with(question, answer, (by.into(), None), then).await
     }
     /// The same with a message that has a name.
     ///
@@ -266,21 +282,22 @@ impl Host {
         self: &Arc<Self>,
         question: &str,
         answer: Answer,
-        (by, message): (&str, Option<Inbound>),
+        (by, message): (By<'_>, Option<Inbound>),
         then: Then,
     ) -> Result<Done, HostError> {
         let refused = |why: String| HostError::Refused(why);
         let row = self.ports.journal.question(question).await?;
         let row = row.ok_or_else(|| refused(format!("there is no question {question}")))?;
         if let Some((who, _)) = row.closed {
-            return Err(refused(format!("question {question} was answered by {who} already")));
+            return Err(refused(format!("question {question} {}", approval::over(&who))));
         }
         if row.question.run.is_empty() {
             return self.settle(&row.question, &answer, by).await;
         }
         let root = RunId::known(&row.question.root);
         let (message, parts) = message.map_or((None, None), |said| (Some(said.message), said.parts));
-        let command = Command::Answer { question: question.to_owned(), answer, by: by.to_owned(), message, parts };
+        let (question, door, by) = (question.to_owned(), by.door.to_owned(), by.who.to_owned());
+        let command = Command::Answer { question, answer, by, door, message, parts };
         self.command(&root, command, then).await
     }
     /// Says something to a run: one that works hears it before its next request, one that ended

@@ -8,13 +8,15 @@
 
 use super::run::Run;
 use super::tree::{Tree, lock};
-use super::{Done, Ended, Host, HostError, Then, now};
+use super::{By, Done, Ended, Host, HostError, Then, now};
 use crate::approval;
 use crate::event::{Event, WaitingFor};
 use crate::ports::{Answer, Claimed, Command, Decision, Deed, DeedKind, Question};
 use crate::run::{Caller, RunId, State};
 use crate::tools;
 use crate::turn;
+use policies::authority::Authority;
+use policies::grant::Grant;
 use policies::permit::Rule;
 use serde_json::Value;
 use std::sync::Arc;
@@ -32,6 +34,14 @@ const TRIES: u32 = 20;
 pub(super) enum Hands {
     Busy,
     Idle,
+}
+
+/// Whose run it was, for the record, when there is nobody any more whose authority it has.
+fn nobody(principal: &str, run: &RunId) -> Caller {
+    let authority = Authority::root(Arc::new(Grant::nothing()), Arc::default(), None);
+    let mut caller = Caller::new(principal, &format!("run {run}, whose client is gone"), authority);
+    caller.run = Some(run.as_str().into());
+    caller
 }
 
 fn refused(why: impl Into<String>) -> HostError {
@@ -120,7 +130,8 @@ impl Host {
         let find = |run: &str| tree.run(&RunId::known(run)).ok_or_else(|| refused(format!("there is no run {run}")));
         match command {
             Command::Cancel { run, by } => self.do_cancel(tree, &find(run)?, by, hands).await,
-            Command::Answer { question, answer, by, message, parts } => {
+            Command::Answer { question, answer, by, door, message, parts } => {
+                let by = By { who: by, door };
                 self.do_answer(tree, question, answer, (by, message.as_deref(), parts.as_ref())).await
             }
             Command::Message { run, from, text, message, parts, open } => {
@@ -160,7 +171,7 @@ impl Host {
         tree: &Tree,
         id: &str,
         answer: &Answer,
-        (by, message, parts): (&str, Option<&str>, Option<&Value>),
+        (by, message, parts): (By<'_>, Option<&str>, Option<&Value>),
     ) -> Result<(), HostError> {
         for run in tree.all() {
             if let Some(message) = message
@@ -181,7 +192,7 @@ impl Host {
                 }
                 (_, Answer::Allow { always: Some(always), .. }) => {
                     let asked = tree.asked(&run, &question, now());
-                    let made = approval::rule(&asked, always, by, now());
+                    let made = approval::rule(&asked, always, by.who, now());
                     made.map_err(|why| refused(format!("question {id}: {why}")))?;
                 }
                 (WaitingFor::Question, Answer::Input { value, .. }) => {
@@ -190,10 +201,12 @@ impl Host {
                 _ => {}
             }
             // Where the run's client is gone nobody acts on the answer: it is written down, no more.
-            if let Ok(standing) = tree.standing(&self.ports, &run) {
-                self.note_answer(&standing.caller, id, answer, by).await?;
-            }
-            let (id, by, answer) = (id.to_owned(), by.to_owned(), answer.clone());
+            let caller = match tree.standing(&self.ports, &run) {
+                Ok(standing) => standing.caller.clone(),
+                Err(_) => nobody(&tree.principal, &run.id),
+            };
+            self.note_answer(&caller, id, answer, by).await?;
+            let (id, by, answer) = (id.to_owned(), by.who.to_owned(), answer.clone());
             let event = Event::Answered { id, by, answer, message: message.map(str::to_owned), parts: parts.cloned() };
             tree.append(self, &run, vec![event]).await?;
             tree.wake(&run);
@@ -203,22 +216,22 @@ impl Host {
     }
 
     /// Puts an answer on record, before anything follows from it.
-    async fn note_answer(&self, caller: &Caller, id: &str, answer: &Answer, by: &str) -> Result<(), HostError> {
+    async fn note_answer(&self, caller: &Caller, id: &str, answer: &Answer, by: By<'_>) -> Result<(), HostError> {
         let word = match answer {
             Answer::Allow { always: None, .. } => "allow",
             Answer::Allow { always: Some(always), .. } => &format!("allow, {}", always.in_words()),
             Answer::Deny { .. } => "deny",
             Answer::Input { .. } => "input",
         };
-        let ruled = Rule { text: format!("answered by {by}"), place: None };
-        let (decision, more) = (Decision::Allow(&ruled), [("answer", word), ("by", by)]);
+        let ruled = Rule { text: format!("answered by {}", by.who), place: None };
+        let (decision, more) = (Decision::Allow(&ruled), [("answer", word), ("by", by.who), ("through", by.door)]);
         let deed = Deed { kind: DeedKind::Answer, subject: id, decision, more: &more };
         let recorded = self.ports.gate.record(caller, deed).await;
         recorded.map_err(|denial| refused(denial.for_model()))
     }
 
     /// Answers the question of a client's own call: nobody works on it, and whoever waits looks.
-    pub(super) async fn settle(&self, question: &Question, answer: &Answer, by: &str) -> Result<Done, HostError> {
+    pub(super) async fn settle(&self, question: &Question, answer: &Answer, by: By<'_>) -> Result<Done, HostError> {
         let Question { id, principal, .. } = question;
         match answer {
             Answer::Input { .. } => {
@@ -226,7 +239,7 @@ impl Host {
                 return Err(refused(format!("question {id} asks for an approval: {why}")));
             }
             Answer::Allow { always: Some(always), .. } => {
-                let made = approval::rule(question, always, by, now());
+                let made = approval::rule(question, always, by.who, now());
                 made.map_err(|why| refused(format!("question {id}: {why}")))?;
             }
             _ => {}
@@ -240,7 +253,7 @@ impl Host {
             door.ok_or_else(|| refused(format!("the client {principal} is gone, and its call with it")))?;
         let caller = Caller::new(principal, &format!("client {principal}"), authority).through(place);
         self.note_answer(&caller, id, answer, by).await?;
-        self.ports.journal.answer(id, by, answer).await?;
+        self.ports.journal.answer(id, by.who, answer).await?;
         Ok(Done::Settled)
     }
 

@@ -68,6 +68,10 @@ pub enum DeedKind {
     Own,
     /// Takes a person's answer.
     Answer,
+    /// Uses a person's yes up.
+    Spend,
+    /// Does not make a call of a server's tool: a person said no, or none can be asked.
+    Call,
 }
 
 /// The guard, as the tree sees it.

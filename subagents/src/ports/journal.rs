@@ -100,7 +100,7 @@ pub enum QuestionChange {
     Close {
         /// The question.
         id: String,
-        /// Who: a principal, `nobody in time`, `the run ended`.
+        /// Who: a principal, `nobody in time`, `the end of the run`.
         by: String,
         /// What was said.
         answer: Option<Answer>,
@@ -247,6 +247,9 @@ pub enum Command {
         answer: Answer,
         /// Who says it.
         by: String,
+        /// Where they came in, for the record.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        door: String,
         /// The client's name for the message it is said with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,

@@ -151,10 +151,15 @@ pub(crate) async fn perform(at: &At, tool: Tool, call: &ToolCall, asked: Option<
         let digest = digest(&format!("{} {}", tool.names()[0], Json::from(&call.input).to_canonical()));
         let was_put = asked.is_some_and(|a| a.question.kind == WaitingFor::Question);
         match word(asked, &digest) {
-            Word::Yes(by) | Word::Given(by) => rule = format!("{}; {by}", question.rule),
+            Word::Yes(by) | Word::Given(by) => {
+                if let Err(denial) = at.spent(&standing.caller, call, asked, &question.rule).await {
+                    return at.denied(call, asked, denial).await;
+                }
+                rule = format!("{}; {by}", question.rule);
+            }
             // It was allowed before it was put to anybody.
             _ if was_put => rule = question.rule.to_string(),
-            Word::No(denial) => return at.denied(call, asked, denial).await,
+            Word::No(denial) => return at.denied_on_record(call, asked, denial).await,
             Word::Unasked => {
                 let _ = at.on_record(&standing, tool.names()[0], Decision::Ask(&question.rule)).await;
                 let rule = question.rule.to_string();

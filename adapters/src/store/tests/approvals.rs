@@ -1,7 +1,7 @@
 //! Questions about clients' own calls, and standing rules, on a real file.
 
 use super::*;
-use crate::store::{Asking, Given};
+use crate::store::{Asking, Given, Withdrawn};
 use policies::resolve::ApprovalsSpec;
 use subagents::ports::{Always, Answer, JournalError, Of, Question, QuestionChange, QuestionFilter};
 
@@ -14,7 +14,7 @@ fn asked(id: &str, principal: &str, asked: u64, stands: u64) -> Question {
         principal: principal.into(),
         kind: "approval".into(),
         text: "May it write?".into(),
-        detail: json!({ "tool": "s__put", "arguments": { "path": "x" }, "manifest": "h", "touches": touches }),
+        detail: json!({ "tool": "s__put", "arguments": { "path": "x" }, "manifest": "h", "server": "i", "touches": touches }),
         chain: vec!["root policy".into()],
         asked,
         expires: Some(asked + stands),
@@ -100,6 +100,131 @@ async fn the_runs_of_a_client_count_with_its_own_calls() {
     assert!(matches!(&full, Asking::Full(why) if why.contains("this client")), "{full:?}");
     // No tree hangs on the question of a call.
     assert_eq!(store.expired_roots(u64::MAX).await.unwrap(), [lease.root]);
+    store.close().await;
+}
+
+/// Two calls of the same words that were asked about one after the other, as when an answer came
+/// between the look for one and the asking.
+#[tokio::test]
+async fn a_yes_is_to_the_newest_question() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    assert_eq!(ask(&store, "q-1", "d").await, Asking::Asked);
+    store.answer("q-1", "boss", &Answer::YES).await.unwrap();
+    assert_eq!(ask(&store, "q-2", "d").await, Asking::Asked);
+    assert_eq!(store.spend("ci", "d").await.unwrap(), Given::Nothing, "it is asked again, and that is open");
+    store.answer("q-2", "boss", &Answer::Deny { note: None }).await.unwrap();
+    let no = Given::No { question: "q-2".into(), by: "boss".into(), note: None };
+    assert_eq!(store.spend("ci", "d").await.unwrap(), no);
+    // The no is heard no more; the yes before it does not come back.
+    sqlx::query("UPDATE questions SET good_until = 1 WHERE id = 'q-2'").execute(&store.pool).await.unwrap();
+    assert_eq!(store.spend("ci", "d").await.unwrap(), Given::Nothing);
+    // The twin: the newest is good.
+    assert_eq!(ask(&store, "q-3", "d").await, Asking::Asked);
+    store.answer("q-3", "boss", &Answer::YES).await.unwrap();
+    assert!(matches!(store.spend("ci", "d").await.unwrap(), Given::Yes { .. }));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_good_for_nothing() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    for (id, digest) in [("q-1", "d1"), ("q-2", "d2"), ("q-3", "d3")] {
+        let asked = asked(id, "ci", now(), HOUR);
+        assert_eq!(store.ask(asked, digest, ApprovalsSpec::default()).await.unwrap(), Asking::Asked);
+    }
+    store.answer("q-2", "boss", &Answer::YES).await.unwrap();
+    store.answer("q-3", "boss", &Answer::Deny { note: None }).await.unwrap();
+    assert_eq!(store.unnoted().await.unwrap(), [], "an answer is on record before it comes here");
+    assert_eq!(store.withdraw("q-1").await.unwrap(), Withdrawn::Question);
+    assert_eq!(store.withdraw("q-2").await.unwrap(), Withdrawn::Yes);
+    for id in ["q-1", "q-2", "q-3", "q-none"] {
+        assert_eq!(store.withdraw(id).await.unwrap(), Withdrawn::Nothing, "{id}");
+    }
+    assert!(store.answer("q-1", "boss", &Answer::YES).await.is_err(), "nobody waits for it");
+    for digest in ["d1", "d2"] {
+        assert_eq!(store.spend("ci", digest).await.unwrap(), Given::Nothing, "{digest}");
+    }
+    assert!(matches!(store.spend("ci", "d3").await.unwrap(), Given::No { .. }), "a no is not taken back");
+    // What nobody answered is put on record, once.
+    let ended = store.unnoted().await.unwrap();
+    let told: Vec<(&str, &str)> = ended.iter().map(|e| (e.question.id.as_str(), e.by.as_str())).collect();
+    assert_eq!(told, [("q-1", subagents::approval::WITHDRAWN)]);
+    store.noted(vec!["q-1".into()]).await.unwrap();
+    assert_eq!(store.unnoted().await.unwrap(), []);
+    store.close().await;
+}
+
+/// However many wait, one statement looks for all of them.
+#[tokio::test]
+async fn one_look_serves_all_who_wait() {
+    const WAIT: u64 = 50;
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let limits = ApprovalsSpec { per_tree: 100, per_client: 100, ..ApprovalsSpec::default() };
+    let mut waiting = tokio::task::JoinSet::new();
+    for n in 0..WAIT {
+        let (id, digest) = (format!("q-{n}"), format!("d{n}"));
+        store.ask(asked(&id, "ci", now(), HOUR), &digest, limits).await.unwrap();
+        let store = store.clone();
+        waiting.spawn(async move {
+            // Two calls of the same words.
+            tokio::join!(store.closed(&id), store.closed(&id));
+            id
+        });
+    }
+    let began = std::time::Instant::now();
+    // In this process, in another one, and by being taken back.
+    store.answer("q-7", "boss", &Answer::YES).await.unwrap();
+    assert_eq!(waiting.join_next().await.unwrap().unwrap(), "q-7");
+    let other = Store::open(&place.path).await.unwrap();
+    other.answer("q-8", "boss", &Answer::YES).await.unwrap();
+    assert_eq!(waiting.join_next().await.unwrap().unwrap(), "q-8");
+    store.withdraw("q-9").await.unwrap();
+    assert_eq!(waiting.join_next().await.unwrap().unwrap(), "q-9");
+    let ticks = u64::try_from(began.elapsed().as_millis() / super::super::closing::EVERY.as_millis()).unwrap();
+    // One for each that came, at most, one for each answer of this process, and those in between.
+    let looks = store.closing.looks();
+    assert!(looks <= 2 * WAIT + 2 + ticks + 1, "{looks} looks in {ticks} ticks");
+    // Nobody is left: nobody looks.
+    waiting.shutdown().await;
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while store.closing.watches() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it is looked as long as somebody waits, and no longer");
+    store.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
+async fn what_ended_long_ago_is_deleted_and_its_rule_stands() {
+    const MONTH: i64 = 30 * 24 * 3_600_000;
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    for (n, always) in [(1, true), (2, false), (3, false), (4, false)] {
+        let (id, digest) = (format!("q-{n}"), format!("d{n}"));
+        store.ask(asked(&id, "ci", now(), 3 * HOUR), &digest, ApprovalsSpec::default()).await.unwrap();
+        match n {
+            4 => assert_eq!(store.withdraw(&id).await.unwrap(), Withdrawn::Question),
+            3 => {}
+            _ => store.answer(&id, "boss", &if always { self::always(Of::Tool) } else { Answer::YES }).await.unwrap(),
+        }
+    }
+    assert_eq!(store.tidy_questions().await.unwrap(), 0, "nothing is old");
+    let back = "UPDATE questions SET asked = asked - ?1, closed_at = closed_at - ?1 WHERE id IN ('q-1', 'q-3', 'q-4')";
+    sqlx::query(back).bind(MONTH + 1_000).execute(&store.pool).await.unwrap();
+    // What is not on record yet is kept until it is.
+    assert_eq!(store.tidy_questions().await.unwrap(), 1);
+    store.noted(vec!["q-4".into()]).await.unwrap();
+    assert_eq!(store.tidy_questions().await.unwrap(), 1);
+    for (id, there) in [("q-1", false), ("q-2", true), ("q-3", true), ("q-4", false)] {
+        assert_eq!(store.question(id).await.unwrap().is_some(), there, "{id}");
+    }
+    assert_eq!(store.standing("ci", "s__put").await.unwrap().len(), 1, "the rule stands");
     store.close().await;
 }
 

@@ -28,6 +28,7 @@ async fn an_owner_learns_of_commands_another_handle_left() {
         question: "q-1".into(),
         answer: Answer::Input { value: json!({"a": [1]}), note: Some("n".into()) },
         by: "me".into(),
+        door: "cli".into(),
         message: None,
         parts: None,
     };

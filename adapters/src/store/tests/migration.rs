@@ -81,6 +81,33 @@ async fn a_tree_of_a_live_process_of_the_first_version_stays_its() {
     store.close().await;
 }
 
+/// What a pleach wrote that had approvals, but whose rules did not say whose calls they are for.
+#[tokio::test]
+async fn a_store_of_the_version_before_is_brought_up() {
+    let place = place();
+    let options = SqliteConnectOptions::new().filename(&place.path).create_if_missing(true);
+    let pool = SqlitePool::connect_with(options.journal_mode(SqliteJournalMode::Wal)).await.unwrap();
+    let mut before = sqlx::migrate!("src/store/migrations");
+    before.migrations = Cow::Owned(MIGRATIONS.iter().filter(|m| m.version < 9).cloned().collect());
+    before.run(&pool).await.unwrap();
+    let written = include_str!("store_before_9.sql");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(written)).execute(&pool).await.unwrap();
+    pool.close().await;
+    let store = Store::open(&place.path).await.unwrap();
+    // A rule of which nobody knows whom it was for stands for nobody, and the row tells why.
+    assert_eq!(store.standing("ci", "s__put").await.unwrap(), []);
+    assert_eq!(store.rules(None, 9).await.unwrap(), []);
+    let by: String = sqlx::query_scalar("SELECT revoked_by FROM rules").fetch_one(&store.pool).await.unwrap();
+    assert!(by.contains("whose calls"), "{by}");
+    // What is open stays open and is answered; what was answered stays answered.
+    let answered = store.question("q-done").await.unwrap().unwrap();
+    assert_eq!(answered.closed, Some(("boss".into(), 2_000)));
+    store.answer("q-open", "boss", &subagents::ports::Answer::YES).await.unwrap();
+    let given = store.spend("ci", "d-open").await.unwrap();
+    assert!(matches!(given, crate::store::Given::Yes { .. }), "{given:?}");
+    store.close().await;
+}
+
 #[tokio::test]
 async fn a_store_of_a_later_version_is_refused() {
     let place = place();

@@ -2,7 +2,7 @@
 //! answers it as quickly as an empty one.
 
 use super::*;
-use crate::store::{approvals, outbox, questions, read};
+use crate::store::{approvals, closing, ends, outbox, questions, read};
 use sqlx::Row;
 
 /// How SQLite goes about a statement.
@@ -30,7 +30,10 @@ async fn what_is_asked_now_and_then_has_its_index() {
         (read::UNFINISHED, 0, "runs_parent (parent=?)"),
         (read::NEWEST, 1, "runs_newest"),
         (approvals::COUNT, 2, "questions_approvals (principal=?)"),
-        (approvals::HOLDS, 3, "questions_given (principal=? AND digest=?)"),
+        (approvals::HOLDS, 3, "questions_of_call (principal=? AND digest=?)"),
+        (closing::OPEN, 1, "sqlite_autoindex_questions_1 (id=?)"),
+        (ends::UNNOTED, 1, "questions_unnoted"),
+        (ends::OLD, 1, "questions_ended (closed_at>? AND closed_at<?)"),
         (approvals::STANDING, 2, "rules_standing (principal=? AND tool=?)"),
         (outbox::DUE, 5, "outbox_due (endpoint=? AND next<?)"),
         (outbox::DUE, 5, "outbox_due (endpoint>?)"),
@@ -39,9 +42,8 @@ async fn what_is_asked_now_and_then_has_its_index() {
     for (sql, values, index) in statements {
         let plan = plan(&store, sql, values).await;
         assert!(plan.contains(index), "{index}: {sql}\n{plan}");
-        // A page comes out of its index in order; only messages to tell are put together, and
-        // what was said to one call.
-        let sorts = plan.contains("TEMP B-TREE FOR ORDER BY") && ![outbox::DUE, approvals::HOLDS].contains(&sql);
+        // A page comes out of its index in order; only messages to tell are put together.
+        let sorts = plan.contains("TEMP B-TREE FOR ORDER BY") && sql != outbox::DUE;
         assert!(!sorts, "{sql}\n{plan}");
     }
     store.close().await;

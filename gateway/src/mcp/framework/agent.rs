@@ -11,7 +11,7 @@ use policies::names::Name;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use subagents::event::{Event, Seen};
-use subagents::host::{Done as Answered, HostError, Start, Then};
+use subagents::host::{By, Done as Answered, HostError, Start, Then};
 use subagents::run::{RunId, State};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -108,7 +108,8 @@ impl Framework {
             let Some((question, said)) = said else { return Some(complete(self.waits(view, id, &why).await)) };
             let host = self.ground.host.clone();
             let principal = view.caller.principal.clone();
-            let answered = host.answer(&question, said, &principal, Then::Drive);
+            let by = By { who: &principal, door: super::ELICITED };
+            let answered = host.answer(&question, said, by, Then::Drive);
             done = tokio::select! {
                 answered = answered => match answered {
                     Ok(Answered::Driven(ended)) => Ok(ended),

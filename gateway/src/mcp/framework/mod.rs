@@ -28,7 +28,7 @@ use policies::resolve::{AgentSpec, Limits, Policy};
 use policies::tools::Mode;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use subagents::host::{Approvals, Host, Then};
+use subagents::host::{Approvals, By, Host, Then};
 use subagents::ports::Answer;
 use task::Running;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,9 @@ const ANSWER: &str = "pleach__answer";
 const CANCEL: &str = "pleach__cancel";
 const EXPLAIN: &str = "pleach__explain";
 const ALL: [&str; 7] = [AGENT, RUNS, RUN, SEND, ANSWER, CANCEL, EXPLAIN];
+
+/// What a client's person says when they are asked, for the record.
+const ELICITED: &str = "mcp elicitation";
 
 /// Why nobody is asked where no client may answer.
 const NOBODY: &str = "no client of this file may approve: give one can_approve = true, or start the run with \
@@ -77,9 +80,16 @@ impl Ground {
     }
     /// Takes what a client's person said to a question about the client's own call.
     pub(super) async fn answer(&self, question: &str, answer: Answer, by: &str) -> Result<(), String> {
-        let done = self.host.answer(question, answer, by, Then::Leave).await;
+        let done = self.host.answer(question, answer, By { who: by, door: ELICITED }, Then::Leave).await;
         done.map(drop).map_err(|e| e.to_string())
     }
+}
+
+/// What a call says, and whether a run makes it.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) arguments: &'a Json,
+    pub(super) of_run: bool,
 }
 
 /// The tools of one client.
@@ -178,7 +188,7 @@ impl Framework {
         &self,
         view: &View,
         name: &str,
-        arguments: &Json,
+        Said { arguments, of_run }: Said<'_>,
         party: Option<Arc<dyn Party>>,
         cancel: CancellationToken,
     ) -> Option<Reply> {
@@ -198,6 +208,7 @@ impl Framework {
             RUNS => Some(complete(self.runs(view, arguments).await)),
             RUN => Some(complete(self.run(view, arguments).await)),
             SEND => Some(complete(self.send(view, arguments).await)),
+            ANSWER if of_run => Some(complete(self.no_run_answers(view, arguments).await)),
             ANSWER => Some(complete(self.answer(view, arguments).await)),
             CANCEL => Some(complete(self.cancel(view, arguments).await)),
             _ => Some(complete(self.explain(view, arguments).await)),

@@ -6,20 +6,25 @@
 //! | the anonymous local caller, a client with `can_approve` | yes | yes | yes |
 //! | any other client | yes | no | no, and it cannot tell that there are any |
 //!
+//! No run answers, whoever's token it has towards its servers: a call that one makes says so
+//! (`meta::OF_RUN`), through however many doors.
+//!
 //! A client's own call is approved by its person, in an elicitation; never with `pleach__answer` of
 //! the same client, which is its model's to call.
 
-use super::Framework;
 use super::own::result;
+use super::{ANSWER, ELICITED, Framework};
 use crate::guard::error_result;
 use crate::mcp::View;
 use crate::servers::Abilities;
+use crate::shown;
 use adapters::mcp::Party;
 use policies::json::{Json, Object};
 use policies::manifest::visible;
+use policies::permit::Denial;
 use std::sync::Arc;
 use subagents::approval;
-use subagents::host::{Done, Then};
+use subagents::host::{By, Done, Then};
 use subagents::ports::{Always, Answer, Journal, Of, Question, QuestionFilter};
 use subagents::run::RunId;
 use tokio_util::sync::CancellationToken;
@@ -51,17 +56,26 @@ impl Framework {
     ) -> Option<(String, Answer)> {
         let party = party.filter(|p| can_elicit(&***p))?;
         for question in self.asked(root).await.into_iter().filter(|q| self.may_answer(view, q)) {
+            // One that stands, or was put off, is not put again.
+            let Some(dialog) = view.shared.dialogs.raise(&question.id, &**party, &view.place) else { continue };
             let said = party.ask("elicitation/create", form(&question)).await.ok()?;
-            if let Some(answer) = answer_of(&question, &said) {
-                return Some((question.id, answer));
+            match answer_of(&question, &said) {
+                Some(answer) => return Some((question.id, answer)),
+                None => dialog.put_off(),
             }
         }
         None
     }
 
     /// Answers a question for this client; the run goes on by itself.
-    pub(super) async fn say(&self, view: &View, question: &Question, answer: Answer) -> Result<String, String> {
-        let (by, root) = (&view.caller.principal, RunId::known(&question.root));
+    pub(super) async fn say(
+        &self,
+        view: &View,
+        question: &Question,
+        answer: Answer,
+        door: &str,
+    ) -> Result<String, String> {
+        let (by, root) = (By { who: &view.caller.principal, door }, RunId::known(&question.root));
         let running = &self.ground.running;
         if !running.has_room(&question.principal) {
             return Err("too many runs are under way; answer when some have ended".into());
@@ -98,7 +112,7 @@ impl Framework {
             return missing();
         };
         if let Some((by, _)) = row.closed {
-            return error_result(&format!("question {id} was answered by {by} already"));
+            return error_result(&format!("question {id} {}", approval::over(&by)));
         }
         if !self.may_answer(view, &row.question) {
             return error_result(&operator(&row.question));
@@ -110,10 +124,20 @@ impl Framework {
             (None, Some(input)) => Answer::Input { value: input.to_serde(), note },
             _ => return error_result("give verdict (allow or deny) or input, and not both"),
         };
-        match self.say(view, &row.question, answer).await {
+        match self.say(view, &row.question, answer, ANSWER).await {
             Ok(text) => result(text, None),
             Err(why) => error_result(&why),
         }
+    }
+
+    /// `pleach__answer`, called by a run: Pleach is among its servers, with whatever token they gave
+    /// it. It may be a run that asks, or one of the same tree; none of them is who was asked.
+    pub(super) async fn no_run_answers(&self, view: &View, arguments: &Json) -> Json {
+        let Some(id) = arguments.get("id").and_then(Json::as_str) else { return self.list(view).await };
+        let why = "an answer is given by a person or by a client, never by a run, whoever's token it has";
+        let denial = Denial::plain(why, "wait until it is answered, or do without it");
+        view.guard.refuse_answer(&view.caller, id, &denial).await;
+        error_result(&denial.for_model())
     }
 
     async fn list(&self, view: &View) -> Json {
@@ -126,7 +150,7 @@ impl Framework {
                 open.truncate(LISTED as usize);
                 let mut lines: Vec<String> = open.iter().map(|q| self.how(view, q)).collect();
                 lines.extend(more.then(|| format!("more is asked than these {LISTED}, the oldest")));
-                let questions: Vec<Json> = open.iter().map(shown).collect();
+                let questions: Vec<Json> = open.iter().map(listed).collect();
                 result(lines.join("\n"), Some(Json::object([("questions", questions.into())])))
             }
             Err(e) => error_result(&e.to_string()),
@@ -141,7 +165,7 @@ impl Framework {
         if open.is_empty() {
             lines.push(why.to_owned());
         }
-        let questions: Vec<Json> = open.iter().map(shown).collect();
+        let questions: Vec<Json> = open.iter().map(listed).collect();
         let structured = [("run", run.as_str().into()), ("state", "waiting".into()), ("questions", questions.into())];
         let mut out = result(lines.join("\n"), Some(Json::object(structured)));
         if let Some(out) = out.as_object_mut() {
@@ -162,6 +186,7 @@ impl Framework {
             }
             (true, _) => format!("pleach__answer {{\"id\": \"{id}\", \"input\": …}}"),
         };
+        let text = shown::text(text, "");
         format!("{id}: {text}{}\n  {how}", about(question))
     }
 
@@ -186,7 +211,7 @@ impl Framework {
             // Answered already, or never asked: not of interest any more.
             let Some(question) = question else { continue };
             if let Some(answer) = answer_of(question, said) {
-                self.say(view, question, answer).await?;
+                self.say(view, question, answer, ELICITED).await?;
             }
         }
         Ok(())
@@ -206,12 +231,14 @@ fn operator(question: &Question) -> String {
     format!("{who}, or by the operator: pleach answer {} allow", question.id)
 }
 
+/// What a person needs to see of it before its arguments, and these.
 fn about(question: &Question) -> String {
-    let arguments = question.detail.get("arguments").filter(|a| !a.is_null());
-    arguments.map(|a| format!(" {}", visible(&a.to_string()))).unwrap_or_default()
+    let effects: String = shown::effects(question).iter().map(|effect| format!("\n{effect}")).collect();
+    let arguments = shown::arguments(question).map(|a| format!("\nwith {a}")).unwrap_or_default();
+    format!("{effects}\n({}){arguments}", shown::chain(question))
 }
 
-fn shown(question: &Question) -> Json {
+fn listed(question: &Question) -> Json {
     let mut out = Object::new();
     for (key, value) in
         [("id", &question.id), ("run", &question.run), ("kind", &question.kind), ("text", &question.text)]
@@ -264,12 +291,12 @@ pub(in crate::mcp) fn form(question: &Question) -> Object {
         ("required", vec![Json::from(required)].into()),
     ]);
     let schema_wanted = question.detail.get("schema").filter(|s| !s.is_null());
-    let wanted = schema_wanted.map(|s| format!("\n(as JSON that fits {s})")).unwrap_or_default();
+    let wanted =
+        schema_wanted.map(|s| format!("\n(as JSON that fits {})", visible(&s.to_string()))).unwrap_or_default();
     let mut params = Object::new();
     params.set("mode", "form");
-    let effects: String = approval::effects(question).iter().map(|effect| format!("\n{}", visible(effect))).collect();
-    let chain = question.chain.join(" > ");
-    params.set("message", format!("{}{}{effects}{wanted}\n({chain})", question.text, about(question)));
+    let text = shown::text(&question.text, "");
+    params.set("message", format!("{text}{}{wanted}", about(question)));
     params.set("requestedSchema", schema);
     params
 }
