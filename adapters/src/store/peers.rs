@@ -321,7 +321,7 @@ fn from(of: &Between, what: &'static str) -> QueryBuilder<Sqlite> {
 }
 
 impl Store {
-    async fn noted(&self, of: &Between, change: Change) -> Result<Came, JournalError> {
+    async fn changed(&self, of: &Between, change: Change) -> Result<Came, JournalError> {
         self.writer.perform(Noted(of.clone(), change)).await
     }
     /// Notes a message that is about to be passed on, and the task it begins.
@@ -329,7 +329,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn peer_say(&self, of: &Between, message: PeerMessage) -> Result<PeerSaid, JournalError> {
-        let (_, before) = self.noted(of, Change::Say(message)).await?;
+        let (_, before) = self.changed(of, Change::Say(message)).await?;
         Ok(before.unwrap_or(PeerSaid::Fresh))
     }
     /// What became of a message before, if it was said.
@@ -345,21 +345,21 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn peer_heard(&self, of: &Between, news: PeerNews, known: Option<String>) -> Result<(), JournalError> {
-        self.noted(of, Change::Heard(news, known)).await.map(drop)
+        self.changed(of, Change::Heard(news, known)).await.map(drop)
     }
     /// A message was not passed on after all.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn peer_unsaid(&self, of: &Between, known: String) -> Result<(), JournalError> {
-        self.noted(of, Change::Unsaid(known)).await.map(drop)
+        self.changed(of, Change::Unsaid(known)).await.map(drop)
     }
     /// Notes what a skill that was called gave out.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn peer_called(&self, of: &Between, call: PeerCall) -> Result<(), JournalError> {
-        self.noted(of, Change::Called(call)).await.map(drop)
+        self.changed(of, Change::Called(call)).await.map(drop)
     }
     /// Notes that a task's question is answered, by the peer's name of the task; without one,
     /// whichever is open. `false` where it was before, or there is no such task.
@@ -368,21 +368,21 @@ impl Store {
     /// When the store cannot be written.
     pub async fn peer_answered(&self, of: &Between, task: &str, question: Option<&str>) -> Result<bool, JournalError> {
         let change = Change::Answered(task.to_owned(), question.map(str::to_owned));
-        Ok(self.noted(of, change).await?.0)
+        Ok(self.changed(of, change).await?.0)
     }
     /// A task's question is not answered after all.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn peer_unanswered(&self, of: &Between, task: &str, question: &str) -> Result<(), JournalError> {
-        self.noted(of, Change::Unanswered(task.to_owned(), question.to_owned())).await.map(drop)
+        self.changed(of, Change::Unanswered(task.to_owned(), question.to_owned())).await.map(drop)
     }
     /// Whether the time of a task's question is over, by the peer's name of the task; said once.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn peer_expired(&self, of: &Between, task: &str, at: u64) -> Result<bool, JournalError> {
-        Ok(self.noted(of, Change::Expired(task.to_owned(), at)).await?.0)
+        Ok(self.changed(of, Change::Expired(task.to_owned(), at)).await?.0)
     }
 
     /// A task by our name.

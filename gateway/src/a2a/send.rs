@@ -16,6 +16,7 @@ use super::parts::Message;
 use super::push;
 use super::tale::{Open, Tale};
 use super::updates::{self, Until, Updates};
+use crate::guard::A2A;
 use crate::hosted;
 use crate::mcp::framework::{SEND, approvals};
 use adapters::store::{Reservation, Reserved, clock};

@@ -68,6 +68,7 @@ impl Proof {
             Proof::Token(token) => crate::json::digest(token.expose()),
             Proof::Digest(digest) => digest.clone(),
             Proof::OAuth(spec) => crate::json::digest(&format!("{spec:?}")),
+            Proof::Grants(key) => crate::json::digest(key),
         }
     }
     /// The issuer, where it is one.

@@ -127,7 +127,6 @@ pub(super) fn other(door: &Door, view: &View, headers: &HeaderMap, message: Mess
 pub(super) async fn batch(
     door: &Door,
     view: View,
-    agent: Option<&str>,
     headers: &HeaderMap,
     items: Vec<Json>,
 ) -> Result<Response, Refused> {

@@ -204,7 +204,7 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
     let claimed = text(&headers, "mcp-protocol-version");
     if let Json::Array(items) = json {
         drop(body);
-        return Box::pin(legacy::batch(&door, view, agent, &headers, items)).await;
+        return Box::pin(legacy::batch(&door, view, &headers, items)).await;
     }
     match Message::from_json(json).map_err(bad)? {
         Message::Request { id, method, params } => {
