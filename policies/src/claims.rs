@@ -164,6 +164,10 @@ pub fn read(text: &str) -> Result<(Narrowing, Limits), ClaimsError> {
     if text.len() > MAX {
         return Err(ClaimsError::Length(text.len()));
     }
+    // A list of what it would hold is read as well, unless it is looked at.
+    if !text.trim_start().starts_with('{') {
+        return Err(ClaimsError::Form("it is no JSON object".into()));
+    }
     let written: Written = serde_json::from_str(text).map_err(|e| ClaimsError::Form(e.to_string()))?;
     let limits = written.budget.map_or(Limits::NONE, |budget| Limits {
         turns: budget.turns.unwrap_or(Limits::NONE.turns),

@@ -63,6 +63,15 @@ prompt = "p"
 const FAR_REPLIES: &str = r#"
 [[reply]]
 agent = "worker"
+when = "7-put$"
+turn = 0
+text = "I have it done, and that was dear."
+usage = { input = 9900, output = 10 }
+[[reply.tool]]
+name = "Agent"
+input = { description = "d", prompt = "{{prompt}}", subagent_type = "kid" }
+[[reply]]
+agent = "worker"
 text = "I have it done."
 usage = { input = 400, output = 100 }
 [[reply.tool]]
@@ -140,7 +149,7 @@ prompt = "p"
 [agents.poor]
 prompt = "p"
 subagents = ["kid"]
-policy = { budget = { tokens = 300 } }
+policy = { budget = { tokens = 10000 } }
 "#;
 const NEAR_REPLIES: &str = r#"
 [[reply]]
@@ -223,6 +232,7 @@ async fn a_child_on_another_machine_holds_no_more_than_its_parent_gives() {
         ("shallow", "ok 5-put", false, "max_depth"),
         ("alone", "ok 6-put", false, "subagents does not list kid"),
         ("poor", "ok 7-put", false, "budget.tokens"),
+        ("boss", "ok 7-put", true, "left it"),
     ];
     for (agent, file, there, words) in cases {
         let done = run(&near, agent, file).await;

@@ -36,7 +36,7 @@ async fn a_store_just_made_is_locked_against_others() {
 #[tokio::test]
 async fn a_full_disk_is_said_and_leaves_nothing_half_written() {
     let place = place();
-    let store = open(&place.path, Options { pages: Some(60), ..quick() }).await.unwrap();
+    let store = open(&place.path, Options { pages: Some(90), ..quick() }).await.unwrap();
     let lease = claim(&store, "r-a").await;
     store.append(vec![first("r-a", "r-a")], &lease).await.unwrap();
     let large = Event::MessageReceived { from: "x".into(), text: "y".repeat(400_000), message: None, parts: None };

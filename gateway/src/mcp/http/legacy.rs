@@ -124,12 +124,7 @@ pub(super) fn other(door: &Door, view: &View, headers: &HeaderMap, message: Mess
 }
 
 /// Several messages at once, as 2025-03-26 has them and no other revision.
-pub(super) async fn batch(
-    door: &Door,
-    view: View,
-    headers: &HeaderMap,
-    items: Vec<Json>,
-) -> Result<Response, Refused> {
+pub(super) async fn batch(door: &Door, view: View, headers: &HeaderMap, items: Vec<Json>) -> Result<Response, Refused> {
     let refuse = |why: &str| Refused::at(StatusCode::BAD_REQUEST, -32600, why);
     let session = session_of(door, &view, headers).map_err(|_| refuse("batches are not accepted"))?;
     if session.conversation.version != WITH_BATCHES {
