@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest written grant that is read, bytes.
-pub const MAX: usize = 24 * 1024;
+pub const MAX: usize = 8 * 1024;
 
 /// A grant of nothing.
 pub const NOTHING: &str = r#"{"filesystem":{},"domains":[],"networks":[],"max_access":"read-only","tools":[{}],"models":[],"agents":[],"spawn":{"max_depth":0,"max_concurrent":0,"max_total":0},"sandbox":"full"}"#;

@@ -195,7 +195,7 @@ impl Caller {
     }
     /// The same through a door.
     pub fn through(mut self, door: &str) -> Self {
-        self.door = door.into();
+        self.door = door.split(' ').next().unwrap_or_default().into();
         self
     }
 }

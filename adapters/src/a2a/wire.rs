@@ -179,9 +179,9 @@ impl Wire {
         Ok(Answer::Whole(if self.is_old() { v0_3::update(answer) } else { answer }))
     }
 
-    /// The grant that goes along: what the sender gives with a message, and with everything else one
-    /// of nothing at all, which only says who we are.
-    fn grant(&self, saying: Option<&Saying>) -> Result<Option<String>, McpError> {
+    /// The grant that goes along: what the sender gives with a message, and with a question about a
+    /// task one of nothing at all, which says who we are and what is asked.
+    fn grant(&self, saying: Option<&Saying>, about: String) -> Result<Option<String>, McpError> {
         let Some(granter) = &self.target.granter else { return Ok(None) };
         let refused = |why: String| McpError::Unauthorized(format!("{}: {why}", self.origin()));
         if !self.takes_grants {
@@ -192,7 +192,7 @@ impl Wire {
         if self.is_old() {
             return Err(refused("its card names no interface of A2A 1.0, and grants go with that".into()));
         }
-        let audience = self.target.home.origin().ascii_serialization();
+        let audience = self.interface.url.as_str().trim_end_matches('/');
         let message;
         let said = match saying {
             Some(saying) => {
@@ -200,15 +200,20 @@ impl Wire {
                 let gives = gives.ok_or_else(|| refused("nobody gave a grant for this message".into()))?;
                 message = bound(&Json::Object(saying.message.clone()).to_serde());
                 let (grant, chain) = (gives.grant.as_str(), gives.chain.as_str());
-                Says { grant, chain, audience: &audience, message: Some(&message), ..Says::default() }
+                Says { grant, chain, audience, message: Some(&message), ..Says::default() }
             }
-            None => Says { grant: policies::claims::NOTHING, audience: &audience, ..Says::default() },
+            None => {
+                message = about;
+                let grant = policies::claims::NOTHING;
+                Says { grant, audience, message: Some(&message), ..Says::default() }
+            }
         };
         granter.mint(&said, SystemTime::now() + ON_ITS_WAY).map(Some).map_err(|e| refused(e.to_string()))
     }
 
     async fn ask(&self, op: Op, mut params: Object, saying: Option<&Saying>) -> Result<reqwest::Response, McpError> {
-        let grant = self.grant(saying)?;
+        let task = params.get("id").and_then(Json::as_str).unwrap_or_default();
+        let grant = self.grant(saying, format!("{} {task}", op.name()))?;
         let client = &self.target.client;
         let kind = if op == Op::Stream || op == Op::Subscribe { "text/event-stream" } else { "application/json" };
         let mut request = match self.interface.binding {

@@ -1,20 +1,16 @@
 //! What a token says to whoever is shown it. The signature is looked at first, so nothing that a
-//! stranger wrote is evaluated; then everything that the holders of the token added, within limits.
+//! stranger wrote is read any further. And nothing is evaluated, whoever wrote it: a block holds
+//! grants, an audience and times, in the forms written here, or the whole token is refused. A check
+//! of any other kind could take for ever, and one that is passed over would not hold.
 
-use super::MAX;
-use biscuit_auth::builder::Term;
-use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits, Biscuit, PublicKey, UnverifiedBiscuit, error};
-use std::collections::HashMap;
+use super::{MAX, PATIENCE};
+use biscuit_auth::builder::{Binary, Check, CheckKind, Expression, Fact, Op, Term};
+use biscuit_auth::{BlockBuilder, PublicKey, UnverifiedBiscuit, error};
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Most blocks of a token: the hops it may have made.
+/// Most blocks of a token, the first one included: the hands it may have gone through.
 pub(super) const MAX_BLOCKS: usize = 16;
-/// The library's own limit is a millisecond of the clock on the wall, which a loaded machine
-/// passes with a good token.
-const PATIENCE: Duration = Duration::from_millis(250);
-const MAX_FACTS: u64 = 500;
-const MAX_ITERATIONS: u64 = 50;
 
 /// Why a token is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,46 +21,20 @@ pub enum Flaw {
     /// None of the keys signed it.
     #[error("no key that is known here signed it")]
     Stranger,
-    /// Its own checks: another audience, too late, or what a holder added.
+    /// It is over, or good for too long.
     #[error("{0}")]
-    Checks(String),
+    Time(&'static str),
     /// More than anybody needs.
     #[error("it has {0} blocks; {MAX_BLOCKS} are the most")]
     Blocks(usize),
     /// Longer than a header is.
     #[error("it has {0} characters; {MAX} are the most")]
     Length(usize),
-    /// Reading it takes more than a grant does.
-    #[error("it takes more to read than a grant does")]
-    Limits,
 }
 
 impl Flaw {
     pub(super) fn form(e: impl std::fmt::Display) -> Self {
         Flaw::Form(e.to_string())
-    }
-    fn of(e: error::Token) -> Self {
-        match e {
-            error::Token::RunLimit(_) => Flaw::Limits,
-            error::Token::Format(
-                error::Format::Signature(_) | error::Format::SealedSignature | error::Format::UnknownPublicKey,
-            ) => Flaw::Stranger,
-            error::Token::FailedLogic(
-                error::Logic::Unauthorized { checks, .. } | error::Logic::NoMatchingPolicy { checks },
-            ) => {
-                let failed: Vec<String> = checks.iter().map(rule).collect();
-                Flaw::Checks(format!("it does not hold here and now: {}", failed.join("; ")))
-            }
-            other => Flaw::form(other),
-        }
-    }
-}
-
-/// A check that failed, as it was written.
-fn rule(check: &error::FailedCheck) -> String {
-    match check {
-        error::FailedCheck::Block(check) => check.rule.clone(),
-        error::FailedCheck::Authorizer(check) => check.rule.clone(),
     }
 }
 
@@ -77,12 +47,12 @@ pub struct Presented {
     pub grants: Vec<String>,
     /// From whom it came down.
     pub chain: String,
-    /// The one message it goes with.
+    /// Where it is good.
+    pub audience: String,
+    /// What it goes with.
     pub message: Option<String>,
     /// Of whom it is a part.
     pub principal: Option<String>,
-    /// The run it is good as long as.
-    pub run: Option<String>,
 }
 
 /// Whether a text is such a token at all, whoever signed it.
@@ -95,55 +65,140 @@ pub fn is_token(text: &str) -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Reader(Vec<(String, PublicKey)>);
 
+/// What a block says.
+#[derive(Default)]
+struct Said {
+    facts: Vec<(String, String)>,
+    audiences: Vec<String>,
+    untils: Vec<u64>,
+}
+
 impl Reader {
     /// Of these keys, as [`super::Granter::public`] writes them; what is no key is passed over.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
         Self(keys.into_iter().filter_map(|key| Some((key.to_owned(), PublicKey::from_str(key).ok()?))).collect())
     }
 
-    /// What a token says at `audience`, now.
+    /// What a token says now. Whether it is good where it is shown is for whoever is there to say.
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn read(&self, token: &str, audience: &str, now: SystemTime) -> Result<Presented, Flaw> {
+    pub fn read(&self, token: &str, now: SystemTime) -> Result<Presented, Flaw> {
         if token.len() > MAX {
             return Err(Flaw::Length(token.len()));
         }
-        let unverified = UnverifiedBiscuit::from_base64(token).map_err(Flaw::form)?;
-        // The first block is everybody's; the others are hops.
-        if unverified.block_count() > MAX_BLOCKS {
-            return Err(Flaw::Blocks(unverified.block_count()));
+        let token = UnverifiedBiscuit::from_base64(token).map_err(Flaw::form)?;
+        let count = token.block_count();
+        if count > MAX_BLOCKS {
+            return Err(Flaw::Blocks(count));
         }
-        let signed = |key: &PublicKey| -> Option<Biscuit> { unverified.clone().verify(*key).ok() };
-        let (by, token) = self.0.iter().find_map(|(by, key)| Some((by, signed(key)?))).ok_or(Flaw::Stranger)?;
-        let mut params = HashMap::from([("audience".to_owned(), Term::Str(audience.to_owned()))]);
-        params.insert("now".into(), super::seconds(now));
-        let code = "audience({audience}); time({now}); allow if grant($g);";
-        let limits = AuthorizerLimits { max_facts: MAX_FACTS, max_iterations: MAX_ITERATIONS, max_time: PATIENCE };
-        let mut authorizer = AuthorizerBuilder::new()
-            .code_with_params(code, params, HashMap::new())
-            .map_err(Flaw::of)?
-            .set_limits(limits)
-            .build(&token)
-            .map_err(Flaw::of)?;
-        authorizer.authorize().map_err(Flaw::of)?;
-        let grants: Vec<(String,)> = authorizer.query_all("data($g) <- grant($g)").map_err(Flaw::of)?;
-        // What the first block says, and nobody else's word.
-        let mut first = |rule: &str| -> Result<Option<String>, Flaw> {
-            let found: Vec<(String,)> = authorizer.query(rule).map_err(Flaw::of)?;
-            match found.len() {
-                0 | 1 => Ok(found.into_iter().next().map(|(text,)| text)),
-                _ => Err(Flaw::Form("it says two things of one kind".into())),
+        let signed = |key: &PublicKey| token.clone().verify(*key).is_ok();
+        let (by, _) = self.0.iter().find(|(_, key)| signed(key)).ok_or(Flaw::Stranger)?;
+        if token.external_public_keys().iter().any(Option::is_some) {
+            return Err(Flaw::Form("a third party wrote a block of it".into()));
+        }
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let first = block(&token, 0)?;
+        let one = |name: &str| -> Result<Option<String>, Flaw> {
+            let mut found = first.facts.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone());
+            match (found.next(), found.next()) {
+                (found, None) => Ok(found),
+                _ => Err(Flaw::Form(format!("it says {name} twice"))),
             }
         };
-        Ok(Presented {
+        let [audience] = first.audiences.as_slice() else {
+            return Err(Flaw::Form("its first block names one audience".into()));
+        };
+        // Whatever a stranger's clock says, a grant is not for ever.
+        if first.untils.iter().min().is_none_or(|until| until.saturating_sub(now) > PATIENCE.as_secs()) {
+            return Err(Flaw::Time("a grant is good for a day at most"));
+        }
+        let mut presented = Presented {
             by: by.clone(),
-            chain: first("data($c) <- chain($c)")?.unwrap_or_default(),
-            message: first("data($m) <- message($m)")?,
-            principal: first("data($p) <- principal($p)")?,
-            run: first("data($r) <- run($r)")?,
-            grants: grants.into_iter().map(|(grant,)| grant).collect(),
-        })
+            grants: Vec::new(),
+            chain: one("chain")?.unwrap_or_default(),
+            audience: audience.clone(),
+            message: one("message")?,
+            principal: one("principal")?,
+        };
+        for at in 0..count {
+            let said = block(&token, at)?;
+            if said.untils.iter().any(|until| *until < now) {
+                return Err(Flaw::Time("it is not good any more"));
+            }
+            if said.audiences.iter().any(|other| other != audience) {
+                return Err(Flaw::Form("it names two audiences".into()));
+            }
+            for (name, value) in said.facts {
+                match name.as_str() {
+                    "grant" => presented.grants.push(value),
+                    // Of whom it is and what it goes with, only who gave it says.
+                    _ if at == 0 => {}
+                    _ => return Err(Flaw::Form(format!("a holder of it says {name}, which is not theirs to say"))),
+                }
+            }
+        }
+        match presented.grants.is_empty() {
+            true => Err(Flaw::Form("it grants nothing".into())),
+            false => Ok(presented),
+        }
+    }
+}
+
+/// What a block says, where that is in the forms of [`super::code`].
+fn block(token: &UnverifiedBiscuit, at: usize) -> Result<Said, Flaw> {
+    let source = token.print_block_source(at).map_err(Flaw::form)?;
+    let block = BlockBuilder::new().code(&source).map_err(|e: error::Token| Flaw::form(e))?;
+    let other = || Flaw::Form(format!("block {at} says more than grants, an audience and times"));
+    if !block.rules.is_empty() || !block.scopes.is_empty() {
+        return Err(other());
+    }
+    let mut said = Said::default();
+    for fact in &block.facts {
+        said.facts.push(named(fact).ok_or_else(other)?);
+    }
+    for check in &block.checks {
+        match limit(check).ok_or_else(other)? {
+            Limit::Audience(audience) => said.audiences.push(audience),
+            Limit::Until(until) => said.untils.push(until),
+        }
+    }
+    Ok(said)
+}
+
+/// `name("text")`, of the names that are known.
+fn named(fact: &Fact) -> Option<(String, String)> {
+    let name = fact.predicate.name.as_str();
+    let known = ["grant", "chain", "message", "principal"].contains(&name);
+    match fact.predicate.terms.as_slice() {
+        [Term::Str(value)] if known => Some((name.to_owned(), value.clone())),
+        _ => None,
+    }
+}
+
+enum Limit {
+    Audience(String),
+    Until(u64),
+}
+
+/// `check if audience("…")` and `check if time($t), $t <= DATE`.
+fn limit(check: &Check) -> Option<Limit> {
+    let [query] = check.queries.as_slice() else { return None };
+    let [predicate] = query.body.as_slice() else { return None };
+    if check.kind != CheckKind::One || !query.scopes.is_empty() {
+        return None;
+    }
+    match (predicate.name.as_str(), predicate.terms.as_slice(), query.expressions.as_slice()) {
+        ("audience", [Term::Str(audience)], []) => Some(Limit::Audience(audience.clone())),
+        ("time", [Term::Variable(time)], [Expression { ops }]) => match ops.as_slice() {
+            [Op::Value(Term::Variable(compared)), Op::Value(Term::Date(until)), Op::Binary(Binary::LessOrEqual)]
+                if compared == time =>
+            {
+                Some(Limit::Until(*until))
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 

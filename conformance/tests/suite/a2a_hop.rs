@@ -52,10 +52,13 @@ filesystem = { read_write = ["out"] }
 tools = { allow = ["s__*"] }
 [clients.near]
 grant_key = "KEY"
-may_start = ["worker"]
+may_start = ["worker", "second"]
 [agents.worker]
 prompt = "p"
 expose = true
+subagents = ["kid"]
+[agents.second]
+prompt = "p"
 subagents = ["kid"]
 [agents.kid]
 prompt = "p"
@@ -80,6 +83,12 @@ input = { description = "d", prompt = "{{prompt}}", subagent_type = "kid" }
 [[reply]]
 agent = "worker"
 text = "far: {{result}}"
+[[reply]]
+agent = "second"
+text = "I have it done."
+[[reply.tool]]
+name = "Agent"
+input = { description = "d", prompt = "{{prompt}}", subagent_type = "kid" }
 KID
 [[reply]]
 agent = "kid"
@@ -277,7 +286,7 @@ async fn caught(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
     let near = pair.near_at(&format!("{}/card.json", road.base));
     let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": file })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
-    let mut seen = road.until_at("/a2a", 1).await.remove(0);
+    let mut seen = road.until_at("/a2a/worker", 1).await.remove(0);
     seen.body["params"]["configuration"]["returnImmediately"] = false.into();
     let token = seen.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
     assert_eq!(seen.header("a2a-extensions"), AUTHORITY);
@@ -293,7 +302,7 @@ fn road() -> Upstream {
                 json!({
                     "name": "worker", "version": "1", "description": "d",
                     "capabilities": { "streaming": false, "extensions": [{ "uri": AUTHORITY }] },
-                    "supportedInterfaces": [{ "url": format!("{base}/a2a"), "protocolBinding": "JSONRPC", "protocolVersion": "1.0" }],
+                    "supportedInterfaces": [{ "url": format!("{base}/a2a/worker"), "protocolBinding": "JSONRPC", "protocolVersion": "1.0" }],
                     "skills": [{ "id": "worker", "name": "worker", "description": "d", "tags": [] }],
                 }),
             ),
@@ -325,12 +334,12 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
     let policy = FAR.replace("GATEWAY", "[gateway]\npublic_url = \"http://elsewhere.test\"").replace("KEY", key.trim());
     elsewhere.far_folder.write("pleach.toml", &policy);
     let other = Served::start(&elsewhere.far_folder);
-    refused(&shown(&other, &token, "SendMessage", &params).await, 401, "this is http://elsewhere.test");
+    refused(&shown(&other, &token, "SendMessage", &params).await, 401, "and this is http://elsewhere.test");
     // With another message, for another operation, at another door.
     let mut changed = params.clone();
     changed["message"]["messageId"] = "another".into();
-    refused(&shown(&far, &token, "SendMessage", &changed).await, 403, "goes with message");
-    refused(&shown(&far, &token, "ListTasks", &json!({})).await, 403, "goes with message");
+    refused(&shown(&far, &token, "SendMessage", &changed).await, 403, "goes with");
+    refused(&shown(&far, &token, "ListTasks", &json!({})).await, 403, "goes with");
     let bearer = format!("Bearer {token}");
     let tools = far.modern("/mcp", "tools/list", json!({}), &[("authorization", &bearer)]).await;
     refused(&tools, 401, "good over A2A");
@@ -350,12 +359,26 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
     let done = shown(&far, &token, "SendMessage", &params).await.json();
     assert_eq!(state(&done["result"]["task"]), "TASK_STATE_COMPLETED", "{done}");
     assert_eq!(pair.lines("ok 2-put"), 1);
+    // Under a key of its own, or another one, it is still that message; at another agent it is none.
+    let bearer = format!("Bearer {token}");
+    let body = json!({ "jsonrpc": "2.0", "id": 7, "method": "SendMessage", "params": params }).to_string();
+    for key in ["1", "2"] {
+        let headers = [("authorization", bearer.as_str()), V1, ("idempotency-key", key)];
+        let again = far.post("/a2a/worker", &headers, body.clone()).await.json();
+        assert_eq!(again["result"]["task"]["id"], done["result"]["task"]["id"], "{again}");
+    }
+    let other = far.post("/a2a/second", &[("authorization", &bearer), V1], body).await;
+    refused(&other, 403, "the grant is good at");
+    let mut told = params.clone();
+    told["configuration"]["taskPushNotificationConfig"] = json!({ "url": "https://hook.test/" });
+    refused(&shown(&far, &token, "SendMessage", &told).await, 403, "taskPushNotificationConfig");
+    assert_eq!(pair.lines("ok 2-put"), 1);
     let again = shown(&far, &token, "SendMessage", &params).await.json();
     assert_eq!(again["result"]["task"]["id"], done["result"]["task"]["id"], "{again}");
     let mut wider = params.clone();
     wider["message"]["parts"] = json!([{ "text": "ok 3-put" }]);
     let wider = shown(&far, &token, "SendMessage", &wider).await;
-    refused(&wider, 403, "goes with message");
+    refused(&wider, 403, "goes with");
     assert_eq!((pair.lines("ok 2-put"), pair.is_there("ok 3-put")), (1, false), "{wider:?}");
     // A key that is taken away ends what was granted with it.
     let policy = pair.far_folder.read("pleach.toml").unwrap();
@@ -370,14 +393,14 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
 
 /// Another one, by another run.
 async fn caught_again(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
-    let before = road.came_to("/a2a").len();
+    let before = road.came_to("/a2a/worker").len();
     let near = Served::start(&pair.near_folder);
     let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": file })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     let mut count = before;
     loop {
         count += 1;
-        let mut seen = road.until_at("/a2a", count).await.remove(count - 1);
+        let mut seen = road.until_at("/a2a/worker", count).await.remove(count - 1);
         seen.body["params"]["configuration"]["returnImmediately"] = false.into();
         if seen.body["params"]["message"]["parts"][0]["text"] == file {
             let token = seen.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();

@@ -113,7 +113,7 @@ fn the_sdk_clients_in_front_of_the_system_under_test() {
         assert_eq!(said, wanted, "{binding}");
     }
     let mut command = Command::new(kits().join("a2a/venv03/bin/python"));
-    let said = said(command.arg(script("a2a_v03.py")).arg(&base));
+    let said = said(command.arg(script("a2a_v03.py")).args([&base, ""]));
     let turns = json!([
         "completed",
         "Hello from TCK",
@@ -123,7 +123,11 @@ fn the_sdk_clients_in_front_of_the_system_under_test() {
         "It shall be: red",
         "canceled"
     ]);
-    assert_eq!(said, json!({ "stream": turns, "send": turns, "message": "task" }));
+    assert_eq!(
+        said,
+        json!({ "stream": turns, "send": turns, "message": "task",
+        "watched": ["working", "working", "completed", "held"] })
+    );
 }
 
 /// Servers of both SDKs, killed gateway in between: what was begun is gone on with.

@@ -65,6 +65,10 @@ impl Asked {
             }
         }
     }
+    /// Whether it came with a grant.
+    pub(super) fn is_granted(&self) -> bool {
+        self.who.identity.as_ref().is_some_and(|identity| identity.carried.is_some())
+    }
     /// A task of whoever asks, with this agent.
     ///
     /// # Errors
@@ -87,27 +91,40 @@ impl Asked {
     }
 }
 
-/// A grant goes with the one message it names, and what looks after a task needs none: so whoever
-/// sees either can do nothing with it.
-fn fits(op: Op, asked: &Asked) -> Result<(), Fault> {
+/// A grant goes with the one message it names, as it was said to this agent, or with one question about
+/// one task: so whoever sees it can have that done again, which is nothing, and no more.
+fn fits(op: Op, asked: &mut Asked) -> Result<(), Fault> {
     let Some(carried) = asked.who.identity.as_ref().and_then(|identity| identity.carried.as_ref()) else {
         return Ok(());
     };
-    let sends = matches!(op, Op::Send | Op::Stream);
-    let message = asked.params.get("message").filter(|_| sends).map(adapters::a2a::bound);
-    if carried.message == message && sends == message.is_some() {
-        return Ok(());
+    let refused = |why: String| Err(Fault::new(Kind::Forbidden, why));
+    let here = format!("{}/a2a/{}", asked.door.0.doorman.base(), asked.agent);
+    if carried.audience != here && carried.audience != format!("{here}/rest") {
+        return refused(format!("the grant is good at {}, and this is {here}", carried.audience));
     }
-    let why = match &carried.message {
-        Some(bound) => format!("the grant goes with message {bound} as it was said, and nothing else"),
-        None => "a message goes with a grant for it, by its messageId and its digest".to_owned(),
+    let about = |what: &str| asked.text("id").map(|id| format!("{what} {id}"));
+    let goes_with = match op {
+        Op::Send | Op::Stream => asked.params.get("message").map(adapters::a2a::bound),
+        Op::Get => about("GetTask"),
+        Op::Cancel => about("CancelTask"),
+        Op::Subscribe => about("SubscribeToTask"),
+        _ => None,
     };
-    Err(Fault::new(Kind::Forbidden, why))
+    if goes_with.is_none() || carried.message != goes_with {
+        let bound = carried.message.as_deref().unwrap_or("nothing");
+        return refused(format!("the grant goes with {bound}, as it was said, and nothing else"));
+    }
+    if asked.params.pointer("/configuration/taskPushNotificationConfig").is_some_and(|config| !config.is_null()) {
+        return refused("a gateway follows its tasks itself; leave taskPushNotificationConfig out".into());
+    }
+    // The message is its own key: another beside it would make it another message.
+    asked.key = None;
+    Ok(())
 }
 
 /// Does it.
-pub(super) async fn perform(op: Op, asked: Asked) -> Result<Answer, Fault> {
-    fits(op, &asked)?;
+pub(super) async fn perform(op: Op, mut asked: Asked) -> Result<Answer, Fault> {
+    fits(op, &mut asked)?;
     let asked = match Box::pin(peer::perform(op, asked)).await? {
         Ok(answer) => return Ok(answer),
         Err(asked) => asked,

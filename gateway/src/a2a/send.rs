@@ -107,7 +107,8 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
     let reservation = Reservation {
         principal: asked.who.principal().to_owned(),
         // So long after it is no repetition, but a client that counts its messages from 1.
-        renewed: asked.key.is_none().then_some(REPEATED),
+        // A message with a grant is the same one as long as its name is kept.
+        renewed: (asked.key.is_none() && !asked.is_granted()).then_some(REPEATED),
         key: Some((known, digest)),
         run: run.clone(),
         webhook: None,

@@ -26,12 +26,11 @@ pub(crate) struct Carried {
     /// The same, read.
     #[serde(skip)]
     asks: Vec<(Arc<Narrowing>, Limits)>,
-    /// The run of ours it is a part of, where it comes back to us.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) run: Option<String>,
-    /// The one message it goes with. Not remembered: it has come.
+    /// What it goes with, and where. Not remembered: it has come.
     #[serde(skip)]
     pub(crate) message: Option<String>,
+    #[serde(skip)]
+    pub(crate) audience: String,
 }
 
 /// How much of a chain is shown.
@@ -44,10 +43,10 @@ impl Carried {
     /// When one of its grants is none.
     pub(crate) fn of(said: Presented) -> Result<Self, ClaimsError> {
         let chain = policies::manifest::visible(&said.chain).chars().take(SHOWN).collect();
-        let Presented { by, mut grants, message, run, .. } = said;
+        let Presented { by, mut grants, message, audience, .. } = said;
         grants.sort();
         grants.dedup();
-        Self { by, chain, grants, asks: Vec::new(), run, message }.read()
+        Self { by, chain, grants, asks: Vec::new(), message, audience }.read()
     }
     fn read(mut self) -> Result<Self, ClaimsError> {
         let read = |text: &String| claims::read(text).map(|(asks, limits)| (Arc::new(asks), limits));

@@ -5,7 +5,7 @@ use super::issuers::{Doubt, Issuers};
 use super::{Carried, Identity, identify};
 use crate::guard::{A2A, LOCAL, MCP};
 use crate::live::Live;
-use adapters::token::{self, Flaw, Reader};
+use adapters::token::{self, Reader};
 use http::StatusCode;
 use policies::callers::{self, Named};
 use policies::json::Json;
@@ -114,10 +114,15 @@ impl Doorman {
     /// For whoever is no client, where clients are named.
     pub(crate) async fn identify(&self, token: Option<&str>, door: &str) -> Result<Identity, Stranger> {
         let policy = self.policy();
+        let known = identify(&policy, token);
+        if let (Ok(identity), true) = (&known, policy.clients.is_some()) {
+            return Ok(identity.clone());
+        }
+        // Where nobody is known by name, whoever brings a grant is held to it all the same.
         if let Some(token) = token.filter(|token| token::is_token(token)) {
             return self.granted(&policy, token, door);
         }
-        if let Ok(identity) = identify(&policy, token) {
+        if let Ok(identity) = known {
             return Ok(identity);
         }
         let Some(token) = token else { return Err(Stranger::Unknown) };
@@ -159,26 +164,31 @@ impl Doorman {
         let own = self.live.granter().map(|own| own.public());
         let gateways = policy.clients.iter().flatten().filter_map(|(_, client)| Some((client.proof.grants()?, client)));
         let reader = Reader::new(gateways.clone().map(|(key, _)| key).chain(own));
-        let said = reader.read(token, &self.base(), SystemTime::now()).map_err(|flaw| match flaw {
-            Flaw::Checks(why) => refused(format!("{why}; this is {}", self.base())),
-            other => refused(other.to_string()),
-        })?;
-        let gateway = gateways.clone().find(|(key, _)| *key == said.by).map(|(_, client)| client);
-        let client = match (gateway, &policy.clients) {
-            (Some(client), _) if said.principal.is_none() => Some(client),
-            (Some(_), _) => return Err(refused("it names somebody, which only grants given here do".into())),
-            (None, clients) => {
-                let name = said.principal.as_deref().unwrap_or_default();
-                match clients {
-                    None if name == LOCAL => None,
-                    Some(clients) if clients.contains_key(name) => clients.get(name),
-                    _ => return Err(refused(format!("{name:?} is no client here any more"))),
+        let said = reader.read(token, SystemTime::now()).map_err(|flaw| refused(flaw.to_string()))?;
+        // Where exactly only its door can say (`a2a/ops.rs`).
+        let here = said.audience == self.base() || said.audience.starts_with(&format!("{}/", self.base()));
+        if !here {
+            return Err(refused(format!("it is good at {}, and this is {}", said.audience, self.base())));
+        }
+        let mut gateway = None;
+        let client = match (&said.principal, &policy.clients) {
+            (None, _) => {
+                gateway = gateways.clone().find(|(key, _)| *key == said.by).map(|(_, client)| client);
+                if gateway.is_none() {
+                    return Err(refused("it is of nobody who is a client here".into()));
                 }
+                gateway
             }
+            (Some(_), _) if own != Some(said.by.as_str()) => {
+                return Err(refused("it names somebody, which only grants given here do".into()));
+            }
+            (Some(name), None) if name == LOCAL => None,
+            (Some(name), Some(clients)) if clients.contains_key(name.as_str()) => clients.get(name.as_str()),
+            (Some(name), _) => return Err(refused(format!("{name:?} is no client here any more"))),
         };
         // Another gateway sends messages; what was given here is used where tools are.
         let (only, where_) = if gateway.is_some() { (A2A, "over A2A") } else { (MCP, "at /mcp") };
-        if door != only {
+        if door != only || (door == MCP && said.audience != self.base()) {
             return Err(refused(format!("it is good {where_} and nowhere else")));
         }
         let carried = Carried::of(said).map_err(|e| refused(e.to_string()))?;

@@ -11,7 +11,7 @@ use policies::grant::Narrowing;
 use policies::resolve::{ClientSpec, Limits};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Grants as tokens: less than a client holds, for a script, an agent elsewhere, another gateway.
 ///
@@ -86,9 +86,6 @@ struct Less {
     ttl: String,
 }
 
-/// No token is good for longer.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
-
 impl Less {
     /// The flags as a grant's text.
     fn flags(&self) -> Option<String> {
@@ -114,7 +111,7 @@ impl Less {
     }
     fn until(&self) -> Result<SystemTime, Failure> {
         let ttl = policies::budget::duration(&self.ttl).map_err(Failure::usage)?;
-        if ttl > LONGEST {
+        if ttl > token::PATIENCE {
             return Err(Failure::usage("--ttl is a day at most; mint another one then".to_owned()));
         }
         Ok(SystemTime::now() + ttl)
@@ -197,6 +194,9 @@ fn mint(
     let chain = held.0.chain().join(" > ");
     let says = Says { grant: &grant, chain: &chain, audience: &base, principal: Some(principal), ..Says::default() };
     let token = granter(&loaded)?.mint(&says, until).map_err(unfit)?;
+    if spec.is_none() {
+        eprintln!("note: the file names no clients, so whoever leaves the token out holds all there is; see [clients]");
+    }
     if json {
         let expires = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         say!("{}", json!({ "token": token, "client": principal, "url": base, "expires": expires }));

@@ -9,9 +9,13 @@ use adapters::mcp::Gives;
 use policies::claims;
 use policies::decide;
 use policies::permit::Denial;
-use policies::resolve::{ServerSpec, Transport};
+use policies::resolve::{Limits, ServerSpec, Transport};
 use std::sync::Arc;
+use std::time::Duration;
 use subagents::run::Caller;
+
+/// What is begun over there has no longer than this.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 fn delegates(spec: &ServerSpec) -> bool {
     matches!(&spec.transport, Transport::Peer(peer) if peer.delegate)
@@ -34,7 +38,9 @@ pub(super) fn gives(caller: &Caller, spec: &ServerSpec) -> Result<Option<Arc<Giv
         return Ok(None);
     }
     let grant = decide::hop(caller.may_give(), caller.depth_below())?;
-    let written = claims::write(&grant, &caller.rest).map_err(|e| {
+    // What is given ends some time, whoever lives by then.
+    let rest = caller.rest.meet(Limits { wall: Some(LONGEST), ..Limits::NONE });
+    let written = claims::write(&grant, &rest).map_err(|e| {
         Denial::plain(e.to_string(), format!("{} cannot be used by this run", spec.name)).with_fix("narrow its policy")
     })?;
     let mut chain = caller.may_give().chain().join(" > ");

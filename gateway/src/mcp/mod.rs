@@ -124,7 +124,9 @@ impl View {
         let run = RunAuthority::spawn(&caller.authority, &spec.policy, None).map_err(|_| "the agent asks too much")?;
         let who = format!("{} as agent {name}", caller.who);
         let origin = Origin::new(&identity.policy, &identity.place(&format!("{MCP_AGENT}{name}")), &[]);
-        let caller = Caller::new(&caller.principal, &who, run.use_).from(origin);
+        let rest = caller.rest.meet(spec.limits);
+        let caller = Caller { rest, ..Caller::new(&caller.principal, &who, run.use_).from(origin) };
+        let caller = caller.giving(&run.delegate);
         let (identity, shared, agent) = (Arc::new(identity.clone()), shared.clone(), Some(name.into()));
         let seen = Seen { guard, caller, framework: None, identity, agent, shared, seal, parking, place };
         Ok(Self(Arc::new(seen)))

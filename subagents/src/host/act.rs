@@ -169,13 +169,11 @@ impl At {
                     let text = format!("{why}; it may be called again");
                     self.done(call, Outcome::Error, text).await
                 }
-                Effect::Verifiable => {
-                    match self.host.ports.toolbox.verify(&standing.caller, call, &key, cancel).await {
-                        Verified::Happened(text) => self.done(call, Outcome::Ok, text).await,
-                        Verified::DidNot => self.done(call, Outcome::Error, format!("{why}; it did not happen")).await,
-                        Verified::Unknown => self.done(call, Outcome::Unknown, unknown(call, &why)).await,
-                    }
-                }
+                Effect::Verifiable => match self.host.ports.toolbox.verify(&caller, call, &key, cancel).await {
+                    Verified::Happened(text) => self.done(call, Outcome::Ok, text).await,
+                    Verified::DidNot => self.done(call, Outcome::Error, format!("{why}; it did not happen")).await,
+                    Verified::Unknown => self.done(call, Outcome::Unknown, unknown(call, &why)).await,
+                },
                 Effect::Once => self.done(call, Outcome::Unknown, unknown(call, &why)).await,
             },
         }
@@ -197,7 +195,8 @@ impl At {
             return self.done(call, Outcome::Unknown, unknown(call, died)).await;
         };
         if effect == Effect::Verifiable {
-            let look = self.host.ports.toolbox.verify(&standing.caller, call, key, self.token.child_token());
+            let caller = Caller { rest: self.rest(&standing).await, ..standing.caller.clone() };
+            let look = self.host.ports.toolbox.verify(&caller, call, key, self.token.child_token());
             let Some(found) = self.unless_cancelled(look).await else { return Ok(Flow::Done) };
             match found {
                 Verified::Happened(text) => return self.done(call, Outcome::Ok, text).await,

@@ -1,4 +1,4 @@
-"""The official Python SDK, 0.3: `a2a_v03.py BASE HOOK`. Prints one JSON object."""
+"""The official Python SDK, 0.3: `a2a_v03.py BASE HOOK`; HOOK is "" where nothing is pushed. Prints one JSON object."""
 import asyncio, json, sys
 import httpx
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
@@ -64,7 +64,8 @@ async def main():
             ]
         said["message"] = (await last(client, message("tck-message-response-1", "go"))).kind
         said["watched"] = await watched(http, card)
-        said["push"] = await pushed(http, card)
+        if hook:
+            said["push"] = await pushed(http, card)
     print(json.dumps(said))
 
 

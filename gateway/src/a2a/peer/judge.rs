@@ -11,7 +11,7 @@
 
 use super::super::fault::{Fault, Kind};
 use super::{Passing, no_peer, skill_of};
-use crate::guard::{Asks, Decided, Guard, Wish};
+use crate::guard::{Asks, Decided, Guard, Put, Wish};
 use crate::mcp::framework::approvals;
 use policies::action::Call;
 use policies::budget::in_words;
@@ -64,25 +64,20 @@ async fn alone(passing: &Passing, tool: &str, arguments: Json) -> Result<Permit<
         Wish::Asks(asks) => asks,
     };
     let again = asks.arguments();
-    if let Some(denial) = Box::pin(unanswered(passing, *asks)).await? {
-        return permitted(passing, Decided::Denied(denial));
-    }
-    match guard.decide_or_ask(caller, tool, again).await {
-        Wish::Decided(decided) => permitted(passing, decided),
-        Wish::Asks(_) => {
-            let why = "the answer was for another message: one like this took it, or the skill changed meanwhile";
-            permitted(passing, Decided::Denied(Denial::plain(why, "say it again, and a person is asked again")))
-        }
-    }
+    let decided = match Box::pin(put(passing, *asks)).await? {
+        Err(denial) => Decided::Denied(denial),
+        Ok(put) => guard.answered(caller, tool, again, put).await,
+    };
+    permitted(passing, decided)
 }
 
-/// Asks a person and waits; why it does not leave, where nobody answered.
-async fn unanswered(passing: &Passing, asks: Asks) -> Result<Option<Denial>, Fault> {
+/// Asks a person and waits for the answer; why it does not leave, where nobody gave one.
+async fn put(passing: &Passing, asks: Asks) -> Result<Result<Put, Denial>, Fault> {
     let asked = &passing.asked;
     let guard = &asked.door.0.guard;
     let put = match guard.put(asks).await {
         Ok(put) => put,
-        Err(denial) => return Ok(Some(denial)),
+        Err(denial) => return Ok(Err(denial)),
     };
     let policy = asked.door.0.live.now().policy.clone();
     let (limit, why) = match approvals(&policy) {
@@ -96,12 +91,12 @@ async fn unanswered(passing: &Passing, asks: Asks) -> Result<Option<Denial>, Fau
     tracing::warn!(caller = %asked.who.caller.who, "{} pleach answer {id} allow, or deny", put.asked.text);
     tokio::select! {
         biased;
-        () = guard.closed(&put) => Ok(None),
+        () = guard.closed(&put) => Ok(Ok(put)),
         () = asked.gone() => Err(Fault::new(Kind::Unauthenticated, "you are nobody here any more")),
         () = asked.door.0.stop.cancelled() => {
             let why = "pleach is ending; say it again when it serves";
             Err(Fault::new(Kind::Unavailable, why).with("retry-after", "5"))
         }
-        () = tokio::time::sleep(limit) => Ok(Some(guard.unanswered(&asked.who.caller, put, &why).await)),
+        () = tokio::time::sleep(limit) => Ok(Err(guard.unanswered(&asked.who.caller, put, &why).await)),
     }
 }
