@@ -10,6 +10,9 @@
 //!    check if time($t), $t <= …          no longer than that either
 //! ```
 //!
+//! Grants, chains and messages stand there as base64url: the library prints a text with the quotation
+//! marks in it as they are, and blocks are read as they are printed.
+//!
 //! A further block has no word in who gives what to whom: it grants, and that can only take away.
 //! A block cannot be taken off again: the key that could is not in the token any more.
 
@@ -19,13 +22,15 @@ mod read;
 pub use key::{Granter, is_key};
 pub use read::{Block, Flaw, Presented, Reader, is_token, show};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use biscuit_auth::builder::Term;
 use biscuit_auth::{BlockBuilder, UnverifiedBiscuit};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Longest token that is read or written, characters: an HTTP header has to hold it.
-pub const MAX: usize = 16 * 1024;
+pub const MAX: usize = 24 * 1024;
 /// No grant is good for longer.
 pub const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
@@ -46,8 +51,14 @@ pub struct Says<'a> {
 
 type Params = HashMap<String, Term>;
 
+/// A text of any characters, as it stands in a block.
 fn text(params: &mut Params, key: &str, value: &str) {
-    params.insert(key.into(), Term::Str(value.into()));
+    params.insert(key.into(), Term::Str(BASE64_URL_SAFE_NO_PAD.encode(value)));
+}
+
+/// A text out of a block.
+fn plain(written: &str) -> Option<String> {
+    BASE64_URL_SAFE_NO_PAD.decode(written).ok().and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
 /// Facts and checks of an authority block.
@@ -63,7 +74,7 @@ fn code(says: &Says<'_>, until: SystemTime) -> (String, Params) {
         }
     }
     code.push_str("check if audience({audience});\ncheck if time($t), $t <= {until};\n");
-    text(&mut params, "audience", says.audience);
+    params.insert("audience".into(), Term::Str(says.audience.into()));
     params.insert("until".into(), seconds(until));
     (code, params)
 }
@@ -145,8 +156,8 @@ mod tests {
             let mut torn = token.clone().into_bytes();
             torn[at] = if torn[at] == b'A' { b'B' } else { b'A' };
             if let Ok(got) = reader(&a).read(std::str::from_utf8(&torn).unwrap(), now) {
-                // Bits of base64 that stand for nothing, at its very end.
-                assert!(at + 4 > token.len() && got.grants == ["{}"], "byte {at}");
+                // Bits that stand for nothing, at its very end: it says what it said.
+                assert_eq!(Ok(got), reader(&a).read(&token, now), "byte {at} of {}", token.len());
             }
         }
     }
@@ -172,14 +183,15 @@ mod tests {
         assert!(reader(&a).read(&longer, now + Duration::from_secs(10)).is_err());
         // Nothing else is theirs to say, and nothing they say is evaluated.
         for code in [
-            "message(\"m-2\")",
-            "principal(\"root\")",
-            "chain(\"me\")",
+            "message(\"bS0y\")",
+            "principal(\"cm9vdA\")",
+            "chain(\"bWU\")",
             "audience(\"https://c.test\")",
             "check if audience(\"https://c.test\")",
-            "grant(\"{}\") <- chain($c)",
+            "grant(\"e30\") <- chain($c)",
             "grant(1)",
-            "grant(\"{}\", \"{}\")",
+            "grant(\"e30\", \"e30\")",
+            "grant(\"{}\")",
             "check if true",
             "check if time($t), $t >= 2020-01-01T00:00:00Z",
             "check all time($t), $t <= 2099-01-01T00:00:00Z",
@@ -191,7 +203,15 @@ mod tests {
             assert!(matches!(reader(&a).read(&said, now), Err(Flaw::Form(_))), "{code}");
         }
         // The twin: a grant in their own words, without our code.
-        assert!(reader(&a).read(&with(&token, "grant(\"{}\")"), now).is_ok());
+        assert!(reader(&a).read(&with(&token, "grant(\"e30\")"), now).is_ok());
+        // What breaks out of its quotation marks is in a block of theirs all the same.
+        for code in ["grant({x})", "check if audience({x})"] {
+            let broken = "e30\"); message(\"bS0y\"); principal(\"cm9vdA";
+            let params = HashMap::from([("x".to_owned(), Term::Str(broken.into()))]);
+            let block = BlockBuilder::new().code_with_params(code, params, HashMap::new()).unwrap();
+            let said = UnverifiedBiscuit::from_base64(&token).unwrap().append(block).unwrap().to_base64().unwrap();
+            assert!(matches!(reader(&a).read(&said, now), Err(Flaw::Form(_))), "{code}");
+        }
     }
 
     #[test]

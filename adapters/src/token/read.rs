@@ -3,9 +3,10 @@
 //! grants, an audience and times, in the forms written here, or the whole token is refused. A check
 //! of any other kind could take for ever, and one that is passed over would not hold.
 
-use super::{MAX, PATIENCE};
+use super::{MAX, PATIENCE, plain};
 use biscuit_auth::builder::{Binary, Check, CheckKind, Expression, Fact, Op, Term};
 use biscuit_auth::{BlockBuilder, PublicKey, UnverifiedBiscuit, error};
+use std::fmt;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -71,6 +72,14 @@ struct Said {
     facts: Vec<(String, String)>,
     audiences: Vec<String>,
     untils: Vec<u64>,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.facts.iter().try_for_each(|(name, value)| writeln!(f, "{name} {value}"))?;
+        self.audiences.iter().try_for_each(|audience| writeln!(f, "audience {audience}"))?;
+        self.untils.iter().try_for_each(|until| writeln!(f, "until {until} (seconds since 1970)"))
+    }
 }
 
 impl Reader {
@@ -171,7 +180,7 @@ fn named(fact: &Fact) -> Option<(String, String)> {
     let name = fact.predicate.name.as_str();
     let known = ["grant", "chain", "message", "principal"].contains(&name);
     match fact.predicate.terms.as_slice() {
-        [Term::Str(value)] if known => Some((name.to_owned(), value.clone())),
+        [Term::Str(value)] if known => Some((name.to_owned(), plain(value)?)),
         _ => None,
     }
 }
@@ -220,7 +229,10 @@ pub fn show(token: &str) -> Result<Vec<Block>, Flaw> {
     let ids = token.revocation_identifiers();
     (0..token.block_count())
         .map(|at| {
-            let source = token.print_block_source(at).map_err(Flaw::form)?;
+            let source = match block(&token, at) {
+                Ok(said) => said.to_string(),
+                Err(_) => token.print_block_source(at).map_err(Flaw::form)?,
+            };
             let id = ids.get(at).map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default();
             Ok(Block { source, id })
         })
