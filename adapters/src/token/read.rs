@@ -147,9 +147,10 @@ impl Reader {
                 }
             }
         }
-        match presented.grants.is_empty() {
-            true => Err(Flaw::Form("it grants nothing".into())),
-            false => Ok(presented),
+        match presented.grants.len() {
+            0 => Err(Flaw::Form("it grants nothing".into())),
+            1..=MAX_BLOCKS => Ok(presented),
+            more => Err(Flaw::Blocks(more)),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The figures of the closing note, measured on the built binary, against a direct connection and
 //! against bare proxies of the same libraries, in the same run: `cargo bench -p conformance`.
-//! With a name (`start`, `egress`, `calls`, `loads`, `lists`, `idle`) only that.
+//! With a name (`start`, `egress`, `calls`, `loads`, `lists`, `idle`, `a2a`) only that.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod a2a;
 mod calls;
 mod doubles;
 mod egress;
@@ -42,6 +43,9 @@ fn main() {
     }
     if wants("idle") {
         runtime.block_on(idle::idle());
+    }
+    if wants("a2a") {
+        runtime.block_on(a2a::a2a());
     }
 }
 

@@ -446,6 +446,103 @@ async fn whichever_side_is_killed_the_work_is_done_once() {
     }
 }
 
+/// What was given along may be too much when the policy changes: then what is done with it is taken
+/// back, and a change that takes nothing of it away takes nothing back.
+#[tokio::test]
+async fn what_may_not_be_given_any_more_is_taken_back() {
+    let pair = pair("", "delay = \"3s\"");
+    let far = Served::start(&pair.far_folder);
+    let near = pair.near(&far.base);
+    for (change, there) in [
+        (("max_access = \"read-write\"", "max_access = \"read-only\""), false),
+        (("prompt = \"p\"", "prompt = \"q\""), true),
+    ] {
+        let policy = pair.near_folder.read("pleach.toml").unwrap();
+        let file = format!("ok t{there}-put");
+        let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": file })).await;
+        let id = answer.json()["run"].as_str().unwrap().to_owned();
+        // It is under way over there.
+        let begun = tokio::time::timeout(Duration::from_secs(20), async {
+            while !pair.far_folder.run(&["runs", "--json"]).out.contains("\"kid\"") {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        begun.await.expect("it did not begin");
+        pair.near_folder.write("pleach.toml", &policy.replacen(change.0, change.1, 1));
+        let done = until(&near, ALICE, &id, "completed").await;
+        if !there {
+            assert!(done.to_string().contains("more than may be given now: max_access"), "{done}");
+        }
+        // Whatever is still done over there ends first.
+        let ended = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                let runs = pair.far_folder.run(&["runs", "--json"]).out;
+                if runs.lines().all(|run| !run.contains("\"ended\":null")) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        ended.await.expect("it goes on over there");
+        assert_eq!(pair.is_there(&file), there, "{done}");
+        // In force again before the twin begins.
+        pair.near_folder.write("pleach.toml", &policy);
+        let again = tokio::time::timeout(Duration::from_secs(20), async {
+            while !near
+                .get("/metrics", &[ALICE])
+                .await
+                .body
+                .contains(&format!("pleach_policy_changes_total {}", if there { 4 } else { 2 }))
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        again.await.expect("the policy is not back");
+    }
+}
+
+/// Pleach as its own peer: the same verdicts as over any hop, and a circle that ends.
+#[tokio::test]
+async fn its_own_peer_gives_nobody_more() {
+    let folder = Folder::new("version = 1\n");
+    let key = folder.run(&["token", "key"]).out;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let policy = FAR
+        .replace("GATEWAY", &format!("[peers.me]\ncard = \"http://127.0.0.1:{port}/a2a/worker/.well-known/agent-card.json\"\ndelegate = true\ndefault_access = \"read-only\""))
+        .replace("KEY", key.trim())
+        .replace("tools = { allow = [\"s__*\"] }", "tools = { allow = [\"s__*\", \"me__*\"] }");
+    let more = "[clients.alice]\ntoken = \"alice-alice-alice-alice\"\nmay_start = [\"boss\", \"reader\"]\n\
+        [agents.boss]\nprompt = \"p\"\nsubagents = [\"kid\"]\n[agents.reader]\nprompt = \"p\"\nsubagents = [\"kid\"]\n\
+        subagent_policy = { max_access = \"read-only\" }\n";
+    folder.write("pleach.toml", &(policy + more));
+    let circle = "[[reply]]\nagent = \"worker\"\nwhen = \"^circle\"\ntext = \"I ask myself.\"\nturn = 0\n[[reply.tool]]\nname = \"me__worker\"\n\
+        input = { message = \"{{prompt}}\" }\n";
+    let front = |agent: &str| {
+        format!(
+            "[[reply]]\nagent = \"{agent}\"\ntext = \"I send it.\"\n[[reply.tool]]\nname = \"me__worker\"\ninput = {{ message = \"{{{{prompt}}}}\" }}\n\
+                 [[reply]]\nagent = \"{agent}\"\ntext = \"near: {{{{result}}}}\"\n"
+        )
+    };
+    let kid = kid(&folder.join("out").display().to_string(), "");
+    folder.write(
+        "replies.toml",
+        &format!("{circle}{}{}{}", front("boss"), front("reader"), FAR_REPLIES.replace("KID", &kid)),
+    );
+    folder.write("srv/server.py", SERVER);
+    folder.write("out/ok/.keep", "");
+    let served = Served::of(folder.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]));
+    for (agent, file, there) in [("boss", "ok 1-put", true), ("reader", "ok 2-put", false)] {
+        let done = run(&served, agent, file).await;
+        assert_eq!(folder.join("out/ok").join(file).exists(), there, "{agent}: {done}\n{}", said(&served));
+    }
+    let done = run(&served, "boss", "circle").await;
+    assert!(done.to_string().contains("max_depth is reached"), "{done}");
+    let runs = folder.run(&["runs", "--json"]).out;
+    let workers = runs.lines().filter(|run| run.contains("\"agent\":\"worker\"")).count();
+    // One for each file, and three levels below the boss of the circle.
+    assert_eq!(workers, 2 + 3, "{runs}");
+}
+
 /// What `pleach token mint` prints is good at /mcp, for a part of what its client holds.
 #[tokio::test]
 async fn a_minted_token_is_a_part_of_its_client() {

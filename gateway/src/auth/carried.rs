@@ -10,6 +10,7 @@ use adapters::token::Presented;
 use policies::authority::{Authority, Link};
 use policies::claims::{self, ClaimsError};
 use policies::grant::Narrowing;
+use policies::json::digest;
 use policies::resolve::Limits;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl Carried {
     /// # Errors
     /// When one of its grants is none.
     pub(crate) fn of(said: Presented) -> Result<Self, ClaimsError> {
-        let chain = policies::manifest::visible(&said.chain).chars().take(SHOWN).collect();
+        let chain = cut(&policies::manifest::visible(&said.chain));
         let Presented { by, mut grants, message, audience, .. } = said;
         grants.sort();
         grants.dedup();
@@ -71,12 +72,24 @@ impl Carried {
     }
     /// An authority and its limits, met with what was carried.
     pub(crate) fn narrows(&self, who: &str, held: (Authority, Limits)) -> (Authority, Limits) {
-        let who: Arc<str> = format!("grant of {who} ({})", self.chain).into();
+        // What people say yes to is bound to a chain: another grant is another one.
+        let mark = &digest(&self.grants.join("\n"))[..8];
+        let who: Arc<str> = format!("grant of {who} ({}) #{mark}", self.chain).into();
         self.asks.iter().fold(held, |(authority, limits), (asks, counted)| {
             let link = Link { who: who.clone(), asks: asks.clone(), sources: Arc::default() };
             (authority.narrowed(link), limits.meet(*counted))
         })
     }
+}
+
+/// A chain as far as it is shown: its beginning, and who is nearest.
+fn cut(chain: &str) -> String {
+    let count = chain.chars().count();
+    if count <= SHOWN {
+        return chain.to_owned();
+    }
+    let part = |skip: usize| chain.chars().skip(skip).take(SHOWN / 2).collect::<String>();
+    format!("{} … {}", part(0), part(count - SHOWN / 2))
 }
 
 /// The name of a door, without what it remembers of who stands there.

@@ -251,6 +251,10 @@ fn said_no(id: &str, by: &str, note: Option<String>, rule: &Rule) -> Denial {
 fn asked(question: &Question<Call>, caller: &Caller, expire: Duration) -> Result<ports::Question, String> {
     let mut detail = approval::detail(question);
     detail["door"] = (*caller.door).into();
+    // What the door remembers besides is needed to know who asks when it is answered.
+    if let Some(origin) = caller.origin.as_ref().filter(|origin| origin.place != caller.door) {
+        detail["place"] = (*origin.place).into();
+    }
     let asked = clock();
     Ok(ports::Question {
         id: approval::fresh_id()?,

@@ -8,6 +8,7 @@
 use adapters::mcp::Gives;
 use policies::claims;
 use policies::decide;
+use policies::grant::Grant;
 use policies::permit::Denial;
 use policies::resolve::{Limits, ServerSpec, Transport};
 use std::sync::Arc;
@@ -29,6 +30,27 @@ pub(super) fn may(caller: &Caller, spec: &ServerSpec) -> Result<(), Denial> {
     if delegates(spec) { decide::hop(caller.may_give(), caller.depth_below()).map(drop) } else { Ok(()) }
 }
 
+/// The grant that goes along at this moment, if one does.
+pub(super) fn given(caller: &Caller, spec: Option<&ServerSpec>) -> Option<Grant> {
+    spec.filter(|spec| delegates(spec)).and_then(|_| decide::hop(caller.may_give(), caller.depth_below()).ok())
+}
+
+/// Whether what went along may still be given: a child over there has what it was given, until what
+/// it does is taken back.
+///
+/// # Errors
+/// What of it may not.
+pub(super) fn still(given: Option<&Grant>, now: &Caller) -> Result<(), Denial> {
+    let Some(given) = given else { return Ok(()) };
+    let more = given.exceeds(&decide::hop(now.may_give(), now.depth_below())?);
+    if more.is_empty() {
+        return Ok(());
+    }
+    let more: Vec<&str> = more.iter().map(|component| component.as_str()).collect();
+    let why = format!("what went along is more than may be given now: {}", more.join(", "));
+    Err(Denial::plain(why, "call again, with what may be given"))
+}
+
 /// What goes along with what a caller has done by this server.
 ///
 /// # Errors
@@ -43,9 +65,7 @@ pub(super) fn gives(caller: &Caller, spec: &ServerSpec) -> Result<Option<Arc<Giv
     let written = claims::write(&grant, &rest).map_err(|e| {
         Denial::plain(e.to_string(), format!("{} cannot be used by this run", spec.name)).with_fix("narrow its policy")
     })?;
-    let mut chain = caller.may_give().chain().join(" > ");
-    if let Some(run) = &caller.run {
-        chain.push_str(&format!(" > run {run}"));
-    }
+    // Not which run: a rule that a person makes over there is to hold for the next one too.
+    let chain = caller.may_give().chain().join(" > ");
     Ok(Some(Arc::new(Gives { grant: written, chain })))
 }

@@ -321,11 +321,13 @@ impl Guard {
         let (tool, touches) = (permit.what().tool.clone(), permit.what().touches.clone());
         let server = tool.server.clone();
         let asked = permit.asked();
+        let given = hop::given(caller, self.servers.spec(&server).as_deref());
         let still = |now: &Caller| {
             let _held = self.servers.live.hold();
             if self.servers.spec(&tool.server).is_none() {
                 return Err(Denial::plain(format!("there is no server {} any more", tool.server), "use another tool"));
             }
+            hop::still(given.as_ref(), now)?;
             let known = self.servers.manifests.tool(&tool.server, &tool.upstream, now);
             decide::still(&now.authority, known.as_ref().unwrap_or(&tool), &touches, asked)
         };

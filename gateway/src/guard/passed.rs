@@ -55,12 +55,14 @@ impl Guard {
     /// See [`McpError`].
     pub(crate) async fn say(&self, caller: &Caller, permit: Permit<Call>, how: How) -> Result<Passage, McpError> {
         let (tool, touches) = (permit.what().tool.clone(), permit.what().touches.clone());
-        let asked = caller.authority.grant().tools.mode(&tool.name) == Mode::Ask;
+        let asked = permit.asked();
+        let given = super::hop::given(caller, self.servers.spec(&tool.server).as_deref());
         let still = |now: &Caller| {
             let _held = self.servers.live.hold();
             if self.servers.spec(&tool.server).is_none() {
                 return Err(Denial::plain(format!("there is no peer {} any more", tool.server), "use another"));
             }
+            super::hop::still(given.as_ref(), now)?;
             let known = self.servers.manifests.tool(&tool.server, &tool.upstream, now);
             decide::still(&now.authority, known.as_ref().unwrap_or(&tool), &touches, asked)
         };

@@ -84,7 +84,10 @@ impl Parking {
         if let Some((id, _)) = calls.iter().find(|(_, other)| Arc::ptr_eq(other, call)) {
             return Ok(id.clone());
         }
-        let own = calls.values().filter(|c| c.place == call.place).count();
+        // Whose it is comes first in its place; a part of somebody has no more places than all of them.
+        let whose = |call: &Parked| call.place.split('\0').next().unwrap_or_default().to_owned();
+        let principal = whose(call);
+        let own = calls.values().filter(|c| whose(c) == principal).count();
         if own >= MAX_OWN || calls.len() >= MAX_ALL {
             return Err(RpcError::new(-32603, "too many calls wait for answers; answer or drop some first"));
         }

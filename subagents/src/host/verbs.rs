@@ -247,7 +247,8 @@ impl Host {
         if question.expires.is_some_and(|e| e <= now()) {
             return Err(refused(format!("question {id} has expired; the client can make its call again")));
         }
-        let place = question.detail.get("door").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let text = |key: &str| question.detail.get(key).and_then(serde_json::Value::as_str);
+        let place = text("place").or(text("door")).unwrap_or_default();
         let door = self.ports.gate.door(principal, place);
         let (authority, _) =
             door.ok_or_else(|| refused(format!("the client {principal} is gone, and its call with it")))?;
