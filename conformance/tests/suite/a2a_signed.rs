@@ -33,6 +33,25 @@ fn verified(card: &str, keys: &str) -> String {
     ran.out.trim().to_owned()
 }
 
+/// The operator's words for what an agent does are its card's; without any it is its own skill.
+#[tokio::test]
+async fn a_card_offers_what_the_operator_says() {
+    let folder = shown();
+    let policy = folder.read("pleach.toml").unwrap();
+    let skills = "[[agents.quick.skills]]\nid = \"echo\"\nname = \"Echo\"\ndescription = \"Says it again.\"\n\
+        tags = [\"words\"]\nexamples = [\"Hello\"]\n[[agents.quick.skills]]\nid = \"bare\"\ndescription = \"Nothing more.\"\n";
+    folder.write("pleach.toml", &(policy + skills));
+    let served = Served::start(&folder);
+    let card = served.get(CARD, &[V1]).await.json();
+    let echo = json!({ "id": "echo", "name": "Echo", "description": "Says it again.", "tags": ["words"],
+        "examples": ["Hello"], "inputModes": card["defaultInputModes"], "outputModes": card["defaultOutputModes"] });
+    assert_eq!(card["skills"][0], echo, "{card}");
+    assert_eq!((&card["skills"][1]["name"], &card["skills"][1]["tags"]), (&json!("bare"), &json!(["agent"])), "{card}");
+    assert_eq!(card["skills"].as_array().unwrap().len(), 2);
+    let other = served.get("/a2a/lead/.well-known/agent-card.json", &[V1]).await.json();
+    assert_eq!(other["skills"][0]["id"], "lead", "{other}");
+}
+
 #[tokio::test]
 async fn a_card_is_signed_so_that_others_can_check_it() {
     let folder = shown();

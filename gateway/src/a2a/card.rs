@@ -6,7 +6,7 @@ use super::fault::{Fault, Kind};
 use super::ops::Asked;
 use super::{Door, JWKS, parts, push};
 use policies::json::Json;
-use policies::resolve::{AgentSpec, Policy, Proof};
+use policies::resolve::{AgentSpec, Policy, Proof, SkillSpec};
 use serde_json::{Map, Value, json};
 
 /// Whose token it takes where a scheme has no scopes: the role of whoever the policy file names.
@@ -123,6 +123,25 @@ fn skill(agent: &AgentSpec, tags: &[&str]) -> Value {
     })
 }
 
+/// What a card offers: what the operator says the agent does, or the agent itself.
+fn skills(agent: &AgentSpec) -> Vec<Value> {
+    if agent.skills.is_empty() {
+        return vec![skill(agent, &["agent"])];
+    }
+    let one = |spec: &SkillSpec| {
+        let mut skill = json!({
+            "id": spec.id, "name": spec.name, "description": spec.description,
+            "tags": if spec.tags.is_empty() { vec!["agent".to_owned()] } else { spec.tags.clone() },
+            "inputModes": parts::INPUT, "outputModes": outputs(agent),
+        });
+        if !spec.examples.is_empty() {
+            skill["examples"] = json!(spec.examples);
+        }
+        skill
+    };
+    agent.skills.iter().map(one).collect()
+}
+
 fn described(agent: &AgentSpec) -> String {
     match agent.description.trim() {
         "" => format!("The agent {}.", agent.name),
@@ -154,7 +173,7 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
         ],
         "capabilities": { "streaming": true, "pushNotifications": push::is_served(policy), "extendedAgentCard": known },
         "defaultInputModes": parts::INPUT, "defaultOutputModes": outputs(agent),
-        "skills": [skill(agent, &["agent"])],
+        "skills": skills(agent),
     });
     if policy.clients.iter().flatten().any(|(_, client)| client.proof.grants().is_some()) {
         let what = "Callers that are gateways come with a grant of what the agent may do for them.";

@@ -283,6 +283,14 @@ const CLIENT: Shape = Shape::Table(&[
     key("can_approve", "Whether it may answer approvals and questions; default: false.", Shape::Bool),
     key("policy", "Caps everything this client starts.", GRANT),
 ]);
+/// What an A2A card says of one thing an agent does.
+const SKILL: Shape = Shape::Table(&[
+    key("id", "What it is called among the skills of its agent.", NAME),
+    key("name", "The same for people; absent: the id.", FILLED),
+    key("description", "What it does.", FILLED),
+    key("tags", "Words it is found by.", Shape::List(&FILLED)),
+    key("examples", "What could be asked.", Shape::List(&FILLED)),
+]);
 const AGENT: Shape = Shape::Table(&[
     key("description", "What it is for; shown to whoever may start it.", FILLED),
     key("prompt", "Its system prompt.", ANY),
@@ -294,7 +302,7 @@ const AGENT: Shape = Shape::Table(&[
     key("tools", "Short for policy.tools.allow.", Shape::List(&GLOB)),
     key("subagents", "Whom it, and anything beneath it, may start; absent: nobody.", Shape::List(&NAME)),
     key("expose", "Whether clients see it.", Shape::Bool),
-    later("skills", "What its card offers."),
+    key("skills", "What its card offers; absent: itself, with its description.", Shape::List(&SKILL)),
     key("output_schema", "The form of its answer: a JSON Schema as a table, or a .json file.", SCHEMA),
     key("policy", "What it may do.", GRANT),
     key("subagent_policy", "What it may give, where that differs.", GRANT),

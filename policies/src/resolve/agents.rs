@@ -33,6 +33,8 @@ pub struct AgentSpec {
     pub subagents: BTreeSet<Name>,
     /// The form of its answer, where it must have one.
     pub output_schema: Option<OutputSchema>,
+    /// What its card offers; empty: itself.
+    pub skills: Vec<SkillSpec>,
     /// Whether clients see it; the default agent always is.
     pub expose: bool,
     /// Its counted limits.
@@ -41,6 +43,21 @@ pub struct AgentSpec {
     pub subagent_limits: Limits,
     /// The policy side.
     pub policy: AgentPolicy,
+}
+
+/// One thing an agent does, for its card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkillSpec {
+    /// What it is called.
+    pub id: String,
+    /// The same for people.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// Words it is found by.
+    pub tags: Vec<String>,
+    /// What could be asked.
+    pub examples: Vec<String>,
 }
 
 /// A client that may call.
@@ -100,6 +117,7 @@ impl Resolver<'_> {
         let model = self.agent_model(name, place, node)?;
         let prompt = self.prompt(name, place, node)?;
         let output_schema = self.output_schema(node);
+        let skills = self.skills(name, node);
         Some(AgentSpec {
             name: name.clone(),
             place: place.clone(),
@@ -111,6 +129,7 @@ impl Resolver<'_> {
             compact_with: node.get("compact_with").and_then(|at| self.known(Some(at), "models", "model")),
             subagents,
             output_schema,
+            skills,
             expose: node.get("expose").and_then(Node::bool).unwrap_or(is_default),
             limits,
             subagent_limits,
@@ -122,6 +141,32 @@ impl Resolver<'_> {
                 subagent_sources: Arc::new(over_sources),
             },
         })
+    }
+
+    fn skills(&mut self, agent: &Name, node: &Node) -> Vec<SkillSpec> {
+        let mut out: Vec<SkillSpec> = Vec::new();
+        for item in node.get("skills").map(Node::items).unwrap_or_default() {
+            let (Some(id), Some(description)) = (item.text_at("id"), item.text_at("description")) else {
+                self.error(&item.place, format!("a skill of agent {agent} needs id and description"));
+                continue;
+            };
+            if out.iter().any(|other| other.id == id) {
+                self.error(&item.place, format!("agent {agent} has two skills of the id {id:?}"));
+                continue;
+            }
+            let texts = |key: &str| -> Vec<String> {
+                let items = item.get(key).map(Node::items).unwrap_or_default();
+                items.iter().filter_map(Node::text).map(str::to_owned).collect()
+            };
+            out.push(SkillSpec {
+                id: id.to_owned(),
+                name: item.text_at("name").unwrap_or(id).to_owned(),
+                description: description.to_owned(),
+                tags: texts("tags"),
+                examples: texts("examples"),
+            });
+        }
+        out
     }
 
     fn agent_model(&mut self, name: &Name, place: &Place, node: &Node) -> Option<Name> {

@@ -15,7 +15,7 @@ mod prices;
 mod secrets;
 mod servers;
 
-pub use agents::{AgentSpec, ClientSpec};
+pub use agents::{AgentSpec, ClientSpec, SkillSpec};
 pub use approvals::ApprovalsSpec;
 pub use audit::AuditSpec;
 pub use auth::{AuthSpec, Flow, KeyOrSecret, OAuthSpec, Proof};
