@@ -262,7 +262,13 @@ impl Wire {
             self.nobody.store(true, Ordering::Relaxed);
         }
         match status.as_u16() {
-            401 | 403 if grant.is_some() => Err(McpError::Unauthorized(self.refused(response).await)),
+            // What it refuses of a grant that it believes is an answer, in its own words.
+            403 if grant.is_some() => Err(McpError::Rpc(RpcError::new(-32603, self.refused(response).await))),
+            401 if grant.is_some() => {
+                let why = self.refused(response).await;
+                let hint = "grant_key of its client for us must be what `pleach token key` prints here";
+                Err(McpError::Unauthorized(format!("{why}; {hint}")))
+            }
             401 | 403 => Err(McpError::Unauthorized(format!(
                 "{} answers HTTP {status}: it asks who we are, or refuses who we say; see headers in its [peers] table",
                 self.origin()
@@ -279,10 +285,7 @@ impl Wire {
         let said = Json::parse(&body, limits()).ok();
         let said = said.as_ref().and_then(|said| said.pointer("/error/message")).and_then(Json::as_str).unwrap_or("");
         let said: String = hidden::in_text(said).chars().take(400).collect();
-        format!(
-            "{} answers HTTP {status}: {said}; grant_key of its client for us must be what `pleach token key` prints here",
-            self.origin()
-        )
+        format!("{} answers HTTP {status}: {said}", self.origin())
     }
 
     /// Where the other binding has an operation.

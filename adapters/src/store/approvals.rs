@@ -282,7 +282,15 @@ impl Store {
     }
     fn rules_of(&self, rows: Result<Vec<String>, sqlx::Error>) -> Result<Vec<Standing>, StoreError> {
         let rows = rows.map_err(|e| self.failed(e))?;
-        let read = |body: &String| serde_json::from_str(body).map_err(|e| self.corrupt("standing rule", 0, &e));
-        rows.iter().map(read).collect()
+        // One that cannot be read stands for nobody, and keeps no other from standing: an older pleach
+        // beside this one may have written it.
+        let read = |body: &String| match serde_json::from_str(body) {
+            Ok(rule) => Some(rule),
+            Err(e) => {
+                tracing::warn!("{}", self.corrupt("standing rule", 0, &e));
+                None
+            }
+        };
+        Ok(rows.iter().filter_map(read).collect())
     }
 }

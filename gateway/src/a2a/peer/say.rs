@@ -120,7 +120,8 @@ async fn say(passing: &Passing, how: How) -> Result<Said, Fault> {
         None => format!("{} {said}", message.id),
     };
     let begins = message.task.is_none().then(|| (row.skill.clone(), row.context.clone()));
-    let renewed = asked.key.is_none().then(|| clock().saturating_sub(REPEATED));
+    // A message with a grant is the same one as long as its name is kept.
+    let renewed = (asked.key.is_none() && !asked.is_granted()).then(|| clock().saturating_sub(REPEATED));
     let (store, of) = (asked.door.0.store.clone(), passing.of.clone());
     let noted = PeerMessage { known: known.clone(), said, id: row.id.clone(), renewed, begins };
     // What was answered does not leave again, so nobody is asked about it again.
