@@ -11,7 +11,6 @@ use policies::json::{Json, Object};
 use policies::manifest::{PASSED, Tool};
 use policies::names::Name;
 use policies::permit::{Denial, Permit};
-use policies::tools::Mode;
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::run::Caller;
