@@ -55,7 +55,11 @@ pub(super) async fn list(asked: &Asked) -> Result<Value, Fault> {
     Ok(json!({ "tasks": tasks, "nextPageToken": next, "pageSize": size, "totalSize": page.total }))
 }
 
-fn filter(asked: &Asked) -> Result<TasksFilter, Fault> {
+/// The state and the time that are asked for: `status` and `statusTimestampAfter`.
+///
+/// # Errors
+/// When one of them is none.
+pub(super) fn wanted(asked: &Asked) -> Result<(Option<String>, Option<u64>), Fault> {
     if asked.params.get("status").is_some_and(|status| !status.is_string() && !status.is_null()) {
         return Err(Fault::field("status", "it is the name of a state"));
     }
@@ -76,6 +80,11 @@ fn filter(asked: &Asked) -> Result<TasksFilter, Fault> {
             Some(at.ok_or_else(|| Fault::field("statusTimestampAfter", why))?)
         }
     };
+    Ok((state, after))
+}
+
+fn filter(asked: &Asked) -> Result<TasksFilter, Fault> {
+    let (state, after) = wanted(asked)?;
     Ok(TasksFilter {
         principal: asked.who.principal().to_owned(),
         agent: asked.agent.to_string(),

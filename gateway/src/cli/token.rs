@@ -19,7 +19,7 @@ use std::time::SystemTime;
 /// `attenuate`, without asking anybody. It is good at this gateway's /mcp until it expires, as long as
 /// its client is in the policy file, and never for more than that client holds at the moment.
 ///
-/// Example: pleach token mint --client ci --allow 'files__read*' --ttl 15m
+/// Example: pleach token mint --client ci --allow 'files__Read' --ttl 15m
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -81,7 +81,7 @@ struct Less {
     /// A grant as JSON, for all else: the form `pleach token show` prints.
     #[arg(long, value_name = "JSON")]
     grant: Option<String>,
-    /// How long it is good.
+    /// How long it is good; a day at most.
     #[arg(long, value_name = "TIME", default_value = "15m")]
     ttl: String,
 }

@@ -2,7 +2,7 @@
 //! clients apart, so it is asked about single tasks and never for a list.
 
 use super::super::fault::Fault;
-use super::super::tale::TaskState;
+use super::super::list::wanted;
 use super::Passing;
 use super::names::REPLIED;
 use adapters::store::{PeerFilter, PeerTask};
@@ -94,25 +94,6 @@ fn is_over(state: &str) -> bool {
 
 fn filter(passing: &Passing) -> Result<PeerFilter, Fault> {
     let asked = &passing.asked;
-    if asked.params.get("status").is_some_and(|status| !status.is_string() && !status.is_null()) {
-        return Err(Fault::field("status", "it is the name of a state"));
-    }
-    let state = match asked.text("status") {
-        None | Some("TASK_STATE_UNSPECIFIED") => None,
-        Some(word) => {
-            let known = TaskState::ALL.iter().find(|state| state.as_str() == word);
-            let words: Vec<&str> = TaskState::ALL.iter().map(|state| state.as_str()).collect();
-            let known = known.ok_or_else(|| Fault::field("status", format!("it is one of: {}", words.join(", "))))?;
-            Some(known.as_str().to_owned())
-        }
-    };
-    let after = match asked.text("statusTimestampAfter") {
-        None => None,
-        Some(text) => {
-            let at = text.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
-            let why = "it is a time such as 2026-11-20T10:00:00Z";
-            Some(at.ok_or_else(|| Fault::field("statusTimestampAfter", why))?)
-        }
-    };
+    let (state, after) = wanted(asked)?;
     Ok(PeerFilter { context: asked.text("contextId").map(str::to_owned), state, after })
 }
