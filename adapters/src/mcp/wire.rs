@@ -172,7 +172,7 @@ impl Message {
     }
     /// As text, without a copy of what it carries.
     pub fn to_text(&self) -> String {
-        let mut out = String::with_capacity(256);
+        let mut out = String::with_capacity(512);
         out.push_str("{\"jsonrpc\":\"2.0\"");
         match self {
             Message::Request { id, method, params } => {

@@ -5,12 +5,14 @@
 mod deliver;
 mod fetch;
 mod http;
+mod line;
 mod proxied;
 
 pub use deliver::{DELIVERY_LIMIT, deliver, screen};
 pub(crate) use fetch::bounded;
 pub use fetch::{fetch, origin};
 pub use http::{client, install_tls};
+pub use line::{Line, Unanswered};
 pub use proxied::Proxied;
 
 use policies::action::Connect;

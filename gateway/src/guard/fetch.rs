@@ -79,7 +79,7 @@ impl Guard {
         abilities: Abilities,
         permit: Permit<Fetch>,
     ) -> Result<(Watch, Json), Refused> {
-        let leaving = Self::fetching(caller, &permit);
+        let leaving = Self::fetching(&permit);
         let watched = Watched::new(permit).ok_or(Refused::Unknown)?;
         let left = self.leaves(caller, leaving).await.map_err(Refused::Failed)?;
         let watch = self.servers.watch(server, caller, abilities, watched).await;
@@ -291,7 +291,7 @@ impl Guard {
     ) -> Result<Reply, Refused> {
         let Fetch { server, rule, touches, .. } = permit.what();
         let (server, rule, touches) = (server.clone(), rule.clone(), touches.clone());
-        let leaving = Self::fetching(caller, &permit);
+        let leaving = Self::fetching(&permit);
         let send =
             async |attachment: Arc<adapters::mcp::Attachment>, exchange| attachment.fetch(permit, rest, exchange).await;
         let still = |now: &Caller| {

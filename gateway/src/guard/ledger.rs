@@ -18,9 +18,17 @@ use subagents::run::Caller;
 
 /// A call that is permitted and has not left yet.
 pub(super) struct Leaving {
-    entry: Entry,
+    what: &'static str,
+    /// What the record says besides who wants it, which is known when it leaves.
+    rest: Entry,
     rule: Rule,
     before: Before,
+}
+
+impl Leaving {
+    fn by(&self, caller: &Caller) -> Entry {
+        Entry::new(self.what).by(caller).and(&self.rest)
+    }
 }
 
 /// A call that left: by its record, and when. Dropped without a word of what came of it, it was
@@ -61,34 +69,40 @@ impl Guard {
     pub(super) fn wish(
         &self,
         caller: &Caller,
-        (tool, server): (&str, &Name),
+        tool: (&str, &Name),
         arguments: &Json,
         touches: &[Touch],
     ) -> Entry {
-        let entry = Entry::new("call").by(caller).with("tool", tool).with("server", server.as_str());
+        Entry::new("call").by(caller).and(&self.of_call(tool, arguments, touches))
+    }
+    fn of_call(&self, (tool, server): (&str, &Name), arguments: &Json, touches: &[Touch]) -> Entry {
+        let entry = Entry::bare().with("tool", tool).with("server", server.as_str());
         entry.arguments(&self.servers.audit, arguments).touching(touches)
     }
 
     /// What the record will say of a call.
-    pub(super) fn leaving(&self, caller: &Caller, permit: &Permit<Call>) -> Leaving {
+    pub(super) fn leaving(&self, permit: &Permit<Call>) -> Leaving {
         let Call { tool, arguments, touches } = permit.what();
-        let entry = self.wish(caller, (&tool.name, &tool.server), arguments, touches);
-        let entry = entry.with("access", tool.access.to_string());
+        let rest = self.of_call((&tool.name, &tool.server), arguments, touches);
+        let rest = rest.with("access", tool.access.to_string());
         let connects = touches.iter().any(|t| matches!(t.what, Touched::Host(..)));
         let before = match tool.access {
             Access::ReadOnly if !connects => Before::Reading,
             _ => Before::Acting,
         };
-        Leaving { entry, rule: permit.rule().clone(), before }
+        Leaving { what: "call", rest, rule: permit.rule().clone(), before }
     }
 
     /// The same of a resource, a prompt, a completion, a task.
-    pub(super) fn fetching(caller: &Caller, permit: &Permit<Fetch>) -> Leaving {
-        let entry = Self::request(caller, permit.what());
-        Leaving { entry, rule: permit.rule().clone(), before: Before::Reading }
+    pub(super) fn fetching(permit: &Permit<Fetch>) -> Leaving {
+        let rest = Self::of_request(permit.what());
+        Leaving { what: "request", rest, rule: permit.rule().clone(), before: Before::Reading }
     }
     pub(super) fn request(caller: &Caller, fetch: &Fetch) -> Entry {
-        let entry = Entry::new("request").by(caller).with("server", fetch.server.as_str());
+        Entry::new("request").by(caller).and(&Self::of_request(fetch))
+    }
+    fn of_request(fetch: &Fetch) -> Entry {
+        let entry = Entry::bare().with("server", fetch.server.as_str());
         entry.with("method", fetch.method).with("tool", fetch.rule.as_str()).touching(&fetch.touches)
     }
 
@@ -97,14 +111,15 @@ impl Guard {
     /// # Errors
     /// When it cannot be; then it must not leave.
     pub(super) async fn leaves(&self, caller: &Caller, leaving: Leaving) -> Result<Left, McpError> {
-        let entry = leaving.entry.by(caller).decided(Decision::Allow(&leaving.rule));
+        let entry = leaving.by(caller).decided(Decision::Allow(&leaving.rule));
         let seq = self.servers.audit.record(entry, leaving.before).await.map_err(refused)?;
         Ok(Left { audit: self.servers.audit.clone(), seq, at: Instant::now(), told: false })
     }
 
     /// The policy was changed between the permission and now: it does not leave.
-    pub(super) async fn stays(&self, leaving: Leaving, denial: &Denial) -> McpError {
-        let _ = self.servers.audit.record(leaving.entry.decided(Decision::Deny(denial)), Before::Reading).await;
+    pub(super) async fn stays(&self, caller: &Caller, leaving: Leaving, denial: &Denial) -> McpError {
+        let entry = leaving.by(caller).decided(Decision::Deny(denial));
+        let _ = self.servers.audit.record(entry, Before::Reading).await;
         McpError::Unreachable(denial.for_model())
     }
 }

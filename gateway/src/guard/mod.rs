@@ -236,7 +236,7 @@ impl Guard {
                 (Some(Verdict::Ask(question)), entry)
             }
             // Put on record when it leaves, by what is in the permit.
-            Ok(allowed) => (Some(allowed), unknown(&caller, name)),
+            Ok(allowed) => (Some(allowed), Entry::none()),
         })
     }
 
@@ -331,7 +331,7 @@ impl Guard {
             let known = self.servers.manifests.tool(&tool.server, &tool.upstream, now);
             decide::still(&now.authority, known.as_ref().unwrap_or(&tool), &touches, asked)
         };
-        let leaving = self.leaving(caller, &permit);
+        let leaving = self.leaving(&permit);
         let send = async |attachment: Arc<Attachment>, exchange| attachment.call(permit, rest, exchange).await;
         let reply = self.relay(caller, &server, exchange, leaving, still, send).await;
         let reply = reply.map_err(|e| match self.failed(caller, &server, e) {
@@ -373,7 +373,7 @@ impl Guard {
                     renewed = now;
                     &renewed
                 }
-                Err(denial) => return Err(self.stays(leaving, &denial).await),
+                Err(denial) => return Err(self.stays(caller, leaving, &denial).await),
             },
         };
         let left = self.leaves(caller, leaving).await?;

@@ -65,7 +65,7 @@ impl Guard {
             let known = self.servers.manifests.tool(&tool.server, &tool.upstream, now);
             decide::still(&now.authority, known.as_ref().unwrap_or(&tool), &touches, asked)
         };
-        let leaving = self.leaving(caller, &permit);
+        let leaving = self.leaving(&permit);
         let mut passage = None;
         let send = async |attachment: Arc<Attachment>, exchange| {
             let said = attachment.say(permit, how, exchange).await;
@@ -97,7 +97,7 @@ impl Guard {
             permit = Some(self.task_permit(caller, method, (peer.clone(), tool.clone(), params.clone()))?);
         }
         let permit = permit.ok_or(Refused::Unknown)?;
-        let leaving = Self::fetching(caller, &permit);
+        let leaving = Self::fetching(&permit);
         let mut passed = None;
         let send = async |attachment: Arc<Attachment>, exchange| {
             let answer = attachment.pass(permit, exchange).await;

@@ -48,9 +48,13 @@ pub(super) const EAR_LIMIT: Duration = Duration::from_secs(60);
 /// It may have this many bytes.
 const MAX_HEAD: usize = 128 << 10;
 
+/// Looks at the headers and the path of a request before any door sees it; why it may not come in.
+pub(super) type Screen = Arc<dyn Fn(&http::HeaderMap, &str) -> Result<(), Response> + Send + Sync>;
+
 /// What connections have in common.
 pub(super) struct House {
     pub(super) doors: TowerToHyperService<Router>,
+    pub(super) screen: Screen,
     pub(super) seats: Seats,
     pub(super) closing: CancellationToken,
 }
@@ -91,7 +95,7 @@ enum Then {
 
 async fn spoken(wire: Wire, house: &House) -> Then {
     let tally = wire.tally.clone();
-    let answers = Answers { doors: house.doors.clone(), tally: tally.clone() };
+    let answers = Answers { doors: house.doors.clone(), screen: house.screen.clone(), tally: tally.clone() };
     let mut http = http1::Builder::new().max_header_size(MAX_HEAD).serve_connection(TokioIo::new(wire), answers);
     let mut closed = pin!(house.closing.cancelled());
     let mut asked_to_close = false;
@@ -169,6 +173,7 @@ impl Waits {
 /// The doors, as hyper asks them.
 struct Answers {
     doors: TowerToHyperService<Router>,
+    screen: Screen,
     tally: Arc<Tally>,
 }
 
@@ -181,6 +186,9 @@ impl Service<Request<Incoming>> for Answers {
         let busy = self.tally.begin(!request.body().is_end_stream());
         let may_stream = streaming::can(&request) && request.version() == Version::HTTP_11;
         let tally = self.tally.clone();
+        if let Err(refusal) = (self.screen)(request.headers(), request.uri().path()) {
+            return Box::pin(std::future::ready(Ok(refusal.map(|body| Answer { body, _busy: busy }))));
+        }
         let answer = self.doors.call(request.map(|body| Asked { body, tally }));
         Box::pin(async move {
             let response = answer.await?;

@@ -14,11 +14,10 @@ use crate::live::Live;
 use crate::mcp::http::Door;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use connection::House;
+use http::HeaderMap;
 use hyper_util::service::TowerToHyperService;
 use seats::Seats;
 use std::io::ErrorKind;
@@ -49,14 +48,15 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
         .route("/readyz", get(|| async { "ready\n" }))
         .merge(door.router())
         .merge(rest.router())
-        .merge(a2a.router())
-        .layer(middleware::from_fn_with_state(app.live.clone(), check_source));
+        .merge(a2a.router());
     let (doors, closing, connections) =
         (TowerToHyperService::new(router), CancellationToken::new(), TaskTracker::new());
     if let Err(e) = adapters::sandbox::raise_descriptors() {
         tracing::warn!("the limit of open files stays as it is: {e}");
     }
-    let house = Arc::new(House { doors, seats: Seats::here(), closing: closing.clone() });
+    let live = app.live.clone();
+    let screen = Arc::new(move |headers: &HeaderMap, path: &str| check_source(&live, headers, path));
+    let house = Arc::new(House { doors, screen, seats: Seats::here(), closing: closing.clone() });
     let end = async {
         stop.cancelled().await;
         // First of all: a run goes on at the next start, and must not take the end of its server
@@ -118,17 +118,19 @@ async fn accept(listener: &TcpListener, seats: &Seats) -> TcpStream {
     }
 }
 
-async fn check_source(State(live): State<Arc<Live>>, request: Request, next: Next) -> Response {
-    match auth::check_source(request.headers(), &live.now().policy.gateway) {
-        Ok(()) => next.run(request).await,
-        Err((_, why)) if crate::a2a::is_mine(request.uri().path()) => crate::a2a::foreign(why),
-        Err((_, why)) if crate::rest::is_mine(request.uri().path()) => crate::rest::foreign(why),
-        Err((status, why)) => {
-            let mut response = Response::new(Body::from(format!("{why}\n")));
-            *response.status_mut() = status;
-            response
+/// Where a request comes from is looked at before any door sees it; why it may not come in.
+fn check_source(live: &Live, headers: &HeaderMap, path: &str) -> Result<(), Response> {
+    auth::check_source(headers, &live.now().policy.gateway).map_err(|(status, why)| {
+        if crate::a2a::is_mine(path) {
+            return crate::a2a::foreign(why);
         }
-    }
+        if crate::rest::is_mine(path) {
+            return crate::rest::foreign(why);
+        }
+        let mut response = Response::new(Body::from(format!("{why}\n")));
+        *response.status_mut() = status;
+        response
+    })
 }
 
 /// Binds the address, with the cure when it is taken.

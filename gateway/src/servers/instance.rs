@@ -106,8 +106,8 @@ pub(crate) fn target(
     tokens: Option<Arc<dyn Tokens>>,
 ) -> Result<HttpTarget, String> {
     let (host, port) = net::origin(url)?;
-    let client = net::client(decide::registered(host, port)).map_err(|e| e.to_string())?;
-    Ok(HttpTarget { url: url.clone(), headers: headers.clone(), client, tokens })
+    let line = net::Line::to(decide::registered(host, port))?;
+    Ok(HttpTarget { url: url.clone(), headers: headers.clone(), line, tokens })
 }
 
 /// Where a peer is, and what it is shown.

@@ -227,7 +227,13 @@ impl Parser<'_> {
         loop {
             let start = self.at;
             self.at += plain(&self.text.as_bytes()[start..]);
-            out.push_str(&self.text[start..self.at]);
+            let run = &self.text[start..self.at];
+            // Most texts are one run: they take the room they need and no more.
+            if out.is_empty() && self.peek() == Some(b'"') {
+                self.at += 1;
+                return Ok(run.to_owned());
+            }
+            out.push_str(run);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;

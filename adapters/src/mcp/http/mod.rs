@@ -10,8 +10,12 @@ use super::questions::Questions;
 use super::tokens::{Refusal, Retry, Tokens};
 use super::wire::{MODERN, Message, meta};
 use crate::hidden;
-use crate::net::reasons;
-use futures_util::StreamExt;
+use crate::net::{Line, Unanswered, reasons};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use policies::json::{Json, Limits};
 use policies::resolve::Secret;
 use std::collections::BTreeMap;
@@ -32,8 +36,8 @@ pub struct HttpTarget {
     pub url: url::Url,
     /// The operator's headers.
     pub headers: BTreeMap<String, Secret>,
-    /// The client for its origin.
-    pub client: reqwest::Client,
+    /// The way to its origin.
+    pub line: Line,
     /// What it is shown, where it asks for tokens.
     pub tokens: Option<Arc<dyn Tokens>>,
 }
@@ -46,9 +50,21 @@ impl HttpTarget {
 
 pub(super) struct Http {
     target: HttpTarget,
+    /// What every request begins with: where to, and the operator's headers; or why none can.
+    begins: Result<(Uri, HeaderMap), String>,
     session: Mutex<Option<String>>,
     version: Mutex<String>,
 }
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// A request as it is put together.
+type Draft = Request<Full<Bytes>>;
 
 /// A request on its way: what it is answered by, and who hears of it meanwhile.
 pub(super) struct Asking<'a> {
@@ -64,7 +80,8 @@ pub(super) struct Asking<'a> {
 
 impl Http {
     pub(super) fn new(target: HttpTarget) -> Self {
-        Self { target, session: Mutex::default(), version: Mutex::new(MODERN.to_owned()) }
+        let begins = begins(&target);
+        Self { target, begins, session: Mutex::default(), version: Mutex::new(MODERN.to_owned()) }
     }
     pub(super) fn forget_session(&self) {
         *lock(&self.session) = None;
@@ -85,10 +102,13 @@ impl Http {
     /// Ends the session, as a client that leaves should.
     pub(super) async fn leave(&self) {
         let Some(session) = self.session() else { return };
-        let request = self.with_headers(self.target.client.delete(self.target.url.clone()));
-        let version = lock(&self.version).clone();
-        let request = request.header("mcp-session-id", session).header("mcp-protocol-version", version);
-        drop(tokio::time::timeout(std::time::Duration::from_secs(2), self.send(request)).await);
+        let ended = async {
+            let mut request = self.draft(Method::DELETE, Bytes::new())?;
+            put(&mut request, SESSION, &session)?;
+            put(&mut request, VERSION, &lock(&self.version))?;
+            self.send(request).await
+        };
+        drop(tokio::time::timeout(std::time::Duration::from_secs(2), ended).await);
     }
 
     pub(super) async fn request(&self, asking: Asking<'_>) -> Result<Json, McpError> {
@@ -133,18 +153,14 @@ impl Http {
         }
     }
 
-    fn with_headers(&self, mut request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        for (name, value) in &self.target.headers {
-            // A value no header can hold makes the request an error, which is told without it.
-            request = match http::HeaderValue::from_str(value.expose()) {
-                Ok(mut value) => {
-                    value.set_sensitive(true);
-                    request.header(name, value)
-                }
-                Err(_) => request.header(name, "\n"),
-            };
-        }
-        request
+    /// A request with what all have in common.
+    fn draft(&self, method: Method, body: Bytes) -> Result<Draft, McpError> {
+        let (to, headers) = self.begins.as_ref().map_err(|why| McpError::Unreachable(why.clone()))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = to.clone();
+        request.headers_mut().clone_from(headers);
+        Ok(request)
     }
 
     async fn post(
@@ -152,11 +168,11 @@ impl Http {
         message: &Message,
         era: Era,
         mirrored: &[(String, String)],
-    ) -> Result<reqwest::Response, McpError> {
-        let mut request = self
-            .with_headers(self.target.client.post(self.target.url.clone()))
-            .header("content-type", "application/json")
-            .header("accept", "application/json, text/event-stream");
+    ) -> Result<Response<Incoming>, McpError> {
+        let mut request = self.draft(Method::POST, message.to_text().into())?;
+        let own = request.headers_mut();
+        own.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        own.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         let method = match message {
             Message::Request { method, .. } | Message::Notification { method, .. } => method.as_str(),
             Message::Response { .. } => "",
@@ -165,55 +181,56 @@ impl Http {
             && let Some(key) = params.get("_meta").and_then(|own| own.get(meta::IDEMPOTENCY_KEY)?.as_str())
             && method == "tools/call"
         {
-            request = request.header("idempotency-key", headers::encode(key));
+            put(&mut request, IDEMPOTENCY_KEY, &headers::encode(key))?;
         }
         match era {
             Era::Modern => {
-                request = request.header("mcp-protocol-version", MODERN).header("mcp-method", method);
+                request.headers_mut().insert(VERSION, HeaderValue::from_static(MODERN));
+                put(&mut request, METHOD, method)?;
                 if let Message::Request { params, .. } = message
                     && let Some(name) = headers::name_of(method, params)
                 {
-                    request = request.header("mcp-name", headers::encode(name));
+                    put(&mut request, NAME, &headers::encode(name))?;
                 }
                 for (name, value) in mirrored {
-                    request = request.header(name, headers::encode(value));
+                    let name = HeaderName::try_from(name).map_err(|_| unsaid(name))?;
+                    put(&mut request, name, &headers::encode(value))?;
                 }
             }
-            Era::Legacy if method != "initialize" => {
-                request = request.header("mcp-protocol-version", lock(&self.version).as_str());
-                if let Some(session) = lock(&self.session).as_deref() {
-                    request = request.header("mcp-session-id", session);
-                }
-            }
+            Era::Legacy if method != "initialize" => self.in_session(&mut request)?,
             Era::Legacy => {}
         }
-        self.send(request.body(message.to_text())).await
+        self.send(request).await
+    }
+    fn in_session(&self, request: &mut Draft) -> Result<(), McpError> {
+        put(request, VERSION, &lock(&self.version))?;
+        match lock(&self.session).as_deref() {
+            Some(session) => put(request, SESSION, session),
+            None => Ok(()),
+        }
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, McpError> {
+    async fn send(&self, request: Draft) -> Result<Response<Incoming>, McpError> {
         match &self.target.tokens {
-            None => request.send().await.map_err(|e| self.unreachable(e)),
+            None => self.target.line.send(request).await.map_err(|e| self.unreachable(e)),
             Some(tokens) => Box::pin(self.send_with(&**tokens, request)).await,
         }
     }
 
     /// Sends a request with the token of the moment, and again where the server refused that
     /// one and there is another. Nothing was done that was refused so.
-    async fn send_with(
-        &self,
-        tokens: &dyn Tokens,
-        request: reqwest::RequestBuilder,
-    ) -> Result<reqwest::Response, McpError> {
+    async fn send_with(&self, tokens: &dyn Tokens, request: Draft) -> Result<Response<Incoming>, McpError> {
         let mut tries = 0;
         loop {
             let shown = tokens.bearer().await.map_err(McpError::Unauthorized)?;
-            let Some(mut attempt) = request.try_clone() else {
-                return Err(McpError::Protocol("the request cannot be repeated".into()));
-            };
+            let mut attempt = request.clone();
             if let Some(token) = &shown {
-                attempt = attempt.bearer_auth(token.expose());
+                let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+                    .map_err(|_| McpError::Unauthorized("the token cannot stand in a header".into()))?;
+                value.set_sensitive(true);
+                attempt.headers_mut().insert(AUTHORIZATION, value);
             }
-            let response = attempt.send().await.map_err(|e| self.unreachable(e))?;
+            let response = self.target.line.send(attempt).await.map_err(|e| self.unreachable(e))?;
             let Some(refusal) = Refusal::of(response.status(), response.headers(), shown) else {
                 return Ok(response);
             };
@@ -229,37 +246,72 @@ impl Http {
     }
 
     /// A GET of the session: its standing stream, or what followed an event.
-    async fn get(&self, after: Option<&str>) -> Result<reqwest::Response, McpError> {
-        let mut request = self
-            .with_headers(self.target.client.get(self.target.url.clone()))
-            .header("accept", "text/event-stream")
-            .header("mcp-protocol-version", lock(&self.version).as_str());
-        if let Some(session) = lock(&self.session).as_deref() {
-            request = request.header("mcp-session-id", session);
-        }
+    async fn get(&self, after: Option<&str>) -> Result<Response<Incoming>, McpError> {
+        let mut request = self.draft(Method::GET, Bytes::new())?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        self.in_session(&mut request)?;
         if let Some(after) = after {
-            request = request.header("last-event-id", after);
+            put(&mut request, LAST_EVENT_ID, after)?;
         }
         self.send(request).await
     }
 
     /// Never the whole address: its query may hold a key.
-    fn unreachable(&self, error: reqwest::Error) -> McpError {
+    fn unreachable(&self, error: Unanswered) -> McpError {
+        let why = format!("{}: {}", self.target.origin(), error.why);
         // What was never connected cannot have received anything.
-        let unsent = error.is_connect() || error.is_builder();
-        let why = format!("{}: {}", self.target.origin(), reasons(&error.without_url()));
-        if unsent { McpError::Unreachable(why) } else { McpError::Broken(why) }
+        if error.unsent { McpError::Unreachable(why) } else { McpError::Broken(why) }
     }
 }
 
-async fn bounded(response: reqwest::Response) -> Result<Vec<u8>, McpError> {
+fn begins(target: &HttpTarget) -> Result<(Uri, HeaderMap), String> {
+    let to = Uri::try_from(target.url.as_str()).map_err(|e| format!("{}: {e}", target.origin()))?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &target.headers {
+        // Told without the value, which may be a secret.
+        let bad = || format!("{}: the header {name} cannot be sent: its name or its value is none", target.origin());
+        let name = HeaderName::try_from(name).map_err(|_| bad())?;
+        let mut value = HeaderValue::from_str(value.expose()).map_err(|_| bad())?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok((to, headers))
+}
+
+fn put(request: &mut Draft, name: HeaderName, value: &str) -> Result<(), McpError> {
+    let value = HeaderValue::from_str(value).map_err(|_| unsaid(name.as_str()))?;
+    request.headers_mut().insert(name, value);
+    Ok(())
+}
+
+/// Nothing was sent.
+fn unsaid(name: &str) -> McpError {
+    McpError::Unreachable(format!("the header {name} cannot be sent: its value is none"))
+}
+
+/// The next piece of an answer; `None` at its end.
+async fn chunk(body: &mut Incoming) -> Option<Result<Bytes, String>> {
+    loop {
+        match body.frame().await? {
+            Ok(frame) => {
+                // Trailers say nothing here.
+                if let Ok(data) = frame.into_data() {
+                    return Some(Ok(data));
+                }
+            }
+            Err(e) => return Some(Err(reasons(&e))),
+        }
+    }
+}
+
+async fn bounded(response: Response<Incoming>) -> Result<Vec<u8>, McpError> {
+    let mut from = response.into_body();
     // What it says of its length is believed as far as there is room.
-    let told = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let told = hyper::body::Body::size_hint(&from).exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     let mut body = Vec::with_capacity(told.min(MAX_BODY));
-    let mut bytes = response.bytes_stream();
-    while let Some(chunk) = bytes.next().await {
-        let chunk = chunk.map_err(|e| McpError::Gone(format!("; its answer broke: {}", reasons(&e.without_url()))))?;
-        body.extend_from_slice(&chunk);
+    while let Some(bytes) = chunk(&mut from).await {
+        let bytes = bytes.map_err(|why| McpError::Gone(format!("; its answer broke: {why}")))?;
+        body.extend_from_slice(&bytes);
         if body.len() > MAX_BODY {
             return Err(McpError::Protocol(format!("its answer is larger than {MAX_BODY} bytes")));
         }

@@ -3,7 +3,7 @@
 //! A stream that breaks before the answer is taken up again where the server numbers its
 //! events (2025-11-25, transports, resumability); otherwise the answer is lost.
 
-use super::{Asking, Http, MAX_BODY, reasons};
+use super::{Asking, Http, MAX_BODY, chunk};
 use crate::mcp::McpError;
 use crate::mcp::connection::{Era, answer};
 use crate::mcp::questions::Open;
@@ -11,6 +11,8 @@ use crate::mcp::wire::{Message, RpcError};
 use crate::sse;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
+use http::Response;
+use hyper::body::Incoming;
 use policies::json::{Json, Limits, Object};
 use std::time::Duration;
 
@@ -44,7 +46,7 @@ impl Http {
     /// Follows the stream that answers `id`, over breaks, to its answer.
     pub(super) async fn follow(
         &self,
-        response: reqwest::Response,
+        response: Response<Incoming>,
         id: &Json,
         asking: &Asking<'_>,
     ) -> Result<Json, McpError> {
@@ -71,17 +73,17 @@ impl Http {
     /// One stretch of the stream; `Err` when it ended without the answer.
     async fn read_answer(
         &self,
-        response: reqwest::Response,
+        response: Response<Incoming>,
         id: &Json,
         asking: &Asking<'_>,
         place: &mut Place,
     ) -> Result<Result<Json, McpError>, String> {
         let mut events = sse::Events::default();
-        let mut bytes = std::pin::pin!(response.bytes_stream());
+        let mut body = response.into_body();
         let mut answers: FuturesUnordered<Answering<'_>> = FuturesUnordered::new();
         loop {
             let chunk = tokio::select! {
-                chunk = bytes.next() => chunk,
+                chunk = chunk(&mut body) => chunk,
                 Some(answer) = answers.next() => {
                     if let Some(answer) = answer {
                         self.notify(&answer).await;
@@ -91,7 +93,7 @@ impl Http {
             };
             let chunk = match chunk {
                 None => return Err("; its stream ended before the answer".into()),
-                Some(Err(e)) => return Err(format!("; its stream broke: {}", reasons(&e.without_url()))),
+                Some(Err(why)) => return Err(format!("; its stream broke: {why}")),
                 Some(Ok(chunk)) => chunk,
             };
             let fed = match events.feed(&chunk, MAX_BODY) {
@@ -149,18 +151,18 @@ impl Http {
                 McpError::Protocol(format!("HTTP {status}: no stream"))
             });
         }
-        let start = (response.bytes_stream().boxed(), sse::Events::default(), Place::default(), false);
-        let stream = futures_util::stream::unfold(start, |(mut bytes, mut events, mut place, ended)| async move {
+        let start = (response.into_body(), sse::Events::default(), Place::default(), false);
+        let stream = futures_util::stream::unfold(start, |(mut body, mut events, mut place, ended)| async move {
             if ended {
                 return None;
             }
-            let fed = match bytes.next().await {
+            let fed = match chunk(&mut body).await {
                 Some(Ok(chunk)) => events.feed(&chunk, MAX_BODY).ok(),
                 _ => None,
             };
             let Some(fed) = fed else {
                 let end = Heard::Ended { after: place.last.take(), retry: place.retry };
-                return Some((vec![end], (bytes, events, place, true)));
+                return Some((vec![end], (body, events, place, true)));
             };
             let mut heard = Vec::new();
             for event in fed {
@@ -169,7 +171,7 @@ impl Http {
                     heard.push(Heard::Message(message));
                 }
             }
-            Some((heard, (bytes, events, place, false)))
+            Some((heard, (body, events, place, false)))
         });
         let opened = futures_util::stream::once(async { Heard::Open });
         Ok(opened.chain(stream.flat_map(futures_util::stream::iter)))

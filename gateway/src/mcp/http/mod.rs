@@ -14,7 +14,7 @@ use adapters::mcp::{MODERN, Message, RpcError, meta};
 use answering::{Answering, First};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt};
@@ -72,7 +72,7 @@ impl Door {
             .route("/mcp/agents/{agent}", agent)
             .route(metadata, get(metadata_of_root))
             .route(&format!("{metadata}/{{*path}}"), get(metadata_of))
-            .with_state(self)
+            .with_state(Arc::new(self))
     }
     async fn view(&self, headers: &HeaderMap, agent: Option<&str>) -> Result<View, Refused> {
         let identity = self.doorman.identify(auth::bearer(headers), MCP).await.map_err(|stranger| Refused {
@@ -132,35 +132,33 @@ impl Refused {
     }
 }
 
-async fn on_post(State(door): State<Door>, headers: HeaderMap, body: Body) -> Response {
-    answer(door, None, headers, body).await.unwrap_or_else(Refused::response)
+/// What the handlers share, a handle each.
+type Here = State<Arc<Door>>;
+
+async fn on_post(State(door): Here, request: Request) -> Response {
+    answer(&door, None, request).await.unwrap_or_else(Refused::response)
 }
-async fn on_agent_post(
-    State(door): State<Door>,
-    Path(agent): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(door, Some(&agent), headers, body).await.unwrap_or_else(Refused::response)
+async fn on_agent_post(State(door): Here, Path(agent): Path<String>, request: Request) -> Response {
+    answer(&door, Some(&agent), request).await.unwrap_or_else(Refused::response)
 }
-async fn on_get(State(door): State<Door>, headers: HeaderMap) -> Response {
+async fn on_get(State(door): Here, headers: HeaderMap) -> Response {
     legacy::watch(&door, None, &headers).await.unwrap_or_else(Refused::response)
 }
-async fn on_agent_get(State(door): State<Door>, Path(agent): Path<String>, headers: HeaderMap) -> Response {
+async fn on_agent_get(State(door): Here, Path(agent): Path<String>, headers: HeaderMap) -> Response {
     legacy::watch(&door, Some(&agent), &headers).await.unwrap_or_else(Refused::response)
 }
-async fn on_delete(State(door): State<Door>, headers: HeaderMap) -> Response {
+async fn on_delete(State(door): Here, headers: HeaderMap) -> Response {
     legacy::close(&door, None, &headers).await.unwrap_or_else(Refused::response)
 }
-async fn on_agent_delete(State(door): State<Door>, Path(agent): Path<String>, headers: HeaderMap) -> Response {
+async fn on_agent_delete(State(door): Here, Path(agent): Path<String>, headers: HeaderMap) -> Response {
     legacy::close(&door, Some(&agent), &headers).await.unwrap_or_else(Refused::response)
 }
 
 /// Where tokens can be had (RFC 9728): asked before anybody has one.
-async fn metadata_of_root(State(door): State<Door>) -> Response {
+async fn metadata_of_root(State(door): Here) -> Response {
     metadata(&door, "")
 }
-async fn metadata_of(State(door): State<Door>, Path(path): Path<String>) -> Response {
+async fn metadata_of(State(door): Here, Path(path): Path<String>) -> Response {
     let agent = path.strip_prefix("mcp/agents/").is_some_and(|name| Name::try_from(name).is_ok());
     match agent || path == "mcp" {
         true => metadata(&door, &format!("/{path}")),
@@ -180,7 +178,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
-async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body) -> Result<Response, Refused> {
+async fn answer(door: &Door, agent: Option<&str>, request: Request) -> Result<Response, Refused> {
+    let (http::request::Parts { headers, .. }, body) = request.into_parts();
     let view = door.view(&headers, agent).await?;
     if !text(&headers, "content-type").unwrap_or("").starts_with("application/json") {
         return Err(Refused::at(StatusCode::UNSUPPORTED_MEDIA_TYPE, -32600, "Content-Type must be application/json"));
@@ -204,7 +203,7 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
     let claimed = text(&headers, "mcp-protocol-version");
     if let Json::Array(items) = json {
         drop(body);
-        return Box::pin(legacy::batch(&door, view, &headers, items)).await;
+        return Box::pin(legacy::batch(door, view, &headers, items)).await;
     }
     match Message::from_json(json).map_err(bad)? {
         Message::Request { id, method, params } => {
@@ -217,9 +216,9 @@ async fn answer(door: Door, agent: Option<&str>, headers: HeaderMap, body: Body)
                 return Ok(modern_request(view, id, (method, params), body).await);
             }
             drop(body);
-            Box::pin(legacy::request(&door, view, &headers, id, method, params)).await
+            Box::pin(legacy::request(door, view, &headers, id, method, params)).await
         }
-        other => legacy::other(&door, &view, &headers, other),
+        other => legacy::other(door, &view, &headers, other),
     }
 }
 
