@@ -5,6 +5,7 @@ use super::layers::{namespaces, protected};
 use super::spec::{Report, Spec};
 use super::sys;
 use policies::grant::Profile;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
@@ -59,6 +60,14 @@ pub(super) fn report(socket: &mut UnixStream, report: &Report) {
     let _ = socket.write_all(&text);
 }
 
+/// The instance's cgroup, open, if it has one.
+pub(super) fn group(spec: &Spec) -> Result<Option<File>, Refusal> {
+    let open = |(path, _): &(std::path::PathBuf, String)| {
+        File::open(path).map_err(|e| Refusal::new("cgroup", format!("{}: {e}", path.display())))
+    };
+    spec.group.as_ref().map(open).transpose()
+}
+
 fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
     init::catch_signals();
     if spec.profile() != Profile::Full {
@@ -67,12 +76,17 @@ fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
         let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         return init::run(spec, socket);
     }
-    if let Err(refusal) = namespaces::enter(spec) {
-        report(socket, &Report::Refused { layer: refusal.layer.into(), why: refusal.why });
-        return FAILED;
-    }
+    // The group is opened as long as its file system is seen as it is.
+    let entered = group(spec).and_then(|group| namespaces::enter(spec).map(|()| group));
+    let group = match entered {
+        Ok(group) => group,
+        Err(refusal) => {
+            report(socket, &Report::Refused { layer: refusal.layer.into(), why: refusal.why });
+            return FAILED;
+        }
+    };
     // SAFETY: this process has one thread.
-    match unsafe { sys::fork() } {
+    match unsafe { sys::fork_into(group.as_ref()) } {
         Err(e) => {
             report(socket, &Report::Refused { layer: "namespaces".into(), why: format!("fork: {e}") });
             FAILED

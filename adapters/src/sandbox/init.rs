@@ -1,7 +1,7 @@
 //! Pid 1 of an instance: builds the view, starts the program, reaps, forwards signals, and
 //! ends with everything when the lifeline is cut.
 
-use super::enter::{FAILED, Refusal, exit, report};
+use super::enter::{FAILED, Refusal, exit, group, report};
 use super::layers::{Part, landlock, limits, mounts, namespaces, seccomp};
 use super::spec::{Report, Spec};
 use super::sys;
@@ -128,11 +128,14 @@ fn start(spec: &Spec, socket: &mut UnixStream) -> Result<libc::pid_t, Ending> {
             Some(seccomp::compile(other == Profile::Full)?)
         }
     };
+    // Pid 1 of a namespace was made in its group; without one the program is, and we stay out.
+    let into = if profile == Profile::Full { None } else { group(spec)? };
+    layers.extend(spec.group.as_ref().map(|(_, words)| words.clone()));
     layers.push("rlimits, no capabilities, no new privileges, closed descriptors, clean environment".to_owned());
 
     let (reader, writer) = pipe().map_err(|e| Refusal::new("pipe", e.to_string()))?;
     // SAFETY: this process has one thread.
-    let pid = unsafe { sys::fork() }.map_err(|e| Refusal::new("fork", e.to_string()))?;
+    let pid = unsafe { sys::fork_into(into.as_ref()) }.map_err(|e| Refusal::new("fork", e.to_string()))?;
     if pid == 0 {
         let failed = program(spec, ruleset, filter, socket.as_raw_fd());
         let _ = io::Write::write_all(&mut &writer, &failed.encode());

@@ -1,5 +1,7 @@
 //! Pleach's side of the launcher.
 
+use super::group::{self, Group};
+use super::layers::Part;
 use super::spec::{Report, Spec};
 use super::{ENTRY, sys};
 use policies::grant::Profile;
@@ -74,6 +76,7 @@ pub struct Instance {
     /// Whatever shall last as long as the instance and no longer.
     pub keep: Option<Box<dyn std::any::Any + Send>>,
     lifeline: UnixStream,
+    pub(super) group: Option<Group>,
 }
 
 impl Instance {
@@ -81,6 +84,7 @@ impl Instance {
     pub async fn kill(&mut self) {
         let _ = self.lifeline.shutdown(std::net::Shutdown::Both);
         if tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await.is_err() {
+            self.group = None;
             let _ = self.child.start_kill();
             let _ = self.child.wait().await;
         }
@@ -94,6 +98,13 @@ impl Instance {
 /// executed. In each case nothing runs.
 pub async fn launch(spec: &Spec, pipes: Pipes) -> Result<Instance, LaunchError> {
     let (ours, theirs) = UnixStream::pair()?;
+    let mut spec = spec.clone();
+    // Before there is a child: making the first group takes that this process has none.
+    let (wanted, memory) = (spec.stands(Part::Group), spec.memory());
+    let made = move || if wanted { group::make(memory) } else { Ok(None) };
+    let group = tokio::task::spawn_blocking(made).await.map_err(io::Error::other)?;
+    let group = group.map_err(|e| LaunchError::Refused { layer: "cgroup".into(), why: e.to_string() })?;
+    spec.group = group.as_ref().map(|group| (group.path.clone(), group.words.clone()));
     let mut command = Command::new("/proc/self/exe");
     command.arg0("pleach-sandbox").arg(ENTRY).env_clear().current_dir("/");
     // The launcher runs outside the sandbox, so not even the environment is the program's: a
@@ -115,7 +126,7 @@ pub async fn launch(spec: &Spec, pipes: Pipes) -> Result<Instance, LaunchError> 
     }
     let child = command.spawn()?;
     drop(theirs);
-    let text = serde_json::to_vec(spec).map_err(io::Error::other)?;
+    let text = serde_json::to_vec(&spec).map_err(io::Error::other)?;
     let handshake = tokio::task::spawn_blocking(move || handshake(ours, &text));
     let (lifeline, report, listener) = handshake.await.map_err(io::Error::other)??;
     match report {
@@ -128,7 +139,7 @@ pub async fn launch(spec: &Spec, pipes: Pipes) -> Result<Instance, LaunchError> 
                 }
                 _ => None,
             };
-            Ok(Instance { child, layers, notes, proxy, keep: None, lifeline })
+            Ok(Instance { child, layers, notes, proxy, keep: None, lifeline, group })
         }
         Report::Refused { layer, why } => Err(LaunchError::Refused { layer, why }),
         Report::NotStarted { errno, why } => {
