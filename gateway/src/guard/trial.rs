@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use subagents::run::Caller;
+use tokio_util::task::TaskTracker;
 
 /// The names of the tools whose calls arrived.
 type Arrived = Arc<Mutex<Vec<String>>>;
@@ -28,7 +29,7 @@ async fn far(arrived: Arrived) -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/mcp", post(answer)).with_state(arrived);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    TaskTracker::new().spawn(async move { axum::serve(listener, router).await });
     address
 }
 
@@ -101,7 +102,7 @@ async fn what_is_denied_reaches_a_far_server_only_without_the_judgement() {
         );
         let rules = "[policy]\nmax_access = \"read-only\"\nfilesystem.read = [\".\"]\n\
                      tools = { allow = [\"far__*\"], deny = [\"far__drop\"] }\n";
-        let everything = "[policy]\nmax_access = \"destructive\"\nfilesystem.read = [\"/\"]\n\
+        let everything = "[policy]\nmax_access = \"destructive\"\nfilesystem.read_write = [\"/\"]\n\
                           tools = { allow = [\"*\"] }\n";
         let loaded = Arc::new(load(&folder, "pleach.toml", &format!("{server}{rules}")));
         let door = |loaded: &Loaded| -> Authority { loaded.policy.door(None) };
@@ -112,11 +113,12 @@ async fn what_is_denied_reaches_a_far_server_only_without_the_judgement() {
             guard.anything = Some(door(&load(&folder, "everything.toml", &format!("{server}{everything}"))));
         }
         // What is allowed, both ways; it also has the server listed.
-        std::fs::write(folder.join("notes.txt"), "").unwrap();
-        call(&guard, &caller, "far__look", at(&folder.join("notes.txt"))).await.unwrap();
+        let notes = folder.join("notes.txt");
+        std::fs::write(&notes, "").unwrap();
+        call(&guard, &caller, "far__look", at(&notes)).await.unwrap();
         // Denied by name; above the ceiling; a path outside the grant.
         for (tool, arguments) in
-            [("far__drop", at(&folder)), ("far__change", at(&folder)), ("far__look", at(outside.path()))]
+            [("far__drop", at(&notes)), ("far__change", at(&notes)), ("far__look", at(outside.path()))]
         {
             let made = call(&guard, &caller, tool, arguments).await;
             assert_eq!(made.is_ok(), !judged, "{tool}, judged: {judged}: {made:?}");
