@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!  pleach (tokio)                     launcher (our binary, no threads)
-//!  launch ── socketpair ─────────────▶ enter
-//!    │  Spec (JSON)                      ├ unshare user, mount, pid, ipc, uts, net
+//!  prepare ── socketpair ────────────▶ enter
+//!  under ── which namespaces ──────────▶├ unshare user, mount, pid, ipc, uts, net
 //!    │                                   ├ fork ─▶ init (pid 1 of the instance, in its cgroup)
-//!    │                                   │          ├ mounts, proxy listener on lo
+//!    │                                   │          ├ proxy listener on lo
+//!  launch ── Spec (JSON) ───────────────┼─────────▶├ mounts
 //!    │◀─ Report + listener descriptor ───┼──────────┤
 //!    │                                   │          ├ fork ─▶ program
 //!    │                                   │          │          rlimits, capabilities, Landlock,
@@ -37,7 +38,7 @@ mod sys;
 mod trials;
 
 pub use enter::enter;
-pub use launch::{Instance, LaunchError, Pipes, launch};
+pub use launch::{Instance, LaunchError, Pipes, Ready, launch, prepare};
 pub use spec::{Report, Spec};
 pub(crate) use sys::die;
 

@@ -36,13 +36,17 @@ fn bare(profile: &str, home: PathBuf, script: &str) -> Spec {
         profile: profile.into(),
         own_loopback: true,
         terminal: false,
-        group: None,
         #[cfg(test)]
         memory: None,
         #[cfg(test)]
         without: Vec::new(),
     }
 }
+
+/// What `no-namespaces` has not that `full` has.
+const LOST: &str = "; not held by it: protected names and Pleach's own files inside folders that may be written, and a \
+filesystem.deny inside a granted folder (it does not start there); the modes, owners and times of files; the machine's \
+processes and System V segments are seen, its /dev/shm is used; there is no network at all, not even the proxy";
 
 /// Tries every layer. `home` is an existing folder to use as the private home.
 pub async fn probe(home: PathBuf) -> Vec<Probe> {
@@ -70,6 +74,9 @@ pub async fn probe(home: PathBuf) -> Vec<Probe> {
                 let mut seen = instance.layers.join("; ");
                 for note in &instance.notes {
                     seen.push_str(&format!("; note: {note}"));
+                }
+                if profile != "full" {
+                    seen.push_str(LOST);
                 }
                 out.push(Probe {
                     layer: if profile == "full" { "profile full" } else { "profile no-namespaces" },

@@ -41,8 +41,6 @@ pub struct Spec {
     pub own_loopback: bool,
     /// Whether the program gets its own session with standard input as controlling terminal.
     pub terminal: bool,
-    /// The cgroup the instance runs in, and what bounds it there, where one could be made.
-    pub(super) group: Option<(PathBuf, String)>,
     /// What a trial bounds its memory to, as a whole.
     #[cfg(test)]
     #[serde(default)]
@@ -177,7 +175,6 @@ impl Spec {
             profile: Profile::Full.as_str().to_owned(),
             own_loopback: true,
             terminal: false,
-            group: None,
             #[cfg(test)]
             memory: None,
             #[cfg(test)]

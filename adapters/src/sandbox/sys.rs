@@ -180,6 +180,12 @@ pub(super) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()>
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
 }
 
+/// Whether this process may have huge pages, as far as itself is concerned.
+pub(super) fn huge_pages() -> bool {
+    // SAFETY: takes no pointer.
+    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) == 0 }
+}
+
 pub(super) fn close_on_exec_from(first: libc::c_uint) {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: marks descriptors only. Kernels before 5.11 lack it; Landlock ABI 3 is newer.
