@@ -5,9 +5,11 @@ use super::layers::{namespaces, protected};
 use super::spec::{Report, Spec};
 use super::sys;
 use policies::grant::Profile;
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 /// The launcher's exit code when it could not do its work.
 pub(super) const FAILED: i32 = 125;
@@ -25,18 +27,28 @@ impl Refusal {
 }
 
 /// Enters the sandbox described on descriptor 3 and runs the program in it. Never returns.
+///
+/// Pleach tells what it knows as soon as it knows it: the cgroup as an argument, then which
+/// namespaces, then the spec. So we are here and they are made before the rest is found out.
 pub fn enter() -> ! {
     // SAFETY: descriptor 3 is the launcher's socket, made for us by `launch`; nobody else in
     // this process knows of it.
     let mut socket = unsafe { UnixStream::from_raw_fd(3) };
-    let code = match read_spec(&mut socket) {
-        Ok(spec) => run(&spec, &mut socket),
-        Err(e) => {
-            eprintln!("pleach: {} is an inner command, started by pleach itself: {e}", super::ENTRY);
-            FAILED
-        }
-    };
-    exit(code)
+    let group = std::env::args_os().nth(2).map(PathBuf::from);
+    init::catch_signals();
+    let mut flags = [0; 4];
+    exit(match socket.read_exact(&mut flags).map(|()| libc::c_int::from_le_bytes(flags)) {
+        Ok(0) => apart(group.as_deref(), &mut socket),
+        Ok(flags) => inside(flags, group.as_deref(), socket),
+        // Nothing is to run after all.
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => FAILED,
+        Err(e) => by_hand(&e.to_string()),
+    })
+}
+
+fn by_hand(why: &str) -> i32 {
+    eprintln!("pleach: {} is an inner command, started by pleach itself: {why}", super::ENTRY);
+    FAILED
 }
 
 pub(super) fn exit(code: i32) -> ! {
@@ -44,12 +56,13 @@ pub(super) fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-fn read_spec(socket: &mut UnixStream) -> std::io::Result<Spec> {
+/// The spec as it was sent; an error where pleach wanted nothing after all, or is gone.
+fn read_text(socket: &mut UnixStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     socket.read_exact(&mut length)?;
     let mut text = vec![0; u32::from_le_bytes(length) as usize];
     socket.read_exact(&mut text)?;
-    serde_json::from_slice(&text).map_err(std::io::Error::other)
+    Ok(text)
 }
 
 pub(super) fn report(socket: &mut UnixStream, report: &Report) {
@@ -59,37 +72,94 @@ pub(super) fn report(socket: &mut UnixStream, report: &Report) {
     let _ = socket.write_all(&text);
 }
 
-fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
-    init::catch_signals();
-    if spec.profile() != Profile::Full {
-        // The second layer under the lifeline: it follows the thread that forked us.
-        let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
-        let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
-        return init::run(spec, socket);
+fn refuse(socket: &mut UnixStream, refusal: Refusal) -> i32 {
+    report(socket, &Report::Refused { layer: refusal.layer.into(), why: refusal.why });
+    FAILED
+}
+
+/// Without namespaces: this process stays what it is and looks after the program.
+fn apart(group: Option<&Path>, socket: &mut UnixStream) -> i32 {
+    // Not killed with pleach: who is killed ends nobody. The lifeline tells us, and we do.
+    let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+    let Ok(text) = read_text(socket) else { return FAILED };
+    let spec = match understand(&text) {
+        Ok(spec) => spec,
+        Err(e) => return by_hand(&e.to_string()),
+    };
+    if spec.profile() == Profile::Full {
+        return refuse(socket, Refusal::new("namespaces", "the launcher was not told to make any"));
     }
-    if let Err(refusal) = namespaces::enter(spec) {
-        report(socket, &Report::Refused { layer: refusal.layer.into(), why: refusal.why });
-        return FAILED;
+    match open(group) {
+        Ok(group) => init::run(&spec, socket, None, group),
+        Err(refusal) => refuse(socket, refusal),
     }
-    // SAFETY: this process has one thread.
-    match unsafe { sys::fork() } {
-        Err(e) => {
-            report(socket, &Report::Refused { layer: "namespaces".into(), why: format!("fork: {e}") });
-            FAILED
-        }
-        Ok(0) => {
+}
+
+fn understand(text: &[u8]) -> io::Result<Spec> {
+    serde_json::from_slice(text).map_err(io::Error::other)
+}
+
+/// The instance's cgroup, open, if it has one.
+fn open(group: Option<&Path>) -> Result<Option<File>, Refusal> {
+    let open = |path: &Path| File::open(path).map_err(|e| Refusal::new("cgroup", format!("{}: {e}", path.display())));
+    group.map(open).transpose()
+}
+
+/// In namespaces: pid 1 does the rest, and this process waits for it and cleans up after it.
+fn inside(flags: libc::c_int, group: Option<&Path>, mut socket: UnixStream) -> i32 {
+    // The group is opened as long as its file system is seen as it is.
+    let entered = open(group).and_then(|group| namespaces::enter(flags).map(|()| group));
+    let forked = entered.and_then(|group| {
+        let (reader, writer) = init::pipe().map_err(|e| Refusal::new("pipe", e.to_string()))?;
+        // SAFETY: this process has one thread.
+        let pid = unsafe { sys::fork_into(group.as_ref()) };
+        pid.map(|pid| (pid, reader, writer)).map_err(|e| Refusal::new("namespaces", format!("fork: {e}")))
+    });
+    match forked {
+        Err(refusal) => match read_text(&mut socket) {
+            Ok(_) => refuse(&mut socket, refusal),
+            Err(_) => FAILED,
+        },
+        Ok((0, reader, writer)) => {
+            drop(reader);
             let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
-            exit(init::run(spec, socket))
+            exit(first(flags, &mut socket, writer))
         }
-        Ok(pid) => {
+        Ok((pid, mut reader, writer)) => {
             // Only pid 1 may hold the lifeline, or its EOF would never come.
-            // SAFETY: the descriptor is not used again in this process.
-            unsafe { libc::close(3) };
+            drop((socket, writer));
             init::forward_signals_to(pid);
+            let mut text = Vec::new();
+            let _ = reader.read_to_end(&mut text);
             let code = init::wait_for(pid);
             // Nothing of the instance lives any more, however pleach or pid 1 ended.
-            protected::release(spec);
+            if let Ok(spec) = understand(&text) {
+                protected::release(&spec);
+            }
             code
         }
+    }
+}
+
+/// In pid 1: what can be done before the spec is there, then the rest by it. The launcher gets the
+/// spec too, to clean up by.
+fn first(flags: libc::c_int, socket: &mut UnixStream, mut launcher: File) -> i32 {
+    let listener = match flags & libc::CLONE_NEWNET {
+        0 => Ok(None),
+        _ => namespaces::open_proxy_listener().map(Some),
+    };
+    let Ok(text) = read_text(socket) else { return FAILED };
+    let told = launcher.write_all(&text);
+    drop(launcher);
+    let spec = match told.and_then(|()| understand(&text)) {
+        Ok(spec) => spec,
+        Err(e) => return by_hand(&e.to_string()),
+    };
+    if namespaces::wanted(&spec) != flags {
+        return refuse(socket, Refusal::new("namespaces", "the launcher was told to make others"));
+    }
+    match listener {
+        Ok(listener) => init::run(&spec, socket, listener, None),
+        Err(refusal) => refuse(socket, refusal),
     }
 }

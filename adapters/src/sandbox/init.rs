@@ -2,11 +2,14 @@
 //! ends with everything when the lifeline is cut.
 
 use super::enter::{FAILED, Refusal, exit, report};
-use super::layers::{Part, landlock, limits, mounts, namespaces, seccomp};
+use super::launch::NO_HUGE_PAGES;
+use super::layers::{Part, landlock, limits, mounts, seccomp};
 use super::spec::{Report, Spec};
 use super::sys;
 use policies::grant::Profile;
+use std::fs::File;
 use std::io::{self, Read};
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -67,9 +70,10 @@ pub(super) fn wait_for(pid: libc::pid_t) -> i32 {
     }
 }
 
-/// Runs the instance and returns the program's exit code.
-pub(super) fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
-    match start(spec, socket) {
+/// Runs the instance and returns the program's exit code. The proxy's listener is there already;
+/// the program begins in `group`, where this process is not in it itself.
+pub(super) fn run(spec: &Spec, socket: &mut UnixStream, listener: Option<TcpListener>, group: Option<File>) -> i32 {
+    match start(spec, socket, listener, group) {
         Ok(pid) => {
             forward_signals_to(pid);
             reap(pid, spec.stands(Part::Lifeline).then_some(&*socket))
@@ -96,16 +100,17 @@ impl From<Refusal> for Ending {
     }
 }
 
-fn start(spec: &Spec, socket: &mut UnixStream) -> Result<libc::pid_t, Ending> {
+fn start(
+    spec: &Spec,
+    socket: &mut UnixStream,
+    listener: Option<TcpListener>,
+    group: Option<File>,
+) -> Result<libc::pid_t, Ending> {
     let profile = spec.profile();
     let mut layers = Vec::new();
     let mut notes = Vec::new();
-    let mut listener = None;
     let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0);
     if profile == Profile::Full {
-        if spec.stands(Part::Network) {
-            listener = Some(namespaces::open_proxy_listener()?);
-        }
         mounts::build(spec, &mut notes)?;
         layers.push("namespaces (user, mount, pid, ipc, uts, network)".to_owned());
     } else {
@@ -132,7 +137,7 @@ fn start(spec: &Spec, socket: &mut UnixStream) -> Result<libc::pid_t, Ending> {
 
     let (reader, writer) = pipe().map_err(|e| Refusal::new("pipe", e.to_string()))?;
     // SAFETY: this process has one thread.
-    let pid = unsafe { sys::fork() }.map_err(|e| Refusal::new("fork", e.to_string()))?;
+    let pid = unsafe { sys::fork_into(group.as_ref()) }.map_err(|e| Refusal::new("fork", e.to_string()))?;
     if pid == 0 {
         let failed = program(spec, ruleset, filter, socket.as_raw_fd());
         let _ = io::Write::write_all(&mut &writer, &failed.encode());
@@ -157,12 +162,12 @@ fn start(spec: &Spec, socket: &mut UnixStream) -> Result<libc::pid_t, Ending> {
     Ok(pid)
 }
 
-fn pipe() -> io::Result<(std::fs::File, std::fs::File)> {
+pub(super) fn pipe() -> io::Result<(File, File)> {
     let mut fds: [RawFd; 2] = [0; 2];
     // SAFETY: fds has room for two; both results are new and owned here.
     unsafe {
         sys::check(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC).into())?;
-        Ok((std::fs::File::from_raw_fd(fds[0]), std::fs::File::from_raw_fd(fds[1])))
+        Ok((File::from_raw_fd(fds[0]), File::from_raw_fd(fds[1])))
     }
 }
 
@@ -216,6 +221,13 @@ fn program(
         }
         // SAFETY: the lifeline belongs to pid 1; the program must not keep it open.
         unsafe { libc::close(socket) };
+        if spec.profile() != Profile::Full {
+            // No pid 1 takes it along when the launcher is killed.
+            let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
+        }
+        if std::env::var_os(NO_HUGE_PAGES).is_some() {
+            let _ = sys::prctl(libc::PR_SET_THP_DISABLE, 0);
+        }
         std::env::set_current_dir(&spec.cwd)
             .map_err(|e| Failed::Layer("cwd", format!("{}: {e}", spec.cwd.display())))?;
         if let Some(ruleset) = ruleset {

@@ -1,5 +1,7 @@
 //! Pleach's side of the launcher.
 
+use super::group::{self, Group};
+use super::layers::{Part, namespaces};
 use super::spec::{Report, Spec};
 use super::{ENTRY, sys};
 use policies::grant::Profile;
@@ -8,10 +10,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::process::{Child, Command};
 
 /// How long the launcher may take to answer.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What keeps our allocator from huge pages, if it is `0`. The kernel remembers it for whoever comes after, so the
+/// launcher takes it back for the program.
+pub(super) const NO_HUGE_PAGES: &str = "MIMALLOC_ALLOW_THP";
 
 /// Why nothing runs.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +81,7 @@ pub struct Instance {
     /// Whatever shall last as long as the instance and no longer.
     pub keep: Option<Box<dyn std::any::Any + Send>>,
     lifeline: UnixStream,
+    pub(super) group: Option<Group>,
 }
 
 impl Instance {
@@ -81,10 +89,30 @@ impl Instance {
     pub async fn kill(&mut self) {
         let _ = self.lifeline.shutdown(std::net::Shutdown::Both);
         if tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await.is_err() {
+            self.group = None;
             let _ = self.child.start_kill();
             let _ = self.child.wait().await;
         }
     }
+}
+
+/// A launcher that waits to be told what to start. Nothing of a program has been started, and
+/// dropping it ends it.
+#[derive(Debug)]
+pub struct Ready {
+    child: Child,
+    socket: UnixStream,
+    group: Option<Group>,
+    /// The namespaces it was told to make.
+    told: Option<libc::c_int>,
+}
+
+/// Starts a launcher before it is known for what; it gets ready meanwhile.
+///
+/// # Errors
+/// The launcher cannot be started.
+pub fn prepare(pipes: Pipes) -> Result<Ready, LaunchError> {
+    begin(group::make(None), pipes)
 }
 
 /// Starts a program under the layers of its spec.
@@ -93,14 +121,24 @@ impl Instance {
 /// A layer that cannot be entered, a grant the kernel cannot hold, a program that cannot be
 /// executed. In each case nothing runs.
 pub async fn launch(spec: &Spec, pipes: Pipes) -> Result<Instance, LaunchError> {
+    let group = if spec.stands(Part::Group) { group::make(spec.memory()) } else { Ok(None) };
+    begin(group, pipes)?.launch(spec).await
+}
+
+fn begin(group: io::Result<Option<Group>>, pipes: Pipes) -> Result<Ready, LaunchError> {
+    let group = group.map_err(|e| LaunchError::Refused { layer: "cgroup".into(), why: e.to_string() })?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("pleach-sandbox").arg(ENTRY).env_clear().current_dir("/");
+    command.arg0("pleach-sandbox").arg(ENTRY).args(group.as_ref().map(|group| &group.path)).current_dir("/");
     // The launcher runs outside the sandbox, so not even the environment is the program's: a
-    // loader variable of it would be obeyed here. The program gets its own from the spec.
+    // loader variable of it would be obeyed here. The program gets its own from the spec. Our
+    // allocator would clear two megabytes for the little the launcher needs.
+    command.env_clear();
+    if sys::huge_pages() {
+        command.env(NO_HUGE_PAGES, "0");
+    }
+    // Dropped, it ends by its lifeline, and cleans up after the program.
     command.stdin(pipes.stdin).stdout(pipes.stdout).stderr(pipes.stderr);
-    // Dropped, it ends by its lifeline, and the launcher cleans up after it.
-    command.kill_on_drop(spec.profile() != Profile::Full);
     let socket = theirs.as_raw_fd();
     // SAFETY: between fork and exec only async-signal-safe calls: dup2 and fcntl.
     unsafe {
@@ -114,39 +152,64 @@ pub async fn launch(spec: &Spec, pipes: Pipes) -> Result<Instance, LaunchError> 
         });
     }
     let child = command.spawn()?;
-    drop(theirs);
-    let text = serde_json::to_vec(spec).map_err(io::Error::other)?;
-    let handshake = tokio::task::spawn_blocking(move || handshake(ours, &text));
-    let (lifeline, report, listener) = handshake.await.map_err(io::Error::other)??;
-    match report {
-        Report::Enforced { layers, notes } => {
-            let proxy = match listener {
-                Some(fd) if spec.profile() == Profile::Full => {
-                    let listener = std::net::TcpListener::from(fd);
-                    listener.set_nonblocking(true)?;
-                    Some(listener)
-                }
-                _ => None,
-            };
-            Ok(Instance { child, layers, notes, proxy, keep: None, lifeline })
+    Ok(Ready { child, socket: ours, group, told: None })
+}
+
+impl Ready {
+    /// Tells the launcher which profile it will be; it makes the namespaces meanwhile. One that is
+    /// gone already is heard of when it is to start something.
+    pub fn under(&mut self, profile: Profile) {
+        self.tell(if profile == Profile::Full { namespaces::ALL } else { 0 });
+    }
+    fn tell(&mut self, flags: libc::c_int) {
+        if self.told.is_none() {
+            self.told = Some(flags);
+            // Four bytes never fill a socket.
+            let _ = self.socket.write_all(&flags.to_le_bytes());
         }
-        Report::Refused { layer, why } => Err(LaunchError::Refused { layer, why }),
-        Report::NotStarted { errno, why } => {
-            Err(LaunchError::NotStarted { program: spec.program.display().to_string(), errno, why })
+    }
+    /// Has the launcher start a program.
+    ///
+    /// # Errors
+    /// As [`launch`]; and a spec of another profile than it was told.
+    pub async fn launch(mut self, spec: &Spec) -> Result<Instance, LaunchError> {
+        let flags = namespaces::wanted(spec);
+        self.tell(flags);
+        let Self { child, socket, group, told } = self;
+        if told != Some(flags) {
+            let why = "the launcher was told another profile".to_owned();
+            return Err(LaunchError::Refused { layer: "namespaces".into(), why });
+        }
+        let text = serde_json::to_vec(spec).map_err(io::Error::other)?;
+        let shaken = tokio::time::timeout(LAUNCH_TIMEOUT, handshake(socket, &text)).await;
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer");
+        let (lifeline, report, listener) = shaken.map_err(late)??;
+        match report {
+            Report::Enforced { mut layers, notes } => {
+                layers.extend(group.as_ref().map(|group| group.words.clone()));
+                let proxy = listener.map(std::net::TcpListener::from);
+                proxy.as_ref().map(|listener| listener.set_nonblocking(true)).transpose()?;
+                Ok(Instance { child, layers, notes, proxy, keep: None, lifeline, group })
+            }
+            Report::Refused { layer, why } => Err(LaunchError::Refused { layer, why }),
+            Report::NotStarted { errno, why } => {
+                Err(LaunchError::NotStarted { program: spec.program.display().to_string(), errno, why })
+            }
         }
     }
 }
 
-fn handshake(mut socket: UnixStream, spec: &[u8]) -> io::Result<(UnixStream, Report, Option<OwnedFd>)> {
-    socket.set_read_timeout(Some(LAUNCH_TIMEOUT))?;
-    socket.set_write_timeout(Some(LAUNCH_TIMEOUT))?;
-    socket.write_all(&(spec.len() as u32).to_le_bytes())?;
-    socket.write_all(spec)?;
+async fn handshake(socket: UnixStream, spec: &[u8]) -> io::Result<(UnixStream, Report, Option<OwnedFd>)> {
+    socket.set_nonblocking(true)?;
+    let mut socket = tokio::net::UnixStream::from_std(socket)?;
+    socket.write_all(&(spec.len() as u32).to_le_bytes()).await?;
+    socket.write_all(spec).await?;
     let mut listener = None;
     let mut text = Vec::new();
     loop {
         let mut buffer = [0u8; 4096];
-        let (n, fd) = sys::receive_with_fd(socket.as_raw_fd(), &mut buffer)?;
+        let receive = || sys::receive_with_fd(socket.as_raw_fd(), &mut buffer);
+        let (n, fd) = socket.async_io(Interest::READABLE, receive).await?;
         if n == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without a report"));
         }
@@ -157,6 +220,5 @@ fn handshake(mut socket: UnixStream, spec: &[u8]) -> io::Result<(UnixStream, Rep
         }
     }
     let report = serde_json::from_slice(&text).map_err(io::Error::other)?;
-    socket.set_read_timeout(None)?;
-    Ok((socket, report, listener))
+    Ok((socket.into_std()?, report, listener))
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!  pleach (tokio)                     launcher (our binary, no threads)
-//!  launch ── socketpair ─────────────▶ enter
-//!    │  Spec (JSON)                      ├ unshare user, mount, pid, ipc, uts, net
-//!    │                                   ├ fork ─▶ init (pid 1 of the instance)
-//!    │                                   │          ├ mounts, proxy listener on lo
+//!  prepare ── socketpair ────────────▶ enter
+//!  under ── which namespaces ──────────▶├ unshare user, mount, pid, ipc, uts, net
+//!    │                                   ├ fork ─▶ init (pid 1 of the instance, in its cgroup)
+//!    │                                   │          ├ proxy listener on lo
+//!  launch ── Spec (JSON) ───────────────┼─────────▶├ mounts
 //!    │◀─ Report + listener descriptor ───┼──────────┤
 //!    │                                   │          ├ fork ─▶ program
 //!    │                                   │          │          rlimits, capabilities, Landlock,
@@ -24,6 +25,7 @@
 #![allow(unsafe_code)]
 
 mod enter;
+mod group;
 mod init;
 mod launch;
 mod layers;
@@ -36,7 +38,7 @@ mod sys;
 mod trials;
 
 pub use enter::enter;
-pub use launch::{Instance, LaunchError, Pipes, launch};
+pub use launch::{Instance, LaunchError, Pipes, Ready, launch, prepare};
 pub use spec::{Report, Spec};
 pub(crate) use sys::die;
 
@@ -52,6 +54,16 @@ pub const PROXY_PORT: u16 = 3128;
 /// When the kernel refuses; then it has what it had.
 pub fn raise_descriptors() -> std::io::Result<()> {
     layers::limits::raise_descriptors()
+}
+
+/// Makes what bounds each instance as a whole, where cgroups are delegated to this process; this
+/// moves the process. Whoever has children of its own calls it before: they would be in the way.
+/// Gives what is used, in words.
+///
+/// # Errors
+/// Why nothing is; instances run all the same.
+pub fn divide() -> Result<String, &'static str> {
+    group::house().as_ref().map(|house| house.controllers().join(", ")).map_err(String::as_str)
 }
 
 /// Sends a signal to the launcher of an instance, which passes it on to the program.

@@ -1,7 +1,7 @@
 //! Probes: each layer by trying it, not by trusting a version number.
 
 use super::layers::{landlock, limits, namespaces};
-use super::{Pipes, Spec, launch};
+use super::{Pipes, Spec, group, launch};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -37,9 +37,16 @@ fn bare(profile: &str, home: PathBuf, script: &str) -> Spec {
         own_loopback: true,
         terminal: false,
         #[cfg(test)]
+        memory: None,
+        #[cfg(test)]
         without: Vec::new(),
     }
 }
+
+/// What `no-namespaces` has not that `full` has.
+const LOST: &str = "; not held by it: protected names and Pleach's own files inside folders that may be written, and a \
+filesystem.deny inside a granted folder (it does not start there); the modes, owners and times of files; the machine's \
+processes and System V segments are seen, its /dev/shm is used; there is no network at all, not even the proxy";
 
 /// Tries every layer. `home` is an existing folder to use as the private home.
 pub async fn probe(home: PathBuf) -> Vec<Probe> {
@@ -68,6 +75,9 @@ pub async fn probe(home: PathBuf) -> Vec<Probe> {
                 for note in &instance.notes {
                     seen.push_str(&format!("; note: {note}"));
                 }
+                if profile != "full" {
+                    seen.push_str(LOST);
+                }
                 out.push(Probe {
                     layer: if profile == "full" { "profile full" } else { "profile no-namespaces" },
                     ok: true,
@@ -87,16 +97,38 @@ pub async fn probe(home: PathBuf) -> Vec<Probe> {
     out
 }
 
-/// What of a machine an instance may take. Said plainly, since much of it is not bounded.
+/// What of a machine an instance may take. Said plainly, since without a cgroup much of it is not
+/// bounded.
 fn limited() -> Probe {
-    let seen = format!(
-        "at most {} processes and threads an instance, {} MiB a process, 8 GiB a file, 8192 descriptors; the memory and \
-         the processor time of an instance as a whole are not bounded (no cgroup is used)",
+    let each = format!(
+        "at most {} processes and threads an instance, {} MiB a process, 8 GiB a file, 8192 descriptors",
         limits::TASKS,
         limits::memory() >> 20
     );
-    Probe { layer: "limits", ok: true, seen, cure: None }
+    let house = group::house();
+    let (whole, cure) = match house {
+        Ok(house) => {
+            let memory = house.memory().map(|most| format!(", {} MiB an instance as a whole", most >> 20));
+            let memory = memory.unwrap_or_default();
+            let missing = house.missing();
+            let cure = (!missing.is_empty()).then(|| format!("{} not delegated; {DELEGATE}", missing.join(" and ")));
+            (format!("{memory}; cgroup v2: {}", house.controllers().join(", ")), cure)
+        }
+        Err(why) => (
+            format!(
+                "; the memory and the processor time of an instance as a whole are not bounded: no cgroup is used, {why}"
+            ),
+            Some(DELEGATE.to_owned()),
+        ),
+    };
+    Probe { layer: "limits", ok: true, seen: each + &whole, cure }
 }
+
+/// How a cgroup comes to be this process's own.
+const DELEGATE: &str = "to bound instances as a whole, start pleach in a group that is delegated to it: Delegate=yes in \
+its systemd unit, or `systemd-run --user --scope -p Delegate=yes pleach serve` (the memory, pids and cpu controllers); \
+in a container a cgroup namespace of its own with /sys/fs/cgroup writable; elsewhere, in a child of a group that holds no \
+process itself and is marked with `setfattr -n user.delegate -v 1`";
 
 async fn attempt(layer: &'static str, spec: &Spec) -> Probe {
     let failed = |seen: String| Probe { layer, ok: false, seen, cure: None };

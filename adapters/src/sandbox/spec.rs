@@ -41,6 +41,10 @@ pub struct Spec {
     pub own_loopback: bool,
     /// Whether the program gets its own session with standard input as controlling terminal.
     pub terminal: bool,
+    /// What a trial bounds its memory to, as a whole.
+    #[cfg(test)]
+    #[serde(default)]
+    pub(super) memory: Option<u64>,
     /// What a trial leaves out.
     #[cfg(test)]
     #[serde(default)]
@@ -57,6 +61,16 @@ impl Spec {
     #[cfg(test)]
     pub(super) fn stands(&self, part: Part) -> bool {
         !self.without.contains(&part)
+    }
+    /// How much memory the instance may have as a whole, if not what all have.
+    #[cfg(not(test))]
+    pub(super) const fn memory(&self) -> Option<u64> {
+        None
+    }
+    /// How much memory the instance may have as a whole, if not what all have.
+    #[cfg(test)]
+    pub(super) const fn memory(&self) -> Option<u64> {
+        self.memory
     }
     /// Fills in what comes from a grant: paths and profile.
     pub fn grant(&mut self, grant: &Grant, own: &[PathBuf]) {
@@ -161,6 +175,8 @@ impl Spec {
             profile: Profile::Full.as_str().to_owned(),
             own_loopback: true,
             terminal: false,
+            #[cfg(test)]
+            memory: None,
             #[cfg(test)]
             without: Vec::new(),
         }

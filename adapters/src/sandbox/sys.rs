@@ -30,6 +30,67 @@ pub(super) unsafe fn fork() -> io::Result<libc::pid_t> {
     Ok(pid)
 }
 
+/// A fork whose child begins in a cgroup (`clone3(2)`): it runs nothing outside.
+///
+/// # Safety
+/// As [`fork`].
+pub(super) unsafe fn fork_into(group: Option<&std::fs::File>) -> io::Result<libc::pid_t> {
+    // libc's constant of this name is cut to 32 bits.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let Some(group) = group else {
+        // SAFETY: the caller's promise.
+        return unsafe { fork() };
+    };
+    // SAFETY: plain data. No stack and no shared memory are asked for: the child goes on here in a
+    // copy of everything, as after fork; the caller has one thread.
+    let pid = unsafe {
+        let mut args: libc::clone_args = std::mem::zeroed();
+        args.flags = CLONE_INTO_CGROUP;
+        args.exit_signal = libc::SIGCHLD as u64;
+        args.cgroup = group.as_raw_fd() as u64;
+        check(libc::syscall(libc::SYS_clone3, &args, std::mem::size_of_val(&args)))
+    };
+    match pid {
+        Ok(pid) => Ok(pid as libc::pid_t),
+        // Containers forbid what they cannot look into: then we go there first ourselves.
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => {
+            join(group)?;
+            // SAFETY: the caller's promise.
+            unsafe { fork() }
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Moves this process into a cgroup.
+fn join(group: &std::fs::File) -> io::Result<()> {
+    let name = cstring(b"cgroup.procs")?;
+    // SAFETY: an open folder and a live C string; the result is a new descriptor.
+    let file = unsafe {
+        let fd = check(libc::openat(group.as_raw_fd(), name.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC).into())?;
+        std::fs::File::from_raw_fd(fd as RawFd)
+    };
+    io::Write::write_all(&mut &file, b"0")
+}
+
+/// The beginning of an extended attribute.
+pub(super) fn attribute(path: &Path, name: &str) -> io::Result<Vec<u8>> {
+    let (path, name) = (cpath(path)?, cstring(name.as_bytes())?);
+    let mut value = vec![0u8; 16];
+    // SAFETY: live C strings, and a buffer of the size that is said.
+    let n = check(unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) as libc::c_long
+    })?;
+    value.truncate(n as usize);
+    Ok(value)
+}
+
+/// Whose rights this process has.
+pub(super) fn user() -> u32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 pub(super) fn mount(source: &str, target: &Path, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
     let (source, target) = (cstring(source.as_bytes())?, cpath(target)?);
     let (kind, data) = (cstring(kind.as_bytes())?, cstring(data.as_bytes())?);
@@ -117,6 +178,12 @@ pub(super) fn kernel_at_least(major: u32, minor: u32) -> bool {
 pub(super) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
     // SAFETY: the options used take one integer.
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
+}
+
+/// Whether this process may have huge pages, as far as itself is concerned.
+pub(super) fn huge_pages() -> bool {
+    // SAFETY: takes no pointer.
+    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) == 0 }
 }
 
 pub(super) fn close_on_exec_from(first: libc::c_uint) {

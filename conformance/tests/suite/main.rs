@@ -64,6 +64,7 @@ mod sampling;
 mod sandbox_egress;
 mod sandbox_egress_tunnels;
 mod sandbox_files;
+mod sandbox_machines;
 mod sandbox_processes;
 mod sandbox_protected;
 mod scale;

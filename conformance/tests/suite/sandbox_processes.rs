@@ -154,3 +154,26 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_killed_pleach_leaves_nothing_under_any_profile() {
+    for profile in ["full", "no-namespaces", "off"] {
+        let folder = conformance::pleach::Folder::new(&format!(
+            "version = 1\n[models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n\
+             [policy.sandbox]\nprofile = \"{profile}\"\n[agents.a]\nprompt = \"\"\n"
+        ));
+        // Two of them: the program, and what it started in the background.
+        let mut command = folder.command(&["exec", "--", "sh", "-c", "sleep 600 & echo ready; sleep 600"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{profile}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The pipe ends with the last of them.
+        let (tell, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(out.read_to_end(&mut Vec::new()).map(drop)));
+        assert!(ended.recv_timeout(Duration::from_secs(30)).is_ok_and(|end| end.is_ok()), "{profile}: it goes on");
+    }
+}

@@ -4,7 +4,7 @@ use crate::egress::{self, Owner};
 use crate::error::{Exit, Failure, Outcome};
 use crate::guard::{CLI, LOCAL};
 use crate::settings::{self, Loaded};
-use adapters::sandbox::{LaunchError, Pipes, Spec, launch, pty, runtime};
+use adapters::sandbox::{LaunchError, Pipes, Ready, Spec, prepare, pty, runtime};
 use policies::authority::{Authority, RunAuthority};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -54,12 +54,18 @@ impl Owner for Fixed {
 }
 
 pub(super) async fn run(context: &Context, args: Args) -> Outcome {
+    // The launcher gets ready while the policy is read. Where nothing is to run, it is dropped.
+    let streams = Streams::open().map_err(failed)?;
+    let mut ready = prepare(streams.pipes().map_err(failed)?);
     let own = |f: Failure| if f.exit == Exit::Usage as u8 { f } else { Failure::new(Exit::ExecFailed, f.message) };
     let loaded = settings::load(&context.config).map_err(own)?;
     let agent = super::agent_named(&loaded.policy, args.agent.as_deref())?;
     let authority = RunAuthority::spawn(&loaded.policy.door(None), &agent.policy, None)
         .map_err(|_| Failure::new(Exit::ExecFailed, "the agent's grant cannot be computed"))?
         .use_;
+    if let Ok(ready) = &mut ready {
+        ready.under(authority.grant().sandbox);
+    }
     let name = format!("exec as {}", agent.name);
     let audit = Audit::open(&loaded);
     egress::keep_from(loaded.policy.gateway.listen);
@@ -72,7 +78,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
         let trouble = audit.trouble().map(|t| format!("\n{t}")).unwrap_or_default();
         return Err(Failure::new(Exit::ExecFailed, format!("{refused}{trouble}")));
     }
-    let ended = execute(spec, Arc::new(Fixed { caller, audit: audit.clone() })).await;
+    let ended = execute(spec, (streams, ready), Arc::new(Fixed { caller, audit: audit.clone() })).await;
     audit.close().await;
     ended
 }
@@ -92,22 +98,37 @@ fn spec(loaded: &Loaded, authority: &Authority, command: &[String], agent: &str)
     Ok(spec)
 }
 
-async fn execute(mut spec: Spec, owner: Arc<dyn Owner>) -> Outcome {
-    let failed = |e: std::io::Error| Failure::new(Exit::ExecFailed, e);
-    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let pty = if terminal { Some(pty::open(std::io::stdin().as_fd()).map_err(failed)?) } else { None };
-    spec.terminal = terminal;
-    let pipes = match &pty {
-        None => Pipes::inherited(),
-        Some(pty) => {
-            let end = || pty.slave.try_clone().map(std::process::Stdio::from);
-            Pipes { stdin: end().map_err(failed)?, stdout: end().map_err(failed)?, stderr: end().map_err(failed)? }
-        }
-    };
+fn failed(error: std::io::Error) -> Failure {
+    Failure::new(Exit::ExecFailed, error)
+}
+
+/// What the command's standard streams are: ours, or a terminal of its own where ours is one.
+struct Streams(Option<pty::Pty>);
+
+impl Streams {
+    fn open() -> std::io::Result<Self> {
+        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        terminal.then(|| pty::open(std::io::stdin().as_fd())).transpose().map(Self)
+    }
+    fn pipes(&self) -> std::io::Result<Pipes> {
+        let Some(pty) = &self.0 else { return Ok(Pipes::inherited()) };
+        let end = || pty.slave.try_clone().map(std::process::Stdio::from);
+        Ok(Pipes { stdin: end()?, stdout: end()?, stderr: end()? })
+    }
+}
+
+type Prepared = (Streams, Result<Ready, LaunchError>);
+
+async fn execute(mut spec: Spec, (streams, ready): Prepared, owner: Arc<dyn Owner>) -> Outcome {
+    spec.terminal = streams.0.is_some();
     // Before the command runs: whoever hears from it may signal us at once.
     let (mut term, mut int) =
         (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
-    let mut instance = launch(&spec, pipes).await.map_err(|e| match e {
+    let started = match ready {
+        Ok(ready) => ready.launch(&spec).await,
+        Err(e) => Err(e),
+    };
+    let mut instance = started.map_err(|e| match e {
         LaunchError::NotStarted { errno, .. } if errno == libc::ENOENT => Failure::new(Exit::ExecMissing, e),
         LaunchError::NotStarted { .. } => Failure::new(Exit::ExecDenied, e),
         other => Failure::new(Exit::ExecFailed, other),
@@ -116,7 +137,7 @@ async fn execute(mut spec: Spec, owner: Arc<dyn Owner>) -> Outcome {
     if let Some(listener) = instance.proxy.take() {
         egress::serve(listener, owner, &tasks, stop.clone()).map_err(failed)?;
     }
-    let relay = pty.map(|pty| {
+    let relay = streams.0.map(|pty| {
         drop(pty.slave);
         Terminal::start(pty.master)
     });

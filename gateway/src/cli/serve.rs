@@ -41,6 +41,11 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     policies::resolve::check_listen(listen, policy.clients.is_some()).map_err(Failure::usage)?;
     policies::resolve::check_public(listen, policy).map_err(Failure::usage)?;
     let app = compose::app(loaded.clone(), Approve::Park).await?;
+    // Before there is any child.
+    match adapters::sandbox::divide() {
+        Ok(used) => tracing::info!("each instance is bounded as a whole by cgroup v2: {used}"),
+        Err(why) => tracing::debug!("no instance is bounded as a whole: {why}"),
+    }
     let stop = CancellationToken::new();
     on_signal(stop.clone())?;
     app.sampling.open(app.store.clone());

@@ -10,7 +10,7 @@ use crate::oauth::Account;
 use adapters::a2a::{PeerTarget, known_as};
 use adapters::jwt::Keys;
 use adapters::mcp::{self, Connection, Era, HttpTarget, McpError, Tokens};
-use adapters::sandbox::{LaunchError, Pipes, Spec, launch, runtime};
+use adapters::sandbox::{LaunchError, Pipes, Spec, prepare, runtime};
 use adapters::{builtin, net};
 use policies::authority::Authority;
 use policies::decide;
@@ -67,16 +67,16 @@ pub(super) async fn start(
             Connection::peer(target, events).await
         }
         _ => {
-            let sandbox = sandbox_spec(servers, spec, caller).map_err(StartError::Failed)?;
             let profile = caller.authority.grant().sandbox;
+            // The launcher gets ready while the rest is found out and put on record.
+            let mut ready = prepare(Pipes::piped()).map_err(unlaunched)?;
+            ready.under(profile);
+            let sandbox = sandbox_spec(servers, spec, caller).map_err(StartError::Failed)?;
             let entry = Entry::new("process").by(caller).with("server", spec.name.as_str());
             let entry =
                 entry.with("program", sandbox.program.display().to_string()).with("sandbox", format!("{profile:?}"));
             on_record(servers, entry.with("verdict", "allow")).await?;
-            let mut instance = launch(&sandbox, Pipes::piped()).await.map_err(|e| match e {
-                LaunchError::Refused { .. } => StartError::Failed(format!("{e}; `pleach doctor` tells more")),
-                other => StartError::Failed(other.to_string()),
-            })?;
+            let mut instance = ready.launch(&sandbox).await.map_err(unlaunched)?;
             if let Some(listener) = instance.proxy.take() {
                 let (live, audit) = (servers.live.clone(), servers.audit.clone());
                 let owner = Arc::new(Instance { server: spec.name.clone(), caller: caller.clone(), live, audit });
@@ -93,6 +93,13 @@ pub(super) async fn start(
         McpError::Gone(_) => StartError::EndedEarly(e.to_string()),
         McpError::Unauthorized(why) => StartError::Refused(why),
         other => StartError::Failed(other.to_string()),
+    })
+}
+
+fn unlaunched(error: LaunchError) -> StartError {
+    StartError::Failed(match error {
+        LaunchError::Refused { .. } => format!("{error}; `pleach doctor` tells more"),
+        other => other.to_string(),
     })
 }
 

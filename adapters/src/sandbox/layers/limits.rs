@@ -90,9 +90,12 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
     let _ = sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong);
     for capability in 0..64 {
-        // Beyond the last one the kernel answers EINVAL; without CAP_SETPCAP there is nothing
-        // to drop, because the empty sets below cannot be refilled under no_new_privs.
-        let _ = sys::prctl(libc::PR_CAPBSET_DROP, capability);
+        // Without CAP_SETPCAP there is nothing to drop, because the empty sets below cannot be
+        // refilled under no_new_privs; beyond the last one the kernel answers EINVAL.
+        let dropped = sys::prctl(libc::PR_CAPBSET_DROP, capability);
+        if dropped.is_err_and(|e| e.raw_os_error() == Some(libc::EINVAL)) {
+            break;
+        }
     }
     #[repr(C)]
     struct Header {

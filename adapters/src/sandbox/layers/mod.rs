@@ -31,4 +31,5 @@ pub(super) enum Part {
     Descriptors,
     Environment,
     Lifeline,
+    Group,
 }

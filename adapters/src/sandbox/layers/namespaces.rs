@@ -6,6 +6,7 @@ use crate::sandbox::PROXY_PORT;
 use crate::sandbox::enter::Refusal;
 use crate::sandbox::spec::Spec;
 use crate::sandbox::sys;
+use policies::grant::Profile;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -21,11 +22,21 @@ profile that allows `userns` on the pleach binary (pleach doctor prints it), or 
 kernel.apparmor_restrict_unprivileged_userns=0; in a container run with --security-opt seccomp=unconfined \
 --security-opt apparmor=unconfined; or name the weaker profile: [policy.sandbox] profile = \"no-namespaces\"";
 
-pub(crate) fn enter(spec: &Spec) -> Result<(), Refusal> {
+/// Which namespaces a spec is run in: all, or none under a weaker profile.
+pub(crate) fn wanted(spec: &Spec) -> libc::c_int {
+    match spec.profile() {
+        Profile::Full => PARTS.iter().filter(|(part, _)| spec.stands(*part)).fold(ALWAYS, |all, (_, flag)| all | flag),
+        _ => 0,
+    }
+}
+
+/// All there are: what a spec of profile `full` wants.
+pub(crate) const ALL: libc::c_int = ALWAYS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
+
+pub(crate) fn enter(flags: libc::c_int) -> Result<(), Refusal> {
     // SAFETY: these cannot fail.
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-    let all = PARTS.iter().filter(|(part, _)| spec.stands(*part)).fold(ALWAYS, |all, (_, flag)| all | flag);
-    sys::unshare(all).map_err(|e| Refusal::new("namespaces", format!("unshare: {e}; {CURE}")))?;
+    sys::unshare(flags).map_err(|e| Refusal::new("namespaces", format!("unshare: {e}; {CURE}")))?;
     let map = |file: &str, text: String| {
         fs::write(file, text).map_err(|e| Refusal::new("namespaces", format!("{file}: {e}; {CURE}")))
     };

@@ -2,12 +2,12 @@
 //! be looked for, or says what it found.
 
 use super::raw;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// What an attacker leaves.
 pub(super) const EVIL: &str = "evil-4b1c";
@@ -76,6 +76,37 @@ fn attack(args: &[String]) -> std::io::Result<()> {
             std::io::stdout().flush()?;
             Command::new("/bin/sleep").arg(seconds).stdout(std::process::Stdio::null()).status().map(drop)
         }
+        ["hoard", mebibytes] => hoard(mebibytes),
+        ["hold", mebibytes] => {
+            let bytes = vec![1u8; mebibytes.parse::<usize>().unwrap_or(0) << 20];
+            println!("{}", std::hint::black_box(&bytes).len());
+            std::io::stdin().read_to_end(&mut Vec::new()).map(drop)
+        }
         _ => Err(std::io::Error::other(format!("no attack {args:?}"))),
     }
+}
+
+/// Three processes that hold this much each, at once.
+fn hoard(mebibytes: &str) -> std::io::Result<()> {
+    let own = std::env::current_exe()?;
+    let hold = || {
+        Command::new(&own).args([super::ATTACK, "hold", mebibytes]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    };
+    let mut children = (0..3).map(|_| hold()).collect::<std::io::Result<Vec<Child>>>()?;
+    let mut holding = 0;
+    for child in &mut children {
+        let mut line = String::new();
+        if let Some(said) = &mut child.stdout {
+            BufReader::new(said).read_line(&mut line)?;
+        }
+        holding += usize::from(!line.is_empty());
+    }
+    // Whoever said so earlier may have been ended for it since.
+    for child in &mut children {
+        holding -= usize::from(child.try_wait()?.is_some());
+        let _ = child.kill();
+        child.wait()?;
+    }
+    println!("{holding} hold {mebibytes} MiB at once");
+    Ok(())
 }

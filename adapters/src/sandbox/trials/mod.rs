@@ -14,6 +14,7 @@
 
 mod acts;
 mod attacks;
+mod groups;
 mod kernel;
 mod raw;
 mod table;
