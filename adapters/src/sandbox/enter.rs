@@ -1,7 +1,7 @@
 //! The launcher: our own binary, re-executed, before any thread or runtime exists.
 
 use super::init;
-use super::layers::{namespaces, protected};
+use super::layers::{limits, namespaces, protected};
 use super::spec::{Report, Spec};
 use super::sys;
 use policies::grant::Profile;
@@ -61,6 +61,10 @@ pub(super) fn report(socket: &mut UnixStream, report: &Report) {
 
 fn run(spec: &Spec, socket: &mut UnixStream) -> i32 {
     init::catch_signals();
+    if let Err(e) = limits::first_to_go() {
+        report(socket, &Report::Refused { layer: "limits".into(), why: format!("/proc/self/oom_score_adj: {e}") });
+        return FAILED;
+    }
     if spec.profile() != Profile::Full {
         // The second layer under the lifeline: it follows the thread that forked us.
         let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);

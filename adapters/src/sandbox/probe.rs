@@ -90,8 +90,9 @@ pub async fn probe(home: PathBuf) -> Vec<Probe> {
 /// What of a machine an instance may take. Said plainly, since much of it is not bounded.
 fn limited() -> Probe {
     let seen = format!(
-        "at most {} processes and threads an instance, {} MiB a process, 8 GiB a file, 8192 descriptors; the memory and \
-         the processor time of an instance as a whole are not bounded (no cgroup is used)",
+        "at most {} processes and threads an instance, {} MiB a process, 8 GiB a file, 8192 descriptors; when \
+         memory runs out an instance goes before anything else; its memory and processor time as a whole are not \
+         bounded (no cgroup is used)",
         limits::TASKS,
         limits::memory() >> 20
     );
