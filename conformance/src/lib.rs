@@ -4,6 +4,7 @@
 pub mod a2a;
 pub mod crash;
 pub mod fixture;
+pub mod issuer;
 pub mod ledger;
 pub mod mirror;
 pub mod mirror_server;

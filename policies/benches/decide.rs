@@ -11,6 +11,7 @@ use policies::json::{Json, Limits};
 use policies::manifest::{ServerWords, import};
 use policies::names::Name;
 use policies::permission::Access;
+use policies::secrets::Hidden;
 use policies::tools::{Glob, Layer, ToolRules};
 use std::sync::Arc;
 
@@ -50,4 +51,17 @@ fn call(bencher: Bencher<'_, '_>, rules: usize) {
             }],
         })
         .bench_values(|call| black_box(decide::call(&authority, call)));
+}
+
+/// 64 KiB of JSON, looked through for so many secrets.
+#[divan::bench(args = [1, 10, 100])]
+fn redact(bencher: Bencher<'_, '_>, secrets: usize) {
+    let mut hidden = Hidden::default();
+    for i in 0..secrets {
+        let name = Name::try_from(format!("s{i}").as_str()).unwrap();
+        hidden.hide(&name, &format!("sk-{:032x}", (i as u128 + 1) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+    }
+    let text = r#"{"path":"docs/a.md","text":"A line of \"ordinary\" words, 40 % of them short.\n"},"#.repeat(820);
+    assert_eq!(hidden.redact(&text), text);
+    bencher.bench(|| black_box(hidden.redact(black_box(&text)).len()));
 }

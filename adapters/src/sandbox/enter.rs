@@ -1,7 +1,7 @@
 //! The launcher: our own binary, re-executed, before any thread or runtime exists.
 
 use super::init;
-use super::layers::{namespaces, protected};
+use super::layers::{limits, namespaces, protected};
 use super::spec::{Report, Spec};
 use super::sys;
 use policies::grant::Profile;
@@ -89,6 +89,9 @@ fn apart(group: Option<&Path>, socket: &mut UnixStream) -> i32 {
     if spec.profile() == Profile::Full {
         return refuse(socket, Refusal::new("namespaces", "the launcher was not told to make any"));
     }
+    if let Err(refusal) = first_to_go() {
+        return refuse(socket, refusal);
+    }
     match open(group) {
         Ok(group) => init::run(&spec, socket, None, group),
         Err(refusal) => refuse(socket, refusal),
@@ -97,6 +100,11 @@ fn apart(group: Option<&Path>, socket: &mut UnixStream) -> i32 {
 
 fn understand(text: &[u8]) -> io::Result<Spec> {
     serde_json::from_slice(text).map_err(io::Error::other)
+}
+
+/// When memory runs out, what is started here goes before anything else.
+fn first_to_go() -> Result<(), Refusal> {
+    limits::first_to_go().map_err(|e| Refusal::new("limits", format!("/proc/self/oom_score_adj: {e}")))
 }
 
 /// The instance's cgroup, open, if it has one.
@@ -108,7 +116,7 @@ fn open(group: Option<&Path>) -> Result<Option<File>, Refusal> {
 /// In namespaces: pid 1 does the rest, and this process waits for it and cleans up after it.
 fn inside(flags: libc::c_int, group: Option<&Path>, mut socket: UnixStream) -> i32 {
     // The group is opened as long as its file system is seen as it is.
-    let entered = open(group).and_then(|group| namespaces::enter(flags).map(|()| group));
+    let entered = first_to_go().and_then(|()| open(group)).and_then(|group| namespaces::enter(flags).map(|()| group));
     let forked = entered.and_then(|group| {
         let (reader, writer) = init::pipe().map_err(|e| Refusal::new("pipe", e.to_string()))?;
         // SAFETY: this process has one thread.

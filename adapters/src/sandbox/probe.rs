@@ -101,7 +101,8 @@ pub async fn probe(home: PathBuf) -> Vec<Probe> {
 /// bounded.
 fn limited() -> Probe {
     let each = format!(
-        "at most {} processes and threads an instance, {} MiB a process, 8 GiB a file, 8192 descriptors",
+        "at most {} processes and threads an instance, {} MiB a process, 8 GiB a file, 8192 descriptors; when memory \
+         runs out an instance goes before anything else",
         limits::TASKS,
         limits::memory() >> 20
     );

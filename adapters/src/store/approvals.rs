@@ -11,7 +11,7 @@
 
 use super::lease::Tx;
 use super::writer::{Job, Verdict};
-use super::{Store, StoreError, ends, signed};
+use super::{Store, StoreError, ends, owner, signed};
 use async_trait::async_trait;
 use policies::resolve::ApprovalsSpec;
 use policies::standing::Standing;
@@ -91,7 +91,8 @@ impl Job for Ask {
         let before: Option<String> =
             sqlx::query_scalar(same).bind(principal).bind(&self.digest).fetch_optional(&mut *tx.connection).await?;
         if let Some(before) = before {
-            let before = serde_json::from_str(&before).map_err(|e| sqlx::Error::Decode(e.into()))?;
+            let before: Question = serde_json::from_str(&before).map_err(|e| sqlx::Error::Decode(e.into()))?;
+            wait(tx, &before.id).await?;
             return Ok(Ok(Asking::Before(Box::new(before))));
         }
         let count = sqlx::query(COUNT).bind(principal).bind(None::<&str>).fetch_one(&mut *tx.connection).await?;
@@ -111,8 +112,15 @@ impl Job for Ask {
             .bind(&self.digest)
             .execute(&mut *tx.connection)
             .await?;
+        wait(tx, id).await?;
         Ok(Ok(Asking::Asked))
     }
+}
+
+/// This process waits for a question.
+async fn wait(tx: &mut Tx<'_>, question: &str) -> Result<(), sqlx::Error> {
+    let wait = "INSERT OR IGNORE INTO question_waits (question, mark) VALUES (?, ?)";
+    sqlx::query(wait).bind(question).bind(owner::own()).execute(&mut *tx.connection).await.map(drop)
 }
 
 fn number(n: i64) -> u32 {

@@ -11,6 +11,7 @@
 //! answers made are rows of their own and outlive their questions.
 
 use super::lease::Tx;
+use super::owner::{self, Standing};
 use super::writer::{Job, Verdict};
 use super::{Store, now, signed, unsigned};
 use async_trait::async_trait;
@@ -47,18 +48,28 @@ pub struct Ended {
     pub at: u64,
 }
 
-/// Those that are not on record yet, oldest first.
+/// Those that are not on record yet, oldest first. What somebody answered is, also where an older
+/// pleach wrote the answer here and no mark beside it; what the end of a run answered is not.
 pub(super) const UNNOTED: &str = "SELECT coalesce(run, '') AS run, body, closed_by, closed_at FROM questions
-    WHERE closed_at IS NOT NULL AND noted_at IS NULL ORDER BY closed_at LIMIT ?";
+    WHERE closed_at IS NOT NULL AND noted_at IS NULL AND (answer IS NULL OR closed_by = 'the end of the run')
+    ORDER BY closed_at LIMIT ?";
+/// What an older pleach wrote that way.
+pub(super) const UNMARKED: &str = "UPDATE questions SET noted_at = closed_at
+    WHERE closed_at IS NOT NULL AND noted_at IS NULL AND answer IS NOT NULL AND closed_by <> 'the end of the run'";
+/// Clients' own questions whose time is over (?1). The plus keeps the planner from looking through all
+/// that are open and of no tree.
+pub(super) const LAPSED: &str = "SELECT 1 FROM questions
+    WHERE closed_at IS NULL AND expires <= ?1 AND +root IS NULL LIMIT 1";
+/// Closes them, by ?2.
+pub(super) const LAPSE: &str = "UPDATE questions SET closed_by = ?2, closed_at = ?1
+    WHERE closed_at IS NULL AND expires <= ?1 AND +root IS NULL";
 /// Whether any that is on record ended before a moment.
 pub(super) const OLD: &str = "SELECT 1 FROM questions WHERE closed_at IS NOT NULL AND noted_at IS NOT NULL
     AND closed_at < ? LIMIT 1";
 
 /// Questions of clients' own calls that nobody answered in time.
 pub(super) async fn lapse(tx: &mut Tx<'_>) -> Result<(), sqlx::Error> {
-    let over = "UPDATE questions SET closed_by = ?2, closed_at = ?1
-        WHERE closed_at IS NULL AND expires IS NOT NULL AND expires <= ?1 AND root IS NULL";
-    sqlx::query(over).bind(signed(tx.now)).bind(LATE).execute(&mut *tx.connection).await.map(drop)
+    sqlx::query(LAPSE).bind(signed(tx.now)).bind(LATE).execute(&mut *tx.connection).await.map(drop)
 }
 
 struct Lapse;
@@ -79,6 +90,9 @@ impl Job for Withdraw {
     type Output = Withdrawn;
     async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<Withdrawn>, sqlx::Error> {
         let now = signed(tx.now);
+        if leave(tx, &self.0).await? {
+            return Ok(Ok(Withdrawn::Nothing));
+        }
         let close = "UPDATE questions SET closed_by = ?3, closed_at = ?2
             WHERE id = ?1 AND closed_at IS NULL AND root IS NULL";
         let closed = sqlx::query(close).bind(&self.0).bind(now).bind(WITHDRAWN);
@@ -93,6 +107,27 @@ impl Job for Withdraw {
     }
 }
 
+/// This process waits for a question no more; gives whether another does. One that is gone does not,
+/// and of one that ran elsewhere nobody knows.
+async fn leave(tx: &mut Tx<'_>, question: &str) -> Result<bool, sqlx::Error> {
+    let gone = "DELETE FROM question_waits WHERE question = ? AND mark = ?";
+    sqlx::query(gone).bind(question).bind(owner::own()).execute(&mut *tx.connection).await?;
+    let others = "SELECT mark FROM question_waits WHERE question = ?";
+    let others: Vec<String> = sqlx::query_scalar(others).bind(question).fetch_all(&mut *tx.connection).await?;
+    Ok(others.iter().any(|mark| owner::standing(mark) != Standing::Dead))
+}
+
+struct Leave(String);
+
+#[async_trait]
+impl Job for Leave {
+    type Output = ();
+    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<()>, sqlx::Error> {
+        leave(tx, &self.0).await?;
+        Ok(Ok(()))
+    }
+}
+
 struct Noted(Vec<String>);
 
 #[async_trait]
@@ -103,6 +138,7 @@ impl Job for Noted {
             let noted = "UPDATE questions SET noted_at = ? WHERE id = ? AND closed_at IS NOT NULL";
             sqlx::query(noted).bind(signed(tx.now)).bind(id).execute(&mut *tx.connection).await?;
         }
+        sqlx::query(UNMARKED).execute(&mut *tx.connection).await?;
         Ok(Ok(()))
     }
 }
@@ -127,17 +163,19 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn lapse(&self) -> Result<(), JournalError> {
-        let due = "SELECT 1 FROM questions
-            WHERE closed_at IS NULL AND expires IS NOT NULL AND expires <= ? AND root IS NULL LIMIT 1";
-        let due: Option<i64> =
-            sqlx::query_scalar(due).bind(signed(now())).fetch_optional(&self.pool).await.map_err(|e| self.failed(e))?;
+        let due: Option<i64> = sqlx::query_scalar(LAPSED)
+            .bind(signed(now()))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| self.failed(e))?;
         match due {
             None => Ok(()),
             Some(_) => self.writer.perform(Lapse).await,
         }
     }
     /// Takes back what a client's own call asked: whoever waited for the answer went another way. The
-    /// question is closed if it is open, and a yes that was not used is good for nothing any more.
+    /// question is closed if it is open, and a yes that was not used is good for nothing any more; unless
+    /// another process waits for it too.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -145,6 +183,13 @@ impl Store {
         let done = self.writer.perform(Withdraw(id.to_owned())).await;
         self.closing.look();
         done
+    }
+    /// This process waits for a question of a client's own call no more; the question stays.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn leave(&self, id: &str) -> Result<(), JournalError> {
+        self.writer.perform(Leave(id.to_owned())).await
     }
     /// Some of those that ended without an answer and are not on record yet, oldest first.
     ///

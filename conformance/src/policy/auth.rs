@@ -3,13 +3,13 @@
 use super::arena::Arena;
 use super::gate::{ALICE, BOB, BOSS, Gate, show};
 use super::world::{SECRET, leaks};
-use super::{Act, Case};
+use super::{Act, Case, audience};
 use crate::served::Answer;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) fn cases() -> Vec<Case> {
-    [credentials(), origins(), rights(), crossing()].into_iter().flatten().collect()
+    [credentials(), origins(), rights(), crossing(), audience::cases()].into_iter().flatten().collect()
 }
 
 /// A call of `rec__peek` on a gate with these headers.

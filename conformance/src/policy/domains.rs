@@ -6,7 +6,10 @@ use super::gate::reaching;
 use super::proxy::Way;
 
 pub(super) fn cases() -> Vec<Case> {
-    [nothing(), hosts(), addresses(), resolved(), redirects(), around(), urls()].into_iter().flatten().collect()
+    [nothing(), hosts(), addresses(), resolved(), redirects(), around(), urls(), super::tunnels::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 const GRANTS: &str = "domains = { allow = [\"good.test\", \"*.sub.good.test\", \"**.both-good.test\", \"*.names.test\"] }\nnetworks = { allow = [\"10.9.0.0/16\"] }";

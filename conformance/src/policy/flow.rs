@@ -4,12 +4,15 @@
 use super::gate::{ALICE, Gate, show, tools};
 use super::shell::Scene;
 use super::world::{SECRET, World, leaks};
-use super::{Act, Case};
+use super::{Act, Case, coded, passed};
 use crate::served::Served;
 use serde_json::{Value, json};
 
 pub(super) fn cases() -> Vec<Case> {
-    [encoded(), secrets(), siblings()].into_iter().flatten().collect()
+    [encoded(), secrets(), siblings(), coded::cases(), passed::flows(), passed::questions()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A masked file in other clothes.

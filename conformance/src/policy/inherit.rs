@@ -3,7 +3,7 @@
 use super::gate::{Gate, show, tools};
 use super::tree::{Tree, bash, read, script, spawn, tell, write};
 use super::world::{POLICY, World};
-use super::{Act, Case, approvals};
+use super::{Act, Case, approvals, hop, later};
 use crate::served::Served;
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ prompt = "p"
 
 pub(super) fn cases() -> Vec<Case> {
     let own = [requests(), descendants(), flags(), limits(), later(), doors()];
-    own.into_iter().chain([approvals::given(), approvals::rules()]).flatten().collect()
+    own.into_iter().chain([approvals::given(), approvals::rules(), hop::cases(), later::cases()]).flatten().collect()
 }
 
 fn files(kind: &str, path: &str) -> Value {

@@ -2,13 +2,13 @@
 
 use super::gate::{Gate, behind, show};
 use super::world::World;
-use super::{Act, Case};
+use super::{Act, Case, passed};
 use crate::served::Served;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(super) fn cases() -> Vec<Case> {
-    [changed(), lies(), names(), hidden(), bombs()].into_iter().flatten().collect()
+    [changed(), lies(), names(), hidden(), bombs(), passed::results()].into_iter().flatten().collect()
 }
 
 fn tool(name: &str, description: &str) -> Value {
@@ -96,6 +96,12 @@ fn changed() -> Vec<Case> {
             "a tool that was renamed after approval",
             pinned(plain(), vec![tool("plus", "Adds two numbers."), plain()[1].clone()], "s__plus"),
             twin(),
+        ),
+        Case::new(
+            "R2.03",
+            "a tool that was taken away, called all the same",
+            pinned(plain(), plain().into_iter().take(1).collect(), "s__sub"),
+            pinned(plain(), plain().into_iter().rev().collect(), "s__sub"),
         ),
         Case::new("R1.10", "a server whose address changed after approval", moved(true), moved(false)),
     ])

@@ -17,20 +17,27 @@
 
 mod approvals;
 mod arena;
+mod audience;
 mod auth;
+mod coded;
 mod config;
 mod domains;
 mod exec;
 mod flow;
 mod gate;
+mod hop;
 mod inherit;
+mod later;
 mod manifest;
+mod memory;
+mod passed;
 mod paths;
 mod proxy;
 mod quota;
 mod report;
 mod shell;
 mod tree;
+mod tunnels;
 mod wire;
 mod world;
 

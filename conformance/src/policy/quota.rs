@@ -2,14 +2,17 @@
 
 use super::gate::{Gate, show, tools};
 use super::shell::Scene;
-use super::{Act, Case};
+use super::{Act, Case, later, memory};
 use crate::served::Served;
 use crate::upstream::{self, Upstream};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(super) fn cases() -> Vec<Case> {
-    [programs(), servers(), clients(), super::approvals::floods(), audit()].into_iter().flatten().collect()
+    [programs(), memory::cases(), servers(), clients(), later::bombs(), super::approvals::floods(), audit()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn programs() -> Vec<Case> {

@@ -229,3 +229,63 @@ async fn who_does_nothing_does_not_hold_up_the_end() {
     // So long it would wait for a call.
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
+
+/// What is refused for its size is answered, whole, to a client that writes all of it first; and
+/// one that never stops is cut.
+#[test]
+fn who_sends_too_much_reads_why() {
+    use std::io::{Read, Write};
+    let served = Served::start(&Folder::new("version = 1\n"));
+    let address = served.base.strip_prefix("http://").unwrap().to_owned();
+    let connect = || {
+        let socket = std::net::TcpStream::connect(&address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let head = |path: &str, length: usize, more: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             accept: application/json, text/event-stream\r\ncontent-length: {length}\r\n{more}\r\n"
+        )
+    };
+    let body = vec![b' '; 24 << 20];
+    for (nth, (path, more, status)) in
+        [("/mcp", "", "413"), ("/v1/runs", "", "413"), ("/mcp", "origin: http://evil.example\r\n", "403")]
+            .iter()
+            .cycle()
+            .take(60)
+            .enumerate()
+    {
+        let mut socket = connect();
+        socket.write_all(head(path, body.len(), more).as_bytes()).unwrap();
+        socket.write_all(&body).unwrap_or_else(|e| panic!("{nth}: {path} was cut off while writing: {e}"));
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap_or_else(|e| panic!("{nth}: {path}: {e}"));
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, said) = answer.split_once("\r\n\r\n").unwrap();
+        let length =
+            head.to_lowercase().split("content-length: ").nth(1).map(|l| l.split("\r\n").next().unwrap().to_owned());
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{nth}: {answer}");
+        assert_eq!(length.as_deref(), Some(said.len().to_string().as_str()), "{nth}: {answer}");
+    }
+    // The twin: as much as is allowed is read, and the connection goes on.
+    let mut socket = connect();
+    socket.write_all(head("/mcp", 1 << 20, "").as_bytes()).unwrap();
+    socket.write_all(&vec![b' '; 1 << 20]).unwrap();
+    let mut some = [0; 4096];
+    let n = socket.read(&mut some).unwrap();
+    assert!(some[..n].starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&some[..n]));
+    socket.write_all(HEALTH.as_bytes()).unwrap();
+    let n = socket.read(&mut some).unwrap();
+    assert!(some[..n].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&some[..n]));
+
+    let mut socket = connect();
+    socket.write_all(head("/mcp", 1 << 40, "").as_bytes()).unwrap();
+    let (piece, began, mut wrote) = (vec![b' '; 1 << 20], Instant::now(), 0u64);
+    while socket.write_all(&piece).is_ok() {
+        wrote += 1;
+        assert!(wrote < 512 && began.elapsed() < PATIENCE, "{wrote} MiB were taken");
+    }
+    assert!(wrote >= 24, "{wrote}");
+}

@@ -17,6 +17,7 @@ mod abandoned;
 mod accounts;
 mod approvals;
 mod approvals_bound;
+mod approvals_waits;
 mod audit;
 mod audit_files;
 mod audit_kills;

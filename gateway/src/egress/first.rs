@@ -31,6 +31,12 @@ pub(super) enum First {
 pub(super) fn read(bytes: &[u8]) -> First {
     match bytes.first() {
         None => return First::More,
+        // Records of TLS that begin no conversation: whoever skips them reads something else than we.
+        Some(20 | 21 | 23 | 24) => match bytes.get(1) {
+            None => return First::More,
+            Some(3) => return First::Broken("it begins with TLS, but not with a greeting"),
+            Some(_) => {}
+        },
         Some(22) => {
             return match hello::read(bytes) {
                 Hello::More => First::More,
@@ -40,10 +46,10 @@ pub(super) fn read(bytes: &[u8]) -> First {
         }
         Some(_) => {}
     }
-    // Servers skip empty lines before a request.
-    let skipped = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    // Servers skip empty lines before a request, and some whatever space there is.
+    let skipped = bytes.iter().take_while(|b| b.is_ascii_whitespace() || **b == 11).count();
     if skipped > MAX_LINE {
-        return First::Broken("it begins with nothing but empty lines");
+        return First::Broken("it begins with nothing but space");
     }
     let text = &bytes[skipped..];
     let method = text.iter().take_while(|b| is_token(**b)).count();
@@ -85,6 +91,13 @@ mod tests {
             (b"GET / HTTP/1.1\r\n", First::Http),
             (b"\r\n\r\nGET / HTTP/1.1\r\n", First::Http),
             (b"get\t/ http/1.0\n", First::Http),
+            (b" GET / HTTP/1.1\r\n", First::Http),
+            (b"\n \t\x0b\x0c\r\nGET / HTTP/1.1\r\n", First::Http),
+            (b"  hello\r\n", First::Other),
+            (&[21], First::More),
+            (&[21, 3, 1, 0, 2, 1, 0], First::Broken("it begins with TLS, but not with a greeting")),
+            (&[23, 3, 3, 0, 9], First::Broken("it begins with TLS, but not with a greeting")),
+            (&[20, 0, 3], First::Other),
             (b"BREW /a b HTTP/1.1 x\r\n", First::Http),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", First::Http2),
             (b"EHLO me\r\n", First::Other),

@@ -1,7 +1,7 @@
 //! HTTP: CONNECT, requests that name an http:// address, and requests inside a tunnel. Whatever
 //! is forwarded was parsed and is written anew, for the host that was judged.
 
-use super::meter::Metered;
+use super::meter::{Metered, Watch};
 use super::tunnel::Client;
 use super::{Kind, Opened, PATIENCE, Refused, Target, Way, fits, open, refused, tunnel};
 use bytes::Bytes;
@@ -143,13 +143,14 @@ async fn sender(stream: Metered, way: &Way) -> Result<SendRequest<Incoming>, hyp
 
 /// HTTP in the clear inside a tunnel: every request on it must be for the host it was allowed for.
 pub(super) async fn inside(client: impl Client, stream: Metered, target: Target, way: Way) {
+    let watch = Arc::new(stream.watch());
     let sender = match sender(stream, &way).await {
         Ok(sender) => Arc::new(Mutex::new(sender)),
         Err(e) => return debug!("egress: {e}"),
     };
     let service = hyper::service::service_fn(move |request| {
-        let (sender, target, way) = (sender.clone(), target.clone(), way.clone());
-        async move { Ok::<_, hyper::Error>(relay(request, &sender, &target, &way).await) }
+        let (sender, target, way, watch) = (sender.clone(), target.clone(), way.clone(), watch.clone());
+        async move { Ok::<_, hyper::Error>(relay(request, &sender, &target, &way, &watch).await) }
     });
     let mut builder = builder();
     let connection = builder.preserve_header_case(true).serve_connection(TokioIo::new(client), service);
@@ -163,6 +164,7 @@ async fn relay(
     sender: &Mutex<SendRequest<Incoming>>,
     target: &Target,
     way: &Way,
+    watch: &Arc<Watch>,
 ) -> Response<Body> {
     if let Err(why) = fits(&*way.owner, target, named(&request, target)) {
         let mut response = refuse(StatusCode::MISDIRECTED_REQUEST, &why);
@@ -193,7 +195,8 @@ async fn relay(
         && let Some(upgrade) = upgrade
     {
         let outside = hyper::upgrade::on(&mut response);
-        let (stop, slot) = (way.stop.clone(), way.slot.clone());
+        // Nobody else looks after the connection any more.
+        let (stop, slot, watch) = (way.stop.clone(), way.slot.clone(), watch.clone());
         way.tasks.spawn(async move {
             let joined = async {
                 if let (Ok(client), Ok(outside)) = tokio::join!(upgrade, outside) {
@@ -203,6 +206,7 @@ async fn relay(
             };
             tokio::select! {
                 () = stop.cancelled() => {}
+                why = watch.over() => info!("egress: a WebSocket was ended, because {why}"),
                 () = joined => {}
             }
             drop(slot);
@@ -263,4 +267,82 @@ fn refuse(status: StatusCode, why: &str) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Audit, Entry};
+    use crate::egress::Owner;
+    use crate::egress::meter::{CAPS, Caps};
+    use policies::authority::Authority;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    struct Nobody(Audit);
+    impl Owner for Nobody {
+        fn name(&self) -> String {
+            "nobody".into()
+        }
+        fn authority(&self) -> Option<Authority> {
+            None
+        }
+        fn audit(&self) -> &Audit {
+            &self.0
+        }
+        fn entry(&self, what: &str) -> Entry {
+            Entry::new(what)
+        }
+    }
+
+    const ASKS: &str = "GET / HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    const TAKES: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+
+    async fn until(stream: &mut (impl tokio::io::AsyncRead + Unpin), end: &str) -> String {
+        let mut heard = Vec::new();
+        while !heard.ends_with(end.as_bytes()) {
+            heard.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(heard).unwrap()
+    }
+
+    /// A WebSocket is still the connection it was: quiet for too long, or there for too long, it is over.
+    #[tokio::test]
+    async fn a_websocket_has_the_caps_of_its_connection() {
+        let short = Duration::from_millis(300);
+        for caps in [Caps { idle: short, ..CAPS }, Caps { life: short, ..CAPS }] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut far = listener.accept().await.unwrap().0;
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("pleach.toml");
+            let audit = Audit::open(&crate::settings::understand("pleach.toml", "version = 1", &file).unwrap());
+            let slot = Arc::new(Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap());
+            let way = Way {
+                owner: Arc::new(Nobody(audit.clone())),
+                tasks: tokio_util::task::TaskTracker::new(),
+                slot,
+                stop: tokio_util::sync::CancellationToken::new(),
+            };
+            let (mut client, side) = tokio::io::duplex(4096);
+            let target = Target { host: Host::parse("a.example").unwrap(), port: 80 };
+            let began = std::time::Instant::now();
+            let tasks = way.tasks.clone();
+            tasks.spawn(inside(side, Metered::new(near, &audit, 1, caps), target, way));
+            client.write_all(ASKS.as_bytes()).await.unwrap();
+            assert!(until(&mut far, "\r\n\r\n").await.starts_with("GET / HTTP/1.1\r\n"));
+            far.write_all(TAKES.as_bytes()).await.unwrap();
+            assert!(until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
+            // Its twin: what is said goes through, both ways.
+            client.write_all(b"ping").await.unwrap();
+            assert_eq!(until(&mut far, "ping").await, "ping");
+            far.write_all(b"pong").await.unwrap();
+            assert_eq!(until(&mut client, "pong").await, "pong");
+            let mut rest = Vec::new();
+            assert_eq!(far.read_to_end(&mut rest).await.unwrap_or(0), 0);
+            assert_eq!(client.read_to_end(&mut rest).await.unwrap_or(0), 0);
+            assert!(began.elapsed() >= short, "{:?}", began.elapsed());
+        }
+    }
 }

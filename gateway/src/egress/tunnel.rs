@@ -100,7 +100,6 @@ enum Says {
 fn says(first: First, target: &Target) -> Says {
     let address = matches!(target.host, Host::Address(_));
     Says::Host(match first {
-        First::Tls { hides: true, .. } => Err("its TLS greeting hides a name (ECH), which cannot be judged".into()),
         First::Tls { name: Some(name), .. } => {
             Host::parse(&name).map_err(|e| format!("its TLS greeting names no host: {e}"))
         }
@@ -118,11 +117,28 @@ fn says(first: First, target: &Target) -> Says {
     })
 }
 
+/// A name hidden behind one that is shown (ECH) looks like nothing hidden at all (its GREASE, which
+/// browsers send to everybody), and is known to the front alone. Whom the operator named has his trust to
+/// be the front of nobody else; of many that a pattern covers, one may be anybody's.
+const HIDDEN: &str = "its TLS greeting may hide another name (ECH), and the policy allows this host by a pattern; allow it \
+                      by its own name in the place of the pattern, or have the client send no ECH";
+
+/// Whether the policy says this very host.
+fn by_name(way: &Way, target: &Target) -> bool {
+    match &target.host {
+        Host::Address(_) => true,
+        host => way.owner.authority().is_some_and(|a| a.grant().domains.names(host, target.port)),
+    }
+}
+
 /// What the first bytes lead to.
 async fn judged(client: &mut impl Client, held: &[u8], target: &Target, way: &Way) -> Next {
-    let said = match says(first::read(held), target) {
+    let first = first::read(held);
+    let hides = matches!(first, First::Tls { hides: true, .. });
+    let said = match says(first, target) {
         Says::Nothing => return Next::Copy,
         Says::Requests => return Next::Http,
+        Says::Host(Ok(_)) if hides && !by_name(way, target) => Err(HIDDEN.to_owned()),
         Says::Host(said) => said,
     };
     let Err(why) = fits(&*way.owner, target, said) else { return Next::Copy };

@@ -134,7 +134,7 @@ impl Guard {
             Ok(Asking::Asked) => asked,
             Ok(Asking::Before(before)) => *before,
             Ok(Asking::Full(why)) => {
-                waits.leave_it();
+                waits.leave_it().await;
                 let denial = question.refuse(&format!("it asks a person; {why}"));
                 return Err(self.not_put(entry, denial.with_fix("pleach answer, which lists them")).await);
             }
@@ -202,7 +202,7 @@ impl Guard {
     /// Nobody answered: the call is denied, the question stays open for whoever comes later.
     pub(crate) async fn unanswered(&self, caller: &Caller, put: Put, why: &str) -> Denial {
         let Put { asked, rule, waits } = put;
-        waits.leave_it();
+        waits.leave_it().await;
         let tool = asked.detail.get("tool").and_then(serde_json::Value::as_str).unwrap_or_default();
         let id = &asked.id;
         let allowed =

@@ -28,6 +28,7 @@ mod waiting;
 
 use crate::audit::{Before, Decision, Entry};
 use crate::servers::{Abilities, Enough, Servers};
+use adapters::hidden;
 use adapters::mcp::{Attachment, Exchange, Kind, McpError, Reply, meta};
 use adapters::store::Store;
 pub(crate) use approvals::{Asks, Put, Wish};
@@ -206,6 +207,9 @@ impl Guard {
     async fn judged_by_policy(&self, caller: &Caller, name: &str, arguments: Json, enough: Enough) -> Judged {
         let mut changes = self.servers.live.changes();
         let mut arguments = arguments;
+        // A secret goes to whom it is for, and there not as an argument: what is judged, asked about, put
+        // on record and sent is without it.
+        hidden::in_json(&mut arguments);
         loop {
             arguments = match self.judge_now(caller, name, arguments) {
                 Ok(judged) => return judged,

@@ -4,7 +4,8 @@
 //! ```text
 //!  waits ─┬─ nobody answered ─▶ denied, naming the question, which stays for whoever comes later
 //!         ├─ answered ────────▶ judged again; a yes that it did not take is void
-//!         ├─ taken back, or its client, or its task, is gone ─▶ the question is withdrawn
+//!         ├─ taken back, or its client, or its task, is gone ─▶ the question is withdrawn, unless another
+//!         │                                                    process waits for it
 //!         └─ the process ends ─▶ the question stays: it outlives the process
 //! ```
 
@@ -69,9 +70,14 @@ impl Waits {
         self
     }
     /// It waits no more, and the question stays.
-    pub(super) fn leave_it(mut self) {
+    pub(super) async fn leave_it(mut self) {
         self.left = true;
-        self.guard.waiting.leave(&self.question);
+        if self.guard.waiting.leave(&self.question)
+            && let Some(book) = &self.guard.book
+            && let Err(why) = book.leave(&self.question).await
+        {
+            tracing::warn!("that nobody here waits for question {} cannot be noted: {why}", self.question);
+        }
     }
     /// It waits no more; what it asked is taken back by the time this returns.
     pub(super) async fn over(mut self) {

@@ -29,7 +29,10 @@ pub(crate) async fn serve(view: View, stop: CancellationToken) -> std::io::Resul
         }
     });
     let view = Mutex::new(view);
-    let door = Door { view, out, calls: Arc::default(), stop: stop.child_token(), conversation: Mutex::default() };
+    let door =
+        Door { view, out, calls: Arc::default(), stop: CancellationToken::new(), conversation: Mutex::default() };
+    // However this ends, nobody is called for any more.
+    let _over = door.stop.clone().drop_guard();
     let mut input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
     let mut line = Vec::new();
     loop {
@@ -58,6 +61,10 @@ pub(crate) async fn serve(view: View, stop: CancellationToken) -> std::io::Resul
     let framework = lock(&door.view).framework.clone();
     if let Some(framework) = framework {
         framework.put_down().await;
+    }
+    // Whoever ends pleach has not taken back what its client asked a person: the question outlives it.
+    if stop.is_cancelled() {
+        lock(&door.view).guard.servers.stop.cancel();
     }
     door.stop.cancel();
     drop(door);

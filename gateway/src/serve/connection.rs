@@ -10,9 +10,12 @@
 //!      nothing said for a while             the stream ended
 //! ```
 //!
+//! One that ends with a request that was answered before all of it was read lingers (`linger`).
+//!
 //! A client is waited for, but not for ever: what it began it finishes within the limits below.
 //! One that only sleeps is let be until its seat is wanted.
 
+use super::linger::linger;
 use super::seats::Seats;
 use super::streaming;
 use super::turn::Turn;
@@ -75,6 +78,7 @@ pub(super) async fn keep(socket: TcpStream, house: Arc<House>) {
         // In a box of its own, or it would cost its size while it sleeps.
         wire = match Box::pin(spoken(wire, &house)).await {
             Then::Ended => return,
+            Then::Lingers(wire) => return linger(&wire.socket, &house).await,
             Then::Rests(wire) => wire,
             Then::Streams(wire, stream) => {
                 if streaming::stream(&wire, stream).await.is_err() {
@@ -89,6 +93,8 @@ pub(super) async fn keep(socket: TcpStream, house: Arc<House>) {
 /// What follows when hyper was at work.
 enum Then {
     Ended,
+    /// It is answered, our side of it is shut, and the client may still be writing.
+    Lingers(Wire),
     Rests(Wire),
     Streams(Wire, Response),
 }
@@ -116,7 +122,7 @@ async fn spoken(wire: Wire, house: &House) -> Then {
                     if let Err(e) = ended {
                         tracing::debug!("a client's connection ended: {e}");
                     }
-                    return Then::Ended;
+                    return if tally.is_cut_short() { Then::Lingers(http.into_parts().io.into_inner()) } else { Then::Ended };
                 }
             },
             () = &mut look => {

@@ -1,6 +1,7 @@
 //! The HTTP server: listens, checks where a request comes from, and hands it to its door.
 
 mod connection;
+mod linger;
 mod seats;
 mod streaming;
 #[cfg(test)]

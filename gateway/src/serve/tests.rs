@@ -2,9 +2,11 @@
 //! leaps over the silence, so that minutes pass at once.
 
 use super::connection::{House, keep};
+use super::linger;
 use super::seats::Seats;
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::StreamExt;
@@ -27,7 +29,7 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// What answers: `/` at once, `/echo` what it read, `/slow` after an hour, `/much` and `/flood`
+/// What answers: `/` at once, `/echo` what it read, `/refused` without having read, `/slow` after an hour, `/much` and `/flood`
 /// more than anybody reads, the second as a stream, and `/stream` as long as it is listened to.
 struct Place {
     house: Arc<House>,
@@ -44,6 +46,7 @@ impl Place {
         let router = Router::new()
             .route("/", get(|| async { "ok\n" }))
             .route("/echo", post(|body: Bytes| async move { body }))
+            .route("/refused", post(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "too much\n") }))
             .route("/slow", post(|_: Bytes| async { tokio::time::sleep(seconds(3_600)).await }))
             .route("/much", get(|| async { vec![b'x'; MUCH] }))
             .route("/flood", get(|| async { events(std::iter::repeat_n(MUCH / 1_024, 1_024), None) }))
@@ -267,4 +270,52 @@ async fn the_end_waits_for_answers_only() {
     assert!(!answered.is_finished());
     assert!(heard(&mut asked, "\r\n\r\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
     answered.await.unwrap();
+}
+
+const TOO_MUCH: &str = "POST /refused HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000000\r\n\r\n";
+
+/// A client that writes before it reads is told why it was refused.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_while_writing_hears_of_it() {
+    let place = Place::new(8).await;
+    let (mut client, kept) = place.client().await;
+    say(&mut client, TOO_MUCH).await;
+    for _ in 0..64 {
+        client.write_all(&[b'x'; 1 << 20]).await.unwrap();
+    }
+    let answer = heard(&mut client, "too much\n").await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("too much\n"), "{answer}");
+    drop(client);
+    kept.await.unwrap();
+}
+
+/// And one that never stops, or falls silent, is waited for so long.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_is_waited_for_so_long() {
+    let place = Place::new(8).await;
+    let (mut client, kept) = place.client().await;
+    say(&mut client, TOO_MUCH).await;
+    heard(&mut client, "too much\n").await;
+    let began = Instant::now();
+    kept.await.unwrap();
+    assert!(began.elapsed() >= linger::SILENCE && began.elapsed() < linger::LIMIT, "{:?}", began.elapsed());
+
+    let (mut client, kept) = place.client().await;
+    say(&mut client, TOO_MUCH).await;
+    let began = Instant::now();
+    while client.write_all(b"x").await.is_ok() && !kept.is_finished() {
+        tokio::time::sleep(seconds(1)).await;
+    }
+    let took = began.elapsed();
+    assert!(took >= linger::LIMIT && took < linger::LIMIT + seconds(10), "{took:?}");
+
+    let (mut client, kept) = place.client().await;
+    say(&mut client, TOO_MUCH).await;
+    let (mut wrote, piece) = (0, vec![b'x'; 1 << 20]);
+    while client.write_all(&piece).await.is_ok() {
+        wrote += piece.len();
+        assert!(wrote < 2 * linger::MOST, "{wrote}");
+    }
+    assert!(wrote >= linger::MOST, "{wrote}");
+    kept.await.unwrap();
 }

@@ -55,6 +55,10 @@ impl Tally {
     pub(super) fn is_read(&self) -> bool {
         !self.unread.load(Relaxed)
     }
+    /// The last request was answered before its body was read to the end.
+    pub(super) fn is_cut_short(&self) -> bool {
+        !self.is_read() && !self.busy.load(Relaxed)
+    }
     /// Bytes read so far.
     pub(super) fn bytes(&self) -> u64 {
         self.read.load(Relaxed)

@@ -10,7 +10,7 @@ use crate::sandbox::PROXY_PORT;
 use futures_util::StreamExt;
 use rmcp::model::Tool;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use url::Url;
 
 /// A document may have this many bytes.
@@ -45,11 +45,16 @@ pub(super) async fn fetch(args: Arguments) -> Outcome {
                     sandbox profile has none; use profile = \"full\""
             .into());
     };
-    let fetched = tokio::time::timeout(LIMIT, get(&proxy, url)).await;
-    let document = fetched.unwrap_or_else(|_| Err(format!("no whole answer within {} s", LIMIT.as_secs())))?;
-    let shown = document.shown(args.flag("raw"))?;
+    let (raw, until) = (args.flag("raw"), Instant::now() + LIMIT);
     let (start, most) = (args.number("start_index").unwrap_or(0), args.number("max_length").unwrap_or(USUAL).min(MOST));
-    Ok(piece(&document.url, &shown, start, most))
+    let all = async {
+        let document = get(&proxy, url).await?;
+        // On a thread of its own, which ends by itself: whoever wrote the page says how long it is read.
+        let read = move || Ok(piece(&document.url, &document.shown(raw, until)?, start, most));
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(format!("the page could not be read: {e}")))
+    };
+    let fetched = tokio::time::timeout(LIMIT, all).await;
+    fetched.unwrap_or_else(|_| Err(format!("no whole answer within {} s", LIMIT.as_secs())))
 }
 
 /// An address that can be fetched at all; whether it may be is the proxy's to say.
@@ -92,7 +97,8 @@ async fn get(proxy: &Proxied, mut url: Url) -> Result<Document, String> {
         if !status.is_success() {
             let said = body(response, 2_000).await.unwrap_or_else(|(start, _)| start);
             let said = String::from_utf8_lossy(&said).into_owned();
-            let said = if is_html(&kind) { text::read(&said, &url).text } else { said };
+            let page = |said: &str| text::read(said, &url, Instant::now() + LIMIT).unwrap_or_default().text;
+            let said = if is_html(&kind) { page(&said) } else { said };
             let said: String = said.trim().chars().take(500).collect();
             let said = if said.is_empty() { said } else { format!(": {said}") };
             return Err(format!("{url}: HTTP {status}{said}"));
@@ -120,13 +126,15 @@ async fn body(response: reqwest::Response, most: usize) -> Result<Vec<u8>, (Vec<
 }
 
 impl Document {
-    fn shown(&self, raw: bool) -> Result<String, String> {
+    /// What a person would read of it, if that is known in time.
+    fn shown(&self, raw: bool, until: Instant) -> Result<String, String> {
         let text = decoded(&self.body, &self.kind);
         if is_html(&self.kind) || (self.kind.is_empty() && text.trim_start().starts_with('<')) {
             if raw {
                 return Ok(text);
             }
-            let page = text::read(&text, &self.url);
+            let page = text::read(&text, &self.url, until);
+            let page = page.ok_or_else(|| format!("{} takes too long to read; fetch it raw", self.url))?;
             return Ok(if page.title.is_empty() { page.text } else { format!("{}\n\n{}", page.title, page.text) });
         }
         let essence = essence(&self.kind);
@@ -209,7 +217,7 @@ mod tests {
     fn what_is_no_text_is_not_shown() {
         let document = |kind: &str, body: &[u8]| {
             Document { url: Url::parse("https://a.example/").unwrap(), kind: kind.into(), body: body.into() }
-                .shown(false)
+                .shown(false, Instant::now() + LIMIT)
         };
         assert_eq!(document("text/html; charset=utf-8", b"<title>t</title><p>x"), Ok("t\n\nx".into()));
         assert_eq!(document("application/problem+json", b"{}"), Ok("{}".into()));

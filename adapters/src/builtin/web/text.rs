@@ -3,6 +3,7 @@
 //! fetched or shown that the document hides.
 
 use std::fmt::Write;
+use std::time::Instant;
 use url::Url;
 
 /// A document's text.
@@ -63,16 +64,26 @@ const VOID: [&str; 14] =
 /// A longer address of a link is left out, and after so many bytes of addresses all are.
 const MAX_LINK: usize = 2 << 10;
 const MAX_LINKS: usize = 2 << 20;
-/// Links within links that are remembered.
+/// Links within links, and lists within lists, that are remembered.
 const MAX_OPEN: usize = 100;
 /// Lists within lists are set in this deep.
 const MAX_DEPTH: usize = 8;
 
-/// Reads a document; links are written as the address they lead to from `base`.
-pub(super) fn read(html: &str, base: &Url) -> Page {
+/// Tags between two looks at the clock.
+const LOOK: usize = 64;
+/// Bytes of text that a document may become.
+const MAX_TEXT: usize = 16 << 20;
+
+/// Reads a document; links are written as the address they lead to from `base`. `None` when that took
+/// too long.
+pub(super) fn read(html: &str, base: &Url, until: Instant) -> Option<Page> {
     let mut reader = Reader::new(base);
-    let mut rest = html;
-    while !rest.is_empty() {
+    let (mut rest, mut tags) = (html, 0);
+    while !rest.is_empty() && reader.page.text.len() < MAX_TEXT {
+        if tags % LOOK == 0 && Instant::now() > until {
+            return None;
+        }
+        tags += 1;
         let Some(at) = rest.find('<') else {
             reader.words(rest);
             break;
@@ -80,7 +91,7 @@ pub(super) fn read(html: &str, base: &Url) -> Page {
         reader.words(&rest[..at]);
         rest = reader.markup(&rest[at..]);
     }
-    reader.page()
+    Some(reader.page())
 }
 
 struct Reader {
@@ -199,6 +210,8 @@ impl Reader {
                 let _ = write!(self.page.text, "{} ", "#".repeat(level));
             }
             "p" | "table" | "blockquote" | "pre" => self.blank(),
+            // Deeper than anybody sets a list.
+            "ul" | "ol" if self.lists.len() >= MAX_OPEN => {}
             "ul" => self.lists.push(None),
             "ol" => self.lists.push(Some(tag.attribute("start").and_then(|n| n.parse().ok()).unwrap_or(1))),
             "li" => self.item(),
@@ -481,8 +494,12 @@ fn referred(name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn page(html: &str) -> Page {
+        let later = Instant::now() + std::time::Duration::from_secs(60);
+        read(html, &Url::parse("https://example.com/a/b").unwrap(), later).unwrap()
+    }
     fn text(html: &str) -> String {
-        read(html, &Url::parse("https://example.com/a/b").unwrap()).text
+        page(html).text
     }
 
     #[test]
@@ -491,7 +508,7 @@ mod tests {
             <h1>Head</h1><p>One   <b>two</b>\n three &mdash; &#x41;&#66;.</p><ul><li>a<li>b<ol><li>c</ol></ul>\
             <pre>  x\n   y</pre><a href=\"../c?d=1\">there</a> <a href=\"javascript:x()\">no</a>\
             <table><tr><th>k<td>v</tr></table><img alt='a picture' src=x><br>end</body></html>";
-        let page = read(html, &Url::parse("https://example.com/a/b").unwrap());
+        let page = page(html);
         assert_eq!(page.title, "The & title");
         let expected = "# Head\n\nOne two three — AB.\n\n- a\n- b\n  1. c\n\n  x\n   y\n\nthere (https://example.com/c?d=1) no\n\n\
             k | v\n\n[a picture]\nend";
@@ -524,6 +541,18 @@ mod tests {
         assert_eq!(text("a<!-- never closed"), "a");
         assert_eq!(text("</p></ul></a></pre>a&bogus;&#xffffffff;"), "a&bogus;&#xffffffff;");
         assert_eq!(text("<head><title>t</title><body>a"), "a");
+    }
+
+    #[test]
+    fn a_page_is_read_for_so_long_and_so_much() {
+        let base = Url::parse("https://example.com/").unwrap();
+        assert_eq!(read(&"<b>".repeat(1_000), &base, Instant::now() - std::time::Duration::from_secs(1)), None);
+        // Tags that never end, lists that never do, and a text that is longer than its page.
+        text(&"<a x=\"".repeat(5_000));
+        text(&"<ul><li>".repeat(400_000));
+        assert!(text(&"<ul>".repeat(9)).is_empty());
+        let long = text(&format!("{}{}", "<ul>".repeat(9), "<li>x".repeat(1_000_000)));
+        assert!(long.len() < MAX_TEXT + 64, "{}", long.len());
     }
 
     proptest::proptest! {

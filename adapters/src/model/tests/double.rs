@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -87,7 +88,7 @@ struct State {
     answers: Mutex<VecDeque<Answer>>,
     seen: Mutex<Vec<Seen>>,
     /// Connections that are open.
-    open: Mutex<usize>,
+    open: watch::Sender<usize>,
     began: Instant,
 }
 
@@ -106,7 +107,7 @@ impl Double {
         let state = Arc::new(State {
             answers: Mutex::new(answers.into_iter().collect()),
             seen: Mutex::default(),
-            open: Mutex::default(),
+            open: watch::Sender::new(0),
             began: Instant::now(),
         });
         let mut tasks = JoinSet::new();
@@ -115,13 +116,13 @@ impl Double {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let state = shared.clone();
-                *state.open.lock().unwrap() += 1;
+                state.open.send_modify(|open| *open += 1);
                 connections.spawn(async move {
                     let service = hyper::service::service_fn(|request| respond(state.clone(), request));
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
-                    *state.open.lock().unwrap() -= 1;
+                    state.open.send_modify(|open| *open -= 1);
                 });
             }
         });
@@ -134,8 +135,9 @@ impl Double {
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
     }
-    pub(super) fn open(&self) -> usize {
-        *self.state.open.lock().unwrap()
+    /// Returns when no connection is open.
+    pub(super) async fn left(&self) {
+        self.state.open.subscribe().wait_for(|open| *open == 0).await.unwrap();
     }
 }
 

@@ -38,6 +38,13 @@ pub(crate) fn memory() -> u64 {
     total / 4 * 3
 }
 
+/// When memory runs out, an instance's processes go before anything else, its largest first: what many
+/// of them take together has no bound of its own, and nobody else must die of it. Whoever comes of this
+/// process inherits it and has no power to take it back.
+pub(crate) fn first_to_go() -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", "1000")
+}
+
 /// Bounds the tasks of the pid namespace this is pid 1 of, where a namespace has a bound of its
 /// own (Linux 6.14). The rlimit does not hold for root. Before, the file was the host's.
 pub(crate) fn bound_tasks() -> io::Result<()> {

@@ -296,3 +296,61 @@ async fn a_runs_answer_makes_its_rule_in_the_same_transaction() {
     assert_eq!(store.rules(None, 9).await.unwrap(), rules);
     store.close().await;
 }
+
+/// A process that is certainly there, or certainly gone, waits for the same question.
+#[tokio::test]
+async fn a_question_is_taken_back_by_the_last_who_waits() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let gone = crate::store::owner::own().replace(&format!(" {} ", std::process::id()), " 4194305 ");
+    let elsewhere = "b 1 1 m pid:[1]";
+    for (other, taken) in [(gone.as_str(), Withdrawn::Question), (elsewhere, Withdrawn::Nothing)] {
+        let id = format!("q-{}", other.len());
+        assert_eq!(ask(&store, &id, &id).await, Asking::Asked);
+        let waits = sqlx::query("INSERT INTO question_waits (question, mark) VALUES (?, ?)").bind(&id).bind(other);
+        waits.execute(&store.pool).await.unwrap();
+        assert_eq!(store.withdraw(&id).await.unwrap(), taken, "{other}");
+        // Whoever is still there hears a yes, which is not void either.
+        if taken == Withdrawn::Nothing {
+            store.answer(&id, "boss", &Answer::YES).await.unwrap();
+            assert_eq!(store.withdraw(&id).await.unwrap(), Withdrawn::Nothing);
+            assert!(matches!(store.spend("ci", &id).await.unwrap(), Given::Yes { .. }));
+        }
+    }
+    // Nobody here waits any more, and the question stays.
+    assert_eq!(ask(&store, "q-1", "d1").await, Asking::Asked);
+    store.leave("q-1").await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM question_waits WHERE question = 'q-1'")
+        .fetch_one(&store.pool)
+        .await
+        .unwrap();
+    assert_eq!((left, ask(&store, "q-2", "d1").await), (0, Asking::Before(Box::new(asked_again(&store, "q-1").await))));
+    store.close().await;
+}
+
+async fn asked_again(store: &Store, id: &str) -> Question {
+    store.question(id).await.unwrap().unwrap().question
+}
+
+/// What an older pleach beside this one answered was put on record by it: it is no end without an answer.
+#[tokio::test]
+async fn an_older_pleachs_yes_is_no_denial() {
+    use subagents::approval::ENDED;
+    assert!(crate::store::ends::UNNOTED.contains(ENDED) && crate::store::ends::UNMARKED.contains(ENDED));
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    for (id, by, answer) in [("q-1", "boss", "{\"verdict\":\"allow\"}"), ("q-2", ENDED, "{\"verdict\":\"deny\"}")] {
+        assert_eq!(ask(&store, id, id).await, Asking::Asked);
+        let close = "UPDATE questions SET closed_by = ?, closed_at = 5, answer = ? WHERE id = ?";
+        sqlx::query(close).bind(by).bind(answer).bind(id).execute(&store.pool).await.unwrap();
+    }
+    let ended: Vec<String> = store.unnoted().await.unwrap().into_iter().map(|ended| ended.question.id).collect();
+    assert_eq!(ended, ["q-2"]);
+    store.noted(ended).await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM questions WHERE noted_at IS NULL")
+        .fetch_one(&store.pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 0, "it can be deleted in time");
+    store.close().await;
+}

@@ -23,7 +23,7 @@ async fn an_owner_learns_of_commands_another_handle_left() {
 
     let mut hints = owner.subscribe();
     let lease = claim(&owner, "r-a").await;
-    claim(&owner, "r-quiet").await;
+    let quiet = claim(&owner, "r-quiet").await;
     let answer = Command::Answer {
         question: "q-1".into(),
         answer: Answer::Input { value: json!({"a": [1]}), note: Some("n".into()) },
@@ -41,11 +41,23 @@ async fn an_owner_learns_of_commands_another_handle_left() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(owner.take(&lease).await.unwrap(), [message(1), answer, message(2)]);
     assert_eq!(owner.take(&lease).await.unwrap(), []);
-    // Hints come while commands wait, and stop when they are taken.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    while hints.try_recv().is_ok() {}
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(hints.try_recv().is_err(), "nothing waits any more");
+    // Hints come while commands wait, and stop when they are taken: each look tells of all that wait, and
+    // one that began after the first word of the other tells of that alone.
+    let about = Command::Message {
+        run: "r-quiet".into(),
+        from: "me".into(),
+        text: "x".into(),
+        message: None,
+        parts: None,
+        open: false,
+    };
+    assert!(other.post(&quiet.root, &about).await.unwrap());
+    let mut told = 0;
+    while told < 3 {
+        let hint = tokio::time::timeout(Duration::from_secs(5), hints.recv()).await.unwrap().unwrap();
+        told += usize::from(hint == quiet.root);
+        assert!(told == 0 || hint == quiet.root, "nothing of {hint:?} waits any more");
+    }
     owner.close().await;
     other.close().await;
 }
@@ -55,9 +67,11 @@ async fn a_hint_that_was_missed_comes_again() {
     let place = place();
     let owner = Store::open(&place.path).await.unwrap();
     let other = Store::open(&place.path).await.unwrap();
+    let mut early = owner.subscribe();
     let lease = claim(&owner, "r-a").await;
     assert!(other.post(&lease.root, &message(1)).await.unwrap());
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    let told = tokio::time::timeout(Duration::from_secs(5), early.recv()).await.unwrap().unwrap();
+    assert_eq!(told, lease.root);
     let mut late = owner.subscribe();
     let hint = tokio::time::timeout(Duration::from_secs(5), late.recv()).await.unwrap().unwrap();
     assert_eq!(hint, lease.root);

@@ -55,11 +55,18 @@ async fn an_owner_elsewhere_keeps_its_tree_while_it_gives_signs() {
     let other = open(&place.path, far).await.unwrap();
     let lease = claim(&other, "r-a").await;
     let here = Store::open(&place.path).await.unwrap();
-    for _ in 0..5 {
-        // Longer than the lease in all: it is renewed without anything being written.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert!(matches!(here.claim(&lease.root).await.unwrap(), Claimed::Held { .. }));
-    }
+    let until = async || -> i64 {
+        sqlx::query_scalar("SELECT lease_until FROM trees WHERE root = 'r-a'").fetch_one(&here.pool).await.unwrap()
+    };
+    // Until the first lease is over: it is renewed without anything being written.
+    let first_ends = until().await;
+    let renewed = async {
+        while i64::try_from(crate::store::now()).unwrap() <= first_ends || until().await <= first_ends {
+            assert!(matches!(here.claim(&lease.root).await.unwrap(), Claimed::Held { .. }));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), renewed).await.expect("it is not renewed");
+    assert!(matches!(here.claim(&lease.root).await.unwrap(), Claimed::Held { .. }));
     // Silence: as if its machine had stopped.
     sqlx::query("UPDATE trees SET lease_until = 1").execute(&here.pool).await.unwrap();
     assert_eq!(claim(&here, "r-a").await.epoch, 2);
@@ -89,15 +96,9 @@ async fn a_claim_nobody_waits_for_is_given_back() {
         // Asked for, then forgotten before the answer came.
         assert!(futures_util::poll!(&mut claiming).is_pending());
     }
-    let mut lease = None;
-    for _ in 0..100 {
-        if let Claimed::Lease(got) = store.claim(&root).await.unwrap() {
-            lease = Some(got);
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(lease.is_some(), "it would be held for as long as the process lives");
+    let given = async { while !matches!(store.claim(&root).await.unwrap(), Claimed::Lease(_)) {} };
+    let given = tokio::time::timeout(Duration::from_secs(30), given).await;
+    assert!(given.is_ok(), "it would be held for as long as the process lives");
     store.close().await;
 }
 
