@@ -29,7 +29,7 @@ pub use mine::{scoped, unscoped};
 pub use passage::{How, Passage, Until};
 pub use proxy::{Passed, known_as};
 pub use signature::payload;
-pub use wire::bound;
+pub use wire::{along, bound};
 
 use crate::jwt::Keys;
 use crate::mcp::{Gives, MODERN, McpError, Message, Party, RpcError, meta};

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Duration;
 
-const V1: (&str, &str) = ("a2a-version", "1.0");
-const AUTHORITY: &str = "urn:pleach:a2a:authority:v1";
+pub(crate) const V1: (&str, &str) = ("a2a-version", "1.0");
+pub(crate) const AUTHORITY: &str = "urn:pleach:a2a:authority:v1";
 
 /// `put` makes a file, `other` as well, `append` writes one more line.
-const SERVER: &str = r#"
+pub(crate) const SERVER: &str = r#"
 import json, sys, time
 for line in sys.stdin:
     m = json.loads(line)
@@ -213,11 +213,11 @@ impl Pair {
     }
 }
 
-fn said(served: &Served) -> String {
+pub(crate) fn said(served: &Served) -> String {
     served.log.lock().unwrap().clone()
 }
 
-async fn run(served: &Served, agent: &str, prompt: &str) -> Value {
+pub(crate) async fn run(served: &Served, agent: &str, prompt: &str) -> Value {
     let answer = post(served, ALICE, "/v1/runs", json!({ "agent": agent, "prompt": prompt })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     let run = answer.json()["run"].as_str().unwrap().to_owned();
@@ -274,7 +274,7 @@ async fn a_child_on_another_machine_holds_no_more_than_its_parent_gives() {
     }
 }
 
-async fn shown(served: &Served, token: &str, method: &str, params: &Value) -> Answer {
+pub(crate) async fn shown(served: &Served, token: &str, method: &str, params: &Value) -> Answer {
     let bearer = format!("Bearer {token}");
     let who = if token.is_empty() { ("x-nobody", "1") } else { ("authorization", bearer.as_str()) };
     let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
@@ -293,7 +293,7 @@ async fn caught(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
     (seen.body["params"].clone(), token)
 }
 
-fn road() -> Upstream {
+pub(crate) fn road() -> Upstream {
     Upstream::of(|base| {
         let base = base.to_owned();
         move |seen| match seen.path.as_str() {

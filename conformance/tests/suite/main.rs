@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod a2a;
+mod a2a_callback;
 mod a2a_clients;
 mod a2a_hop;
 mod a2a_peers;

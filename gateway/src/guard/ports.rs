@@ -62,12 +62,15 @@ impl Gate for Guard {
         };
         // Another gateway holds nothing but what its grants say, as long as its key is known here.
         let key = client.and_then(|client| client.proof.grants());
-        if key.is_some() && carried.as_ref().map(|carried| carried.by.as_str()) != key {
+        let by = carried.as_ref().map(|carried| carried.by.as_str());
+        // What was given here to be brought back is of our own key, whosesoever part it is.
+        let own = || self.servers.live.granter().map(|own| own.public());
+        if key.is_some() && by != key && (door != MCP || by != own()) {
             return None;
         }
         let (mut authority, mut limits) = (policy.door(client), client.map_or(Limits::NONE, |client| client.limits));
         if let Some(carried) = carried {
-            if key.is_none() && self.servers.live.granter().is_none_or(|own| own.public() != carried.by) {
+            if key.is_none() && own() != Some(carried.by.as_str()) {
                 return None;
             }
             (authority, limits) = carried.narrows(&format!("client {principal}"), (authority, limits));

@@ -14,6 +14,7 @@
 
 mod abilities;
 mod adopt;
+mod callback;
 mod instance;
 mod manifest;
 mod offered;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use abilities::Abilities;
+pub(crate) use callback::CALLBACK;
 pub(crate) use instance::target;
 pub(crate) use manifest::Enough;
 pub(crate) use said::{Level, Said, What};
@@ -112,6 +114,7 @@ impl Servers {
                 }
                 let Some(servers) = weak.upgrade() else { return };
                 servers.entries().values().for_each(|e| e.end_idle(IDLE));
+                servers.forget_tasks();
             }
         });
         servers
@@ -311,6 +314,7 @@ impl Entry {
     fn slot(&self, caller: &Caller, abilities: Abilities) -> Arc<Slot> {
         let mut key = Key {
             principal: caller.principal.clone(),
+            task: self.task(caller),
             // An HTTP server is no process of ours, so its sandbox distinguishes nothing.
             sandbox: match self.spec().transport {
                 Transport::Http { .. } | Transport::Peer(_) => Arc::from(""),
@@ -349,7 +353,10 @@ impl Entry {
     /// Any live instance; of a principal, where one is named.
     fn any_live(&self, whose: &Whose) -> Option<(Arc<Attachment>, Caller)> {
         let slots = lock(&self.slots);
-        let mut own = slots.values().filter(|s| whose.is_empty() || *s.caller.principal == **whose);
+        let mut own = slots.values().filter(|s| match s.task.is_empty() {
+            true => whose.is_empty() || *s.caller.principal == **whose,
+            false => s.task == *whose,
+        });
         own.find_map(|s| Some((s.live()?, s.caller.clone())))
     }
 }

@@ -19,6 +19,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) principal: Arc<str>,
+    /// The task it is for, where the server takes what came along with one; else empty.
+    pub(super) task: Arc<str>,
     pub(super) sandbox: Arc<str>,
     pub(super) abilities: Abilities,
     /// More than one where the server asks questions without saying whose call they are about:
@@ -31,6 +33,7 @@ pub(super) struct Slot {
     /// Who hears what it says.
     pub(super) who: super::said::Who,
     pub(super) abilities: Abilities,
+    pub(super) task: Arc<str>,
     /// It is being brought back.
     pub(super) reviving: AtomicBool,
     /// The last start failed for want of a token.
@@ -78,6 +81,7 @@ impl Slot {
             caller,
             who: (key.principal.clone(), key.sandbox.clone()),
             abilities: key.abilities,
+            task: key.task.clone(),
             reviving: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             state: tokio::sync::Mutex::default(),
@@ -191,6 +195,6 @@ impl Drop for Watch {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

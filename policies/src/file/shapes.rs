@@ -194,8 +194,9 @@ const TOOL: Shape = Shape::Table(&[
 const AUTH: Shape = Shape::Table(&[
     key(
         "flow",
-        "A person consents once (code, the default), or Pleach acts for itself (client-credentials).",
-        Shape::Word(&["code", "client-credentials"], &[]),
+        "A person consents once (code, the default), Pleach acts for itself (client-credentials), or a run shows the token \
+         that came along with its task from another Pleach (grant).",
+        Shape::Word(&["code", "client-credentials", "grant"], &[]),
     ),
     key("issuer", "The one authorization server that may be used; absent: the one the server names.", FILLED),
     key("client_id", "The id Pleach was registered under there; absent: it registers itself.", FILLED),
@@ -243,6 +244,11 @@ const PEER: Shape = Shape::Table(&[
     key(
         "delegate",
         "It is a Pleach: each message goes with a grant of what its sender may give, and with nothing else that says who we are.",
+        Shape::Bool,
+    ),
+    key(
+        "callback",
+        "With delegate: what a run has done over there may use the tools here as the run might, at our /mcp, until it is done.",
         Shape::Bool,
     ),
     key("expose", "Whether A2A clients see it, at /a2a/NAME, as far as they may use its skills.", Shape::Bool),

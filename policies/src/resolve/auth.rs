@@ -17,6 +17,8 @@ pub enum Flow {
     Code,
     /// Pleach acts for itself.
     ClientCredentials,
+    /// A run shows what came along with its task from another gateway.
+    Grant,
 }
 
 /// What proves that Pleach is the client it says.
@@ -126,6 +128,7 @@ impl Resolver<'_> {
         }
         let flow = match table.text_at("flow") {
             Some("client-credentials") => Flow::ClientCredentials,
+            Some("grant") => Flow::Grant,
             _ => Flow::Code,
         };
         let metadata_url = match table.get("client_metadata_url") {
@@ -151,7 +154,12 @@ impl Resolver<'_> {
 
     fn check_auth(&mut self, place: &Place, spec: &AuthSpec) -> bool {
         let own = spec.flow == Flow::ClientCredentials;
+        let alone = AuthSpec { flow: Flow::Grant, ..AuthSpec::default() };
         let wrong = match spec {
+            AuthSpec { flow: Flow::Grant, .. } if *spec != alone => {
+                "flow = \"grant\" stands alone: what is shown comes along with a task"
+            }
+            AuthSpec { flow: Flow::Grant, .. } => return true,
             AuthSpec { client_id: None, proof: Some(_), .. } => {
                 "a client_secret or private_key_file needs its client_id"
             }
