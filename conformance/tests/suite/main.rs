@@ -4,6 +4,7 @@
 mod a2a;
 mod a2a_callback;
 mod a2a_clients;
+mod a2a_counted;
 mod a2a_hop;
 mod a2a_peers;
 mod a2a_peers_again;

@@ -157,6 +157,7 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
         door: asked.who.caller.authority.clone(),
         place: asked.who.place(),
         limits: asked.who.limits,
+        shared: asked.who.identity.as_ref().and_then(|identity| identity.carried.as_ref()).map(|c| c.limits()),
         inbound: Some(Inbound { message: message.id, context: message.context, parts: message.parts }),
         approvals: approvals(&door.live.now().policy),
         cancel: CancellationToken::new(),

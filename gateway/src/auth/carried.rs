@@ -103,6 +103,10 @@ impl Carried {
             }
         }
     }
+    /// The counted limits of all that was granted.
+    pub(crate) fn limits(&self) -> Limits {
+        self.asks.iter().fold(Limits::NONE, |limits, (_, counted)| limits.meet(*counted))
+    }
     /// An authority and its limits, met with what was carried.
     pub(crate) fn narrows(&self, who: &str, held: (Authority, Limits)) -> (Authority, Limits) {
         // What people say yes to is bound to a chain: another grant is another one.

@@ -22,7 +22,7 @@ use subagents::run::Caller;
 /// What is begun over there has no longer than this.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-fn delegates(spec: &ServerSpec) -> bool {
+pub(super) fn delegates(spec: &ServerSpec) -> bool {
     matches!(&spec.transport, Transport::Peer(peer) if peer.delegate)
 }
 
@@ -67,7 +67,10 @@ pub(super) fn gives(
     if !delegates(spec) {
         return Ok((None, None));
     }
-    let grant = decide::hop(caller.may_give(), caller.depth_below())?;
+    let mut grant = decide::hop(caller.may_give(), caller.depth_below())?;
+    if let Some(runs) = caller.runs {
+        grant.spawn.max_total = grant.spawn.max_total.min(runs);
+    }
     // What is given ends some time, whoever lives by then.
     let rest = caller.rest.meet(Limits { wall: Some(LONGEST), ..Limits::NONE });
     let written = claims::write(&grant, &rest).map_err(|e| {

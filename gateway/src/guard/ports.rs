@@ -12,6 +12,7 @@ use policies::authority::{Authority, RunAuthority};
 use policies::decide;
 use policies::grant::Narrowing;
 use policies::json::{Json, Object, digest};
+use policies::manifest::Tool;
 use policies::names::Name;
 use policies::permit::{Denial, Permit, Verdict};
 use policies::resolve::{Limits, Policy};
@@ -107,12 +108,12 @@ impl Gate for Guard {
                 Authorized::Unknown
             }
             Some(Verdict::Allow(permit, rule)) => {
-                let facts = facts(&permit);
+                let facts = self.facts(&permit.what().tool);
                 Authorized::Allowed(permit, rule, facts)
             }
             Some(Verdict::Ask(question)) => {
                 let Call { tool, arguments, .. } = question.what();
-                let facts = Facts { effect: tool.effect };
+                let facts = self.facts(tool);
                 if self.approve == Approve::Once {
                     let rule = question.rule.clone();
                     return Authorized::Allowed(question.approve(YES), rule, facts);
@@ -166,8 +167,11 @@ impl Gate for Guard {
     }
 }
 
-fn facts(permit: &Permit<Call>) -> Facts {
-    Facts { effect: permit.what().tool.effect }
+impl Guard {
+    fn facts(&self, tool: &Tool) -> Facts {
+        let gives = self.servers.spec(&tool.server).is_some_and(|spec| super::hop::delegates(&spec));
+        Facts { effect: tool.effect, gives }
+    }
 }
 
 #[async_trait]
@@ -180,9 +184,11 @@ impl Toolbox for Guard {
         cancel: CancellationToken,
     ) -> Result<ToolOutput, ToolFailure> {
         let name = permit.what().tool.name.clone();
+        let gives = self.facts(&permit.what().tool).gives;
         let reply = self.perform(caller, permit, keyed(key), exchange(cancel)).await;
         let reply = reply.map_err(|e| ToolFailure { why: format!("{name}: {e}"), outcome: happened(&e) })?;
-        Ok(result::output(&reply.result))
+        let used = if gives { result::used(&reply.result) } else { Default::default() };
+        Ok(ToolOutput { used, ..result::output(&reply.result) })
     }
     async fn verify(&self, caller: &Caller, call: &ToolCall, key: &str, cancel: CancellationToken) -> Verified {
         self.look(caller, call, key, cancel).await
