@@ -51,6 +51,7 @@ mod neighbours;
 mod oauth_door;
 mod oauth_leg;
 mod ordinary;
+mod parts;
 mod patterns;
 mod pins;
 mod prefixes;

@@ -471,7 +471,7 @@ impl Servers {
             }),
             Err(why) => {
                 let slot = entry.slot(caller, Abilities::default());
-                Err((why, slot.refused.load(Ordering::Acquire)))
+                Err((why, slot.is_ok_and(|slot| slot.refused.load(Ordering::Acquire))))
             }
         };
         match listed {
@@ -481,7 +481,8 @@ impl Servers {
             }
             Err((why, refused)) => {
                 self.manifests.fail(name, &whose, why);
-                refused
+                // What is listed for one task only is not tried for ever: the next wish tries again.
+                refused || callback::address(&entry.spec()).is_some()
             }
         }
     }

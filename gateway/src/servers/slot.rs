@@ -137,8 +137,12 @@ impl Slot {
     }
     /// Whether it is in use, was used within `idle`, or is watched.
     pub(super) fn is_needed(&self, idle: Duration) -> bool {
-        let busy = lock(&self.live).as_ref().is_some_and(|a| Arc::strong_count(a) > 1);
-        busy || self.used().elapsed() < idle || !lock(&self.watched).is_empty() || self.state.try_lock().is_err()
+        self.is_busy() || self.used().elapsed() < idle
+    }
+    /// Whether it is in use, or is watched.
+    pub(super) fn is_busy(&self) -> bool {
+        let calls = lock(&self.live).as_ref().is_some_and(|a| Arc::strong_count(a) > 1);
+        calls || !lock(&self.watched).is_empty() || self.state.try_lock().is_err()
     }
     pub(super) fn watched(&self) -> Vec<Watched> {
         lock(&self.watched).keys().cloned().collect()
@@ -167,7 +171,7 @@ impl Servers {
         use adapters::mcp::McpError;
         let entry = self.entry(server).ok_or_else(|| McpError::Unreachable(format!("no server {server}")))?;
         let caller = self.live.current(caller).map_err(|denial| McpError::Unreachable(denial.for_model()))?;
-        let slot = entry.slot(&caller, abilities);
+        let slot = entry.slot(&caller, abilities).map_err(McpError::Unreachable)?;
         let attachment = self.live(&entry, &slot).await.map_err(McpError::Unreachable)?;
         // Counted in first: whoever leaves meanwhile is not the last.
         *lock(&slot.watched).entry(watched.clone()).or_default() += 1;
