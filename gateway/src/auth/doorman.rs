@@ -91,7 +91,6 @@ impl Doorman {
     ) -> Self {
         let policy = live.now().policy.clone();
         let issuers = Arc::new(Issuers::new(&policy, tasks, stop));
-        live.hops.serve();
         Self { issuers: Mutex::new((Arc::downgrade(&policy), issuers)), live, listens }
     }
     /// `https://host[:port]`, as clients write it.
@@ -167,6 +166,7 @@ impl Doorman {
         };
         let own = self.live.granter().map(|own| own.public());
         let gateways = policy.clients.iter().flatten().filter_map(|(_, client)| Some((client.proof.grants()?, client)));
+        let gateways = gateways.flat_map(|(keys, client)| keys.iter().map(move |key| (key.as_str(), client)));
         let reader = Reader::new(gateways.clone().map(|(key, _)| key).chain(own));
         let said = reader.read(token, SystemTime::now()).map_err(|flaw| refused(flaw.to_string()))?;
         // Where exactly only its door can say (`a2a/ops.rs`).

@@ -82,7 +82,10 @@ impl Identity {
             (Some(name), Some(clients)) => Some(clients.get(name)?),
             _ => return None,
         };
-        let same = client.map(|c| &c.proof) == self.client().map(|c| &c.proof);
+        // Another gateway may change its key: what came under one that is still known goes on.
+        let key = self.carried.as_ref().map(|carried| &carried.by);
+        let known = |client: &ClientSpec| client.proof.grants().zip(key).is_some_and(|(keys, key)| keys.contains(key));
+        let same = client.is_some_and(known) || client.map(|c| &c.proof) == self.client().map(|c| &c.proof);
         let (carried, ends) = (self.carried.clone(), self.ends.clone());
         same.then(|| Identity { carried, ends, ..Identity::new(policy, client) })
     }

@@ -16,6 +16,7 @@ use policies::manifest::Tool;
 use policies::names::Name;
 use policies::permit::{Denial, Permit, Verdict};
 use policies::resolve::{Limits, Policy};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::approval;
@@ -62,16 +63,17 @@ impl Gate for Guard {
             None => return None,
         };
         // Another gateway holds nothing but what its grants say, as long as its key is known here.
-        let key = client.and_then(|client| client.proof.grants());
+        let keys = client.and_then(|client| client.proof.grants());
         let by = carried.as_ref().map(|carried| carried.by.as_str());
         // What was given here to be brought back is of our own key, whosesoever part it is.
         let own = || self.servers.live.granter().map(|own| own.public());
-        if key.is_some() && by != key && (door != MCP || by != own()) {
+        let known = |keys: &BTreeSet<String>| by.is_some_and(|by| keys.contains(by));
+        if keys.is_some_and(|keys| !known(keys)) && (door != MCP || by != own()) {
             return None;
         }
         let (mut authority, mut limits) = (policy.door(client), client.map_or(Limits::NONE, |client| client.limits));
         if let Some(carried) = carried {
-            if key.is_none() && own() != Some(carried.by.as_str()) {
+            if keys.is_none() && own() != Some(carried.by.as_str()) {
                 return None;
             }
             (authority, limits) = carried.narrows(&format!("client {principal}"), (authority, limits));

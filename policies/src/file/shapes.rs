@@ -13,6 +13,10 @@ const fn later(name: &'static str, doc: &'static str) -> Key {
 }
 
 const ANY: Shape = Shape::Text(|_| Ok(()));
+const KEYS: Shape = Shape::TextOrList(|text| match text.trim().is_empty() {
+    true => Err(Flaw::Wrong("it is empty".into())),
+    false => Ok(()),
+});
 const FILLED: Shape = Shape::Text(|text| match text.trim().is_empty() {
     true => Err(Flaw::Wrong("it is empty".into())),
     false => Ok(()),
@@ -281,8 +285,9 @@ const CLIENT: Shape = Shape::Table(&[
     ),
     key(
         "grant_key",
-        "The key of another Pleach (`pleach token key` there): it comes with grants of its own, and holds each of them met with this table.",
-        FILLED,
+        "The key of another Pleach (`pleach token key` there), or a list of them while it changes its key: it comes with \
+         grants of its own, and holds each of them met with this table.",
+        KEYS,
     ),
     key("match", "Claims a token must carry: a name, or a JSON pointer, and its value.", Shape::Texts),
     key("may_start", "Agents it may start; absent: those exposed.", Shape::List(&NAME)),
