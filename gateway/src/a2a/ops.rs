@@ -124,6 +124,13 @@ fn fits(op: Op, asked: &mut Asked) -> Result<(), Fault> {
     }
     // The message is its own key: another beside it would make it another message.
     asked.key = None;
+    if !matches!(op, Op::Send | Op::Stream)
+        && let Some(identity) = &asked.who.identity
+    {
+        // A question grants nothing, and asks about what a message began: whether that is still allowed
+        // is looked at by what the gateway may have done here at all.
+        asked.who.caller = identity.bare().caller(A2A);
+    }
     asked.came = came(asked)?;
     if let (Some((came, _)), Some(identity)) = (&asked.came, &asked.who.identity)
         && let Some(carried) = &identity.carried

@@ -53,6 +53,10 @@ impl Identity {
     pub(crate) fn with(self, carried: Carried) -> Self {
         Self { carried: Some(Arc::new(carried)), ..self }
     }
+    /// The same without the grant it came with.
+    pub(crate) fn bare(&self) -> Self {
+        Self { carried: None, ..self.clone() }
+    }
     /// The same until its token is over, seconds since 1970.
     pub(crate) fn until(mut self, token: Option<u64>) -> Self {
         self.ends.token = token;
