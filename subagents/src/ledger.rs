@@ -11,7 +11,7 @@
 //! used beyond its reservation; a node's spending is the sum of its own and its children's; one
 //! lock, held for no await, so nothing can wait for itself.
 
-use crate::event::{Amount, Budget};
+use crate::event::{Amount, Budget, Elsewhere};
 use crate::run::RunId;
 use policies::price::Usd;
 use policies::resolve::Limits;
@@ -32,7 +32,7 @@ pub struct Spent {
 }
 
 impl Spent {
-    fn add(&mut self, other: Spent) {
+    pub(crate) fn add(&mut self, other: Spent) {
         self.usd = self.usd.saturating_add(other.usd);
         self.tokens = self.tokens.saturating_add(other.tokens);
         self.turns = self.turns.saturating_add(other.turns);
@@ -44,6 +44,14 @@ impl Spent {
         self.turns = self.turns.saturating_sub(other.turns);
         self.tool_calls = self.tool_calls.saturating_sub(other.tool_calls);
     }
+    fn least(self, other: Spent) -> Spent {
+        Spent {
+            usd: self.usd.min(other.usd),
+            tokens: self.tokens.min(other.tokens),
+            turns: self.turns.min(other.turns),
+            tool_calls: self.tool_calls.min(other.tool_calls),
+        }
+    }
     fn parts(&self) -> [(&'static str, u64); 4] {
         [("usd", self.usd), ("tokens", self.tokens), ("turns", self.turns), ("tool_calls", self.tool_calls)]
     }
@@ -52,6 +60,13 @@ impl Spent {
 impl From<Amount> for Spent {
     fn from(amount: Amount) -> Self {
         Spent { usd: amount.usd.unwrap_or(0), tokens: amount.tokens, ..Spent::default() }
+    }
+}
+
+impl From<Elsewhere> for Spent {
+    fn from(used: Elsewhere) -> Self {
+        let Elsewhere { usd, tokens, turns, tool_calls, .. } = used;
+        Spent { usd, tokens, turns: turns.into(), tool_calls: tool_calls.into() }
     }
 }
 
@@ -83,6 +98,15 @@ impl std::fmt::Display for Short {
 pub struct Reservation {
     run: RunId,
     amount: Spent,
+}
+
+/// What was given along to a task elsewhere, held back here meanwhile. It must be taken back.
+#[derive(Debug)]
+#[must_use = "what is given and not taken back is never free again"]
+pub struct Given {
+    held: Reservation,
+    /// No more than this is believed to be used.
+    most: Spent,
 }
 
 #[derive(Debug, Default)]
@@ -158,6 +182,36 @@ impl Ledger {
     pub fn forget(&self, reservation: Reservation) {
         self.release(reservation, Spent::default());
     }
+    /// Gives a task elsewhere its part of what is left of every limit from this run up, and no more
+    /// than `most`: one of so many parts, for others of the tree go on meanwhile.
+    pub fn give(&self, run: &RunId, parts: u64, most: Limits) -> (Limits, Given) {
+        let mut nodes = self.lock();
+        let least = least(&mut nodes, run);
+        let part = |left: u64| if left == u64::MAX { left } else { left / parts.max(1) };
+        let [usd, tokens, turns, tool_calls] = least.map(part);
+        let limits = limited(usd, tokens, turns, tool_calls).meet(most);
+        let count = |n: u32| if n == u32::MAX { u64::MAX } else { n.into() };
+        let (turns, tool_calls) = (count(limits.turns), count(limits.tool_calls));
+        let most = Spent { usd: limits.usd.0, tokens: limits.tokens, turns, tool_calls };
+        // What nobody limits needs no room.
+        let room = |n: u64| if n == u64::MAX { 0 } else { n };
+        let amount = Spent {
+            usd: room(most.usd),
+            tokens: room(most.tokens),
+            turns: room(most.turns),
+            tool_calls: room(most.tool_calls),
+        };
+        upwards(&mut nodes, run, |node| node.reserved.add(amount));
+        (limits, Given { held: Reservation { run: run.clone(), amount }, most })
+    }
+    /// The task elsewhere is over and says that it used this much; what counts of that is said here.
+    pub fn take_back(&self, given: Given, used: Elsewhere) -> Elsewhere {
+        let counted = Spent::from(used).least(given.most);
+        self.release(given.held, counted);
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let Spent { usd, tokens, turns, tool_calls } = counted;
+        Elsewhere { usd, tokens, turns: small(turns), tool_calls: small(tool_calls), runs: used.runs }
+    }
     /// Tokens and money that a request of this run could still reserve.
     pub fn left(&self, run: &RunId) -> (u64, u64) {
         let (mut tokens, mut usd) = (u64::MAX, u64::MAX);
@@ -168,15 +222,8 @@ impl Ledger {
     }
     /// What is left of every limit from this run up: what may still be given of it.
     pub fn rest(&self, run: &RunId) -> Limits {
-        let mut least = [u64::MAX; 4];
-        upwards(&mut self.lock(), run, |node| {
-            for (at, least) in least.iter_mut().enumerate() {
-                *least = (*least).min(node.left(at));
-            }
-        });
-        let [usd, tokens, turns, tool_calls] = least;
-        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        Limits { usd: Usd(usd), tokens, turns: small(turns), tool_calls: small(tool_calls), wall: None }
+        let [usd, tokens, turns, tool_calls] = least(&mut self.lock(), run);
+        limited(usd, tokens, turns, tool_calls)
     }
     /// The narrowest limits from this run up: what bounds it, whoever set it.
     pub fn bounds(&self, run: &RunId) -> Budget {
@@ -244,6 +291,22 @@ impl Ledger {
     }
 }
 
+/// What is left of each limit from a run up.
+fn least(nodes: &mut BTreeMap<RunId, Node>, run: &RunId) -> [u64; 4] {
+    let mut least = [u64::MAX; 4];
+    upwards(nodes, run, |node| {
+        for (at, least) in least.iter_mut().enumerate() {
+            *least = (*least).min(node.left(at));
+        }
+    });
+    least
+}
+
+fn limited(usd: u64, tokens: u64, turns: u64, tool_calls: u64) -> Limits {
+    let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    Limits { usd: Usd(usd), tokens, turns: small(turns), tool_calls: small(tool_calls), wall: None }
+}
+
 /// Whether four fifths are used.
 pub(crate) fn is_nearly(used: u64, limit: u64) -> bool {
     limit > 0 && u128::from(used) * 5 >= u128::from(limit) * 4
@@ -259,5 +322,38 @@ fn upwards(nodes: &mut BTreeMap<RunId, Node>, run: &RunId, mut each: impl FnMut(
     while let Some(node) = at.and_then(|id| nodes.get_mut(&id)) {
         each(node);
         at = node.parent.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(tokens: u64) -> Budget {
+        Budget { tokens: Some(tokens), ..Budget::default() }
+    }
+
+    #[test]
+    fn what_is_given_is_held_back_and_no_more_of_it_is_believed() {
+        let (root, child) = (RunId::known("r-1"), RunId::known("r-2"));
+        let ledger = Ledger::default();
+        ledger.add(&root, None, &budget(1_000), Spent::default());
+        ledger.add(&child, Some(&root), &Budget { turns: Some(8), ..Budget::default() }, Spent::default());
+        let (limits, first) = ledger.give(&child, 2, Limits::NONE);
+        assert_eq!((limits.tokens, limits.turns, limits.usd), (500, 4, Usd::MAX));
+        // Whoever comes next has a part of the rest, and so has whoever asks a model.
+        let (limits, second) = ledger.give(&root, 2, Limits { tokens: 100, ..Limits::NONE });
+        assert_eq!((limits.tokens, limits.turns), (100, u32::MAX));
+        assert_eq!(ledger.left(&child).0, 400);
+        // It says more than it was given; of what nobody limits, it is believed.
+        let used = Elsewhere { usd: 7, tokens: u64::MAX, turns: 9, tool_calls: 3, runs: 2 };
+        let counted = ledger.take_back(first, used);
+        assert_eq!(counted, Elsewhere { usd: 7, tokens: 500, turns: 4, tool_calls: 3, runs: 2 });
+        // The other used nothing, or says so.
+        assert_eq!(ledger.take_back(second, Elsewhere::default()), Elsewhere::default());
+        assert_eq!(ledger.left(&root), (500, u64::MAX));
+        assert_eq!(ledger.rest(&child).turns, 4);
+        let spent = Spent { usd: 7, tokens: 500, turns: 4, tool_calls: 3 };
+        assert_eq!((ledger.spent(&child), ledger.spent(&root)), (spent, spent));
     }
 }

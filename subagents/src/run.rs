@@ -120,6 +120,8 @@ pub struct Caller {
     pub gives: Option<Authority>,
     /// What it may still spend, of a run that is about to call something.
     pub rest: Limits,
+    /// How many runs it may have begun elsewhere, of a run that is about to call something.
+    pub runs: Option<u32>,
     /// Identifies the sandbox its grant compiles to: equal texts, equal sandboxes.
     pub sandbox: Arc<str>,
     /// How its authority came about; without it, it stands as it is.
@@ -167,6 +169,7 @@ impl Caller {
             authority,
             gives: None,
             rest: Limits::NONE,
+            runs: None,
             sandbox: sandbox.into(),
             origin: None,
             door: "".into(),

@@ -29,7 +29,7 @@ pub use mine::{scoped, unscoped};
 pub use passage::{How, Passage, Until};
 pub use proxy::{Passed, known_as};
 pub use signature::payload;
-pub use wire::bound;
+pub use wire::{along, bound};
 
 use crate::jwt::Keys;
 use crate::mcp::{Gives, MODERN, McpError, Message, Party, RpcError, meta};
@@ -232,12 +232,15 @@ impl Peer {
         let request = Arc::new(request);
         let mut outcome = self.talk((&*card, wire.clone()), number, &request, party.clone()).await;
         let mut wait = FIRST_TRY;
+        // Whoever was there at a try that broke may have heard it.
+        let mut heard = false;
         while wire.knows_again() && wait <= LAST_TRY && lost(&outcome) {
+            heard |= !matches!(outcome, Err(McpError::Unreachable(_)));
             tokio::time::sleep(wait).await;
             wait *= 2;
             outcome = self.talk((&*card, wire.clone()), number, &request, party.clone()).await;
         }
-        if outcome.is_err() && wire.found_nobody() {
+        if outcome.is_err() && wire.found_nobody() && !heard {
             // Nobody was there, so nothing was done: it may have moved.
             if let Ok((card, _)) = self.shelf.fresh(When::Now).await
                 && !wire.is_at(card.interface())

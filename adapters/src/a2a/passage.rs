@@ -134,7 +134,7 @@ impl Passage {
     pub(super) async fn take_up(wire: Wire, streams: bool, task: &str, until: Until) -> Result<Self, McpError> {
         let mut this = Self::new(wire, streams, until);
         this.tale.task = Some(task.to_owned());
-        let answer = this.wire.get(task, None).await?;
+        let answer = this.wire.get(task, None).await.map_err(|e| this.under_way(e))?;
         this.take(answer)?;
         this.wait = Duration::ZERO;
         Ok(this)
@@ -191,6 +191,21 @@ impl Passage {
     /// # Errors
     /// See [`McpError`]; then it is over.
     pub async fn next(&mut self) -> Result<Option<Json>, McpError> {
+        // What it did so far is not known by who it believes now.
+        self.update().await.map_err(|e| self.under_way(e))
+    }
+
+    /// A refusal of who we are, of a task that is under way: it says nothing of what was done.
+    fn under_way(&self, e: McpError) -> McpError {
+        match (&self.tale.task, e) {
+            (Some(task), McpError::Unauthorized(why)) => {
+                McpError::Gone(format!(" while task {task} was under way: {why}"))
+            }
+            (_, e) => e,
+        }
+    }
+
+    async fn update(&mut self) -> Result<Option<Json>, McpError> {
         loop {
             if let Some(ready) = self.ready.pop_front() {
                 return Ok(Some(ready));

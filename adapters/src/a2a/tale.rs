@@ -1,5 +1,6 @@
 //! A task as far as it was heard of: what a peer said last of it, and what it made.
 
+use super::card::AUTHORITY;
 use crate::mcp::McpError;
 use policies::json::{Json, Object};
 
@@ -62,12 +63,15 @@ pub(super) struct Tale {
     pub(super) artifacts: Vec<Object>,
     /// The reply, where there is no task.
     pub(super) message: Option<Json>,
+    /// What it used, as its gateway says.
+    pub(super) used: Option<Json>,
 }
 
 impl Default for Tale {
     fn default() -> Self {
         let (task, context, said, message) = (None, None, None, None);
-        Self { task, context, state: State::default(), status: Json::Null, said, artifacts: Vec::new(), message }
+        let (state, status, artifacts, used) = (State::default(), Json::Null, Vec::new(), None);
+        Self { task, context, state, status, said, artifacts, message, used }
     }
 }
 
@@ -96,6 +100,7 @@ impl Tale {
                 }
                 "statusUpdate" => {
                     self.is_of(&value, "taskId")?;
+                    self.used(&value);
                     self.status(value.get("status"));
                 }
                 "artifactUpdate" => {
@@ -129,11 +134,19 @@ impl Tale {
         if self.task.is_none() {
             return Err(McpError::Protocol("a task without an id".into()));
         }
+        self.used(&task);
         self.status(task.get("status"));
         if let Some(artifacts) = task.get("artifacts").and_then(Json::as_array) {
             self.artifacts = artifacts.iter().filter_map(Json::as_object).cloned().collect();
         }
         Ok(())
+    }
+
+    fn used(&mut self, value: &Json) {
+        let metadata = value.get("metadata").and_then(|metadata| metadata.get(AUTHORITY));
+        if let Some(used) = metadata.and_then(|along| along.get("used")) {
+            self.used = Some(used.clone());
+        }
     }
 
     fn status(&mut self, status: Option<&Json>) {

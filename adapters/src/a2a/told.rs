@@ -1,7 +1,7 @@
 //! What became of a task, as the result of a tool.
 
 use super::tale::{State, Tale};
-use crate::mcp::RpcError;
+use crate::mcp::{RpcError, meta};
 use policies::json::{Json, Object};
 
 /// The key of the one question.
@@ -9,6 +9,14 @@ pub(super) const QUESTION: &str = "question";
 
 /// The result; a question first, where the caller can be asked.
 pub(super) fn result(tale: &Tale, question: Option<&str>, can_ask: bool) -> Json {
+    let mut result = outcome(tale, question, can_ask);
+    if let (Some(used), Json::Object(result)) = (&tale.used, &mut result) {
+        result.set("_meta", Json::object([(meta::USED, used.clone())]));
+    }
+    result
+}
+
+fn outcome(tale: &Tale, question: Option<&str>, can_ask: bool) -> Json {
     if let Some(message) = &tale.message {
         return content(tale, message.get("parts"), None, false);
     }

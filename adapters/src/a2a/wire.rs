@@ -49,10 +49,36 @@ pub(super) struct Saying {
     pub(super) gives: Option<Arc<Gives>>,
 }
 
-/// What a grant is bound to: a message by its name and its content, read as whoever gets it reads it.
-pub fn bound(message: &serde_json::Value) -> String {
+/// What a grant is bound to: a message by its name and its content, read as whoever gets it reads it,
+/// and what comes along with it to call back with.
+pub fn bound(params: &serde_json::Value) -> String {
+    let message = &params["message"];
     let id = message.get("messageId").and_then(serde_json::Value::as_str).unwrap_or_default();
-    format!("{id} {}", digest(&Json::from(message).to_canonical()))
+    let content = |value: &serde_json::Value| digest(&Json::from(value).to_canonical());
+    match along(params) {
+        Some(along) => format!("{id} {} {}", content(message), content(along)),
+        None => format!("{id} {}", content(message)),
+    }
+}
+
+/// What is beside a message in the words of the extension.
+pub fn along(params: &serde_json::Value) -> Option<&serde_json::Value> {
+    params.get("metadata").and_then(|metadata| metadata.get(AUTHORITY)).filter(|along| !along.is_null())
+}
+
+impl Saying {
+    /// Its parameters.
+    fn params(&self, configuration: Object) -> Object {
+        let mut params = Object::new();
+        params.set("message", self.message.clone());
+        if !configuration.is_empty() {
+            params.set("configuration", configuration);
+        }
+        if let Some(callback) = self.gives.as_ref().and_then(|gives| gives.callback.as_ref()) {
+            params.set("metadata", Json::object([(AUTHORITY, callback.to_json())]));
+        }
+        params
+    }
 }
 
 /// How a peer answered.
@@ -108,12 +134,9 @@ impl Wire {
     /// # Errors
     /// See [`McpError`].
     pub(super) async fn send(&self, saying: &Saying, at_once: bool) -> Result<Json, McpError> {
-        let mut params = Object::new();
         let mut configuration = saying.configuration.clone();
         configuration.set("returnImmediately", at_once);
-        params.set("message", saying.message.clone());
-        params.set("configuration", configuration);
-        let answer = self.whole(Op::Send, params, Some(saying)).await?;
+        let answer = self.whole(Op::Send, saying.params(configuration), Some(saying)).await?;
         Ok(if self.is_old() { v0_3::update(answer) } else { answer })
     }
     /// Sends a message and hears what comes of it.
@@ -121,12 +144,7 @@ impl Wire {
     /// # Errors
     /// See [`McpError`].
     pub(super) async fn stream(&self, saying: &Saying) -> Result<Answer, McpError> {
-        let mut params = Object::new();
-        params.set("message", saying.message.clone());
-        if !saying.configuration.is_empty() {
-            params.set("configuration", saying.configuration.clone());
-        }
-        self.open(Op::Stream, params, Some(saying)).await
+        self.open(Op::Stream, saying.params(saying.configuration.clone()), Some(saying)).await
     }
     /// Hears what becomes of a task from now on; what it is now comes first.
     ///
@@ -181,7 +199,7 @@ impl Wire {
 
     /// The grant that goes along: what the sender gives with a message, and with a question about a
     /// task one of nothing at all, which says who we are and what is asked.
-    fn grant(&self, saying: Option<&Saying>, about: String) -> Result<Option<String>, McpError> {
+    fn grant(&self, saying: Option<&Saying>, params: &Object, about: String) -> Result<Option<String>, McpError> {
         let Some(granter) = &self.target.granter else { return Ok(None) };
         let refused = |why: String| McpError::Unauthorized(format!("{}: {why}", self.origin()));
         if !self.takes_grants {
@@ -198,7 +216,7 @@ impl Wire {
             Some(saying) => {
                 let gives = saying.gives.as_ref();
                 let gives = gives.ok_or_else(|| refused("nobody gave a grant for this message".into()))?;
-                message = bound(&Json::Object(saying.message.clone()).to_serde());
+                message = bound(&Json::Object(params.clone()).to_serde());
                 let (grant, chain) = (gives.grant.as_str(), gives.chain.as_str());
                 Says { grant, chain, audience, message: Some(&message), ..Says::default() }
             }
@@ -213,7 +231,7 @@ impl Wire {
 
     async fn ask(&self, op: Op, mut params: Object, saying: Option<&Saying>) -> Result<reqwest::Response, McpError> {
         let task = params.get("id").and_then(Json::as_str).unwrap_or_default();
-        let grant = self.grant(saying, format!("{} {task}", op.name()))?;
+        let grant = self.grant(saying, &params, format!("{} {task}", op.name()))?;
         let client = &self.target.client;
         let kind = if op == Op::Stream || op == Op::Subscribe { "text/event-stream" } else { "application/json" };
         let mut request = match self.interface.binding {

@@ -22,7 +22,7 @@ mod wire;
 
 pub use connection::{Connection, Era, Kind, Reply};
 pub use http::HttpTarget;
-pub use party::{Client, Events, Exchange, Gives, Party, Rounds};
+pub use party::{Callback, Client, Events, Exchange, Gives, Party, Rounds};
 pub use tokens::{Refusal, Retry, Tokens};
 pub use wire::{LEGACY, MODERN, Message, RpcError, TASKS, meta};
 

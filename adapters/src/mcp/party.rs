@@ -4,6 +4,7 @@
 use super::wire::RpcError;
 use async_trait::async_trait;
 use policies::json::{Json, Object};
+use policies::resolve::Secret;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,33 @@ pub struct Exchange {
     pub gives: Option<Arc<Gives>>,
 }
 
+/// Where what is done over there may call back, with what, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// The MCP endpoint.
+    pub url: String,
+    /// Good there and nowhere else.
+    pub token: Secret,
+    /// Seconds since 1970.
+    pub until: u64,
+}
+
+impl Callback {
+    /// As it is written beside a message.
+    pub fn to_json(&self) -> Json {
+        let token = self.token.expose();
+        let callback = [("url", self.url.as_str().into()), ("token", token.into()), ("until", self.until.into())];
+        Json::object([("callback", Json::object(callback))])
+    }
+    /// What was written beside a message; `None` where it is no such thing.
+    pub fn read(along: &serde_json::Value) -> Option<Self> {
+        let callback = along.get("callback")?;
+        let text = |key: &str| callback.get(key).and_then(serde_json::Value::as_str);
+        let (url, token) = (text("url")?.to_owned(), Secret::new(text("token")?));
+        Some(Self { url, token, until: callback.get("until")?.as_u64()? })
+    }
+}
+
 /// A grant that goes along with what is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gives {
@@ -79,6 +107,8 @@ pub struct Gives {
     pub grant: String,
     /// From whom it comes down, for people.
     pub chain: String,
+    /// What may come back, if anything may.
+    pub callback: Option<Callback>,
 }
 
 impl Default for Exchange {

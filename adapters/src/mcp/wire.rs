@@ -27,6 +27,8 @@ pub mod meta {
     pub const IDEMPOTENCY_KEY: &str = "pleach/idempotency-key";
     /// It is there where a run makes the call, through however many doors: no run gives an answer.
     pub const OF_RUN: &str = "pleach/of-run";
+    /// What a task elsewhere used, in the result of the call that had it done.
+    pub const USED: &str = "pleach/used";
     /// The least severe log message wanted for a request.
     pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
     /// Which `subscriptions/listen` a notification belongs to.

@@ -13,6 +13,7 @@
 mod append;
 mod approvals;
 mod blobs;
+mod callbacks;
 mod closing;
 mod ends;
 mod error;

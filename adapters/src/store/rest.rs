@@ -5,6 +5,7 @@ use super::writer::{Job, Verdict};
 use super::{Listed, Store, StoreError, now, signed, unsigned};
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row, Sqlite};
+use subagents::event::Elsewhere;
 use subagents::event::{Event, Record};
 use subagents::ports::JournalError;
 use subagents::run::RunId;
@@ -221,6 +222,20 @@ impl Store {
             .await
             .map_err(|e| self.failed(e))?;
         Ok(rows.into_iter().map(|(state, n)| (state, unsigned(n))).collect())
+    }
+
+    /// What a tree used so far, all of its runs together.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn used(&self, root: &RunId) -> Result<Elsewhere, StoreError> {
+        let sql = "SELECT coalesce(sum(usd), 0), coalesce(sum(tokens), 0), coalesce(sum(turns), 0),
+            coalesce(sum(tool_calls), 0), count(*) FROM runs WHERE root = ?";
+        let row: (i64, i64, i64, i64, i64) =
+            sqlx::query_as(sql).bind(root.as_str()).fetch_one(&self.pool).await.map_err(|e| self.failed(e))?;
+        let small = |n: i64| u32::try_from(unsigned(n)).unwrap_or(u32::MAX);
+        let (usd, tokens) = (unsigned(row.0), unsigned(row.1));
+        Ok(Elsewhere { usd, tokens, turns: small(row.2), tool_calls: small(row.3), runs: small(row.4) })
     }
 
     /// Whom to tell of a tree.

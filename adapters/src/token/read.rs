@@ -54,6 +54,8 @@ pub struct Presented {
     pub message: Option<String>,
     /// Of whom it is a part.
     pub principal: Option<String>,
+    /// When it is good no more, seconds since 1970.
+    pub until: u64,
 }
 
 /// Whether a text is such a token at all, whoever signed it.
@@ -129,12 +131,14 @@ impl Reader {
             audience: audience.clone(),
             message: one("message")?,
             principal: one("principal")?,
+            until: u64::MAX,
         };
         for at in 0..count {
             let said = block(&token, at)?;
             if said.untils.iter().any(|until| *until < now) {
                 return Err(Flaw::Time("it is not good any more"));
             }
+            presented.until = said.untils.iter().copied().fold(presented.until, u64::min);
             if said.audiences.iter().any(|other| other != audience) {
                 return Err(Flaw::Form("it names two audiences".into()));
             }

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Duration;
 
-const V1: (&str, &str) = ("a2a-version", "1.0");
-const AUTHORITY: &str = "urn:pleach:a2a:authority:v1";
+pub(crate) const V1: (&str, &str) = ("a2a-version", "1.0");
+pub(crate) const AUTHORITY: &str = "urn:pleach:a2a:authority:v1";
 
 /// `put` makes a file, `other` as well, `append` writes one more line.
-const SERVER: &str = r#"
+pub(crate) const SERVER: &str = r#"
 import json, sys, time
 for line in sys.stdin:
     m = json.loads(line)
@@ -112,7 +112,7 @@ fn kid(out: &str, delay: &str) -> String {
 }
 
 /// The near gateway: `boss` may give all that is here, the others less.
-const NEAR: &str = r#"
+pub(crate) const NEAR: &str = r#"
 version = 1
 [models.default]
 provider = "scripted"
@@ -160,7 +160,7 @@ prompt = "p"
 subagents = ["kid"]
 policy = { budget = { tokens = 10000 } }
 "#;
-const NEAR_REPLIES: &str = r#"
+pub(crate) const NEAR_REPLIES: &str = r#"
 [[reply]]
 text = "I send it."
 usage = { input = 10, output = 10 }
@@ -171,14 +171,14 @@ input = { message = "{{prompt}}" }
 text = "near: {{result}}"
 "#;
 
-struct Pair {
-    near_folder: Folder,
-    far_folder: Folder,
-    out: String,
+pub(crate) struct Pair {
+    pub(crate) near_folder: Folder,
+    pub(crate) far_folder: Folder,
+    pub(crate) out: String,
 }
 
 /// Both folders; the far one believes the key of the near one.
-fn pair(gateway: &str, delay: &str) -> Pair {
+pub(crate) fn pair(gateway: &str, delay: &str) -> Pair {
     let near_folder = Folder::new("version = 1\n");
     let key = near_folder.run(&["token", "key"]);
     assert!(key.code == 0 && key.out.starts_with("ed25519/"), "{key:?}");
@@ -192,10 +192,10 @@ fn pair(gateway: &str, delay: &str) -> Pair {
 }
 impl Pair {
     /// The near one, with the card of `worker` there.
-    fn near(&self, base: &str) -> Served {
+    pub(crate) fn near(&self, base: &str) -> Served {
         self.near_at(&format!("{base}/a2a/worker/.well-known/agent-card.json"))
     }
-    fn near_at(&self, card: &str) -> Served {
+    pub(crate) fn near_at(&self, card: &str) -> Served {
         self.near_folder.write("pleach.toml", &NEAR.replace("CARD", card).replace("OUT", &self.out));
         self.near_folder.write("replies.toml", NEAR_REPLIES);
         Served::start(&self.near_folder)
@@ -208,16 +208,16 @@ impl Pair {
         };
         self.far_folder.read(&format!("{folder}/{prompt}")).unwrap_or_default().lines().count()
     }
-    fn is_there(&self, prompt: &str) -> bool {
+    pub(crate) fn is_there(&self, prompt: &str) -> bool {
         self.lines(prompt) > 0
     }
 }
 
-fn said(served: &Served) -> String {
+pub(crate) fn said(served: &Served) -> String {
     served.log.lock().unwrap().clone()
 }
 
-async fn run(served: &Served, agent: &str, prompt: &str) -> Value {
+pub(crate) async fn run(served: &Served, agent: &str, prompt: &str) -> Value {
     let answer = post(served, ALICE, "/v1/runs", json!({ "agent": agent, "prompt": prompt })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     let run = answer.json()["run"].as_str().unwrap().to_owned();
@@ -274,7 +274,7 @@ async fn a_child_on_another_machine_holds_no_more_than_its_parent_gives() {
     }
 }
 
-async fn shown(served: &Served, token: &str, method: &str, params: &Value) -> Answer {
+pub(crate) async fn shown(served: &Served, token: &str, method: &str, params: &Value) -> Answer {
     let bearer = format!("Bearer {token}");
     let who = if token.is_empty() { ("x-nobody", "1") } else { ("authorization", bearer.as_str()) };
     let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
@@ -282,7 +282,7 @@ async fn shown(served: &Served, token: &str, method: &str, params: &Value) -> An
 }
 
 /// What the near gateway sends along, caught on its way: the message and the token.
-async fn caught(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
+pub(crate) async fn caught(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
     let near = pair.near_at(&format!("{}/card.json", road.base));
     let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": file })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
@@ -293,7 +293,7 @@ async fn caught(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
     (seen.body["params"].clone(), token)
 }
 
-fn road() -> Upstream {
+pub(crate) fn road() -> Upstream {
     Upstream::of(|base| {
         let base = base.to_owned();
         move |seen| match seen.path.as_str() {
@@ -392,7 +392,7 @@ async fn a_grant_is_good_for_its_message_in_its_place_and_never_for_more() {
 }
 
 /// Another one, by another run.
-async fn caught_again(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
+pub(crate) async fn caught_again(pair: &Pair, road: &Upstream, file: &str) -> (Value, String) {
     let before = road.came_to("/a2a/worker").len();
     let near = Served::start(&pair.near_folder);
     let answer = post(&near, ALICE, "/v1/runs", json!({ "agent": "boss", "prompt": file })).await;

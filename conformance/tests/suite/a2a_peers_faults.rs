@@ -259,3 +259,28 @@ async fn permissions_are_asked_for_too() {
     asking(&served, "w__act", json!({ "message": "go" }), forged).await;
     assert_eq!(wants.came("SendMessage").len(), 2);
 }
+
+/// Who is not believed any more in the middle of a task is not told that nothing was done; who never
+/// was is.
+#[tokio::test]
+async fn a_refusal_in_the_middle_says_nothing_of_what_was_done() {
+    for (middle, words) in [(true, "while task t-1 was under way"), (false, "asks who we are")] {
+        let upstream = peer(false, move |seen| match (seen.method.as_str(), middle) {
+            ("SendMessage", true) => Act::Result(json!({ "task": task("WORKING") })),
+            _ => Act::Status(401, json!({})),
+        });
+        let (folder, served) = near(&[("p", &upstream.base, "")], "");
+        let answer = call(&served, "p__act", json!({ "message": "go" })).await;
+        assert!(answer.body.contains(words), "{middle}: {answer:?}");
+        drop(served);
+        let more = "[models.default]\nprovider = \"scripted\"\nscript = \"replies.toml\"\n[agents.a]\nprompt = \"p\"\n";
+        folder.write("pleach.toml", &format!("{}{more}", folder.read("pleach.toml").unwrap()));
+        folder.write(
+            "replies.toml",
+            "[[reply]]\nturn = 0\ntext = \"I do.\"\n[[reply.tool]]\nname = \"p__act\"\ninput = { message = \"go\" }\n\
+             [[reply]]\ntext = \"{{result}}\"\n",
+        );
+        let ran = folder.run(&["run", "a", "go"]);
+        assert_eq!(ran.out.contains("unknown: "), middle, "{ran:?}");
+    }
+}

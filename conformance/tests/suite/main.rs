@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod a2a;
+mod a2a_callback;
 mod a2a_clients;
+mod a2a_counted;
 mod a2a_hop;
+mod a2a_hop_on;
 mod a2a_peers;
 mod a2a_peers_again;
 mod a2a_peers_faults;
@@ -50,6 +53,7 @@ mod neighbours;
 mod oauth_door;
 mod oauth_leg;
 mod ordinary;
+mod parts;
 mod patterns;
 mod pins;
 mod prefixes;

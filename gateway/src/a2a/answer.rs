@@ -65,7 +65,7 @@ pub(super) fn stream(
     let live = door.0.live.clone();
     let events = events.take_until(async move {
         match identity {
-            Some(identity) => identity.gone(&live).await,
+            Some(identity) => identity.over(&live).await,
             None => std::future::pending().await,
         }
     });

@@ -175,11 +175,7 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
         "defaultInputModes": parts::INPUT, "defaultOutputModes": outputs(agent),
         "skills": skills(agent),
     });
-    if policy.clients.iter().flatten().any(|(_, client)| client.proof.grants().is_some()) {
-        let what = "Callers that are gateways come with a grant of what the agent may do for them.";
-        let extension = json!({ "uri": adapters::a2a::AUTHORITY, "description": what, "required": false });
-        card["capabilities"]["extensions"] = json!([extension]);
-    }
+    takes_grants(&mut card, policy);
     // The same in the words of 0.3.
     let old = json!({
         "url": base, "preferredTransport": "JSONRPC", "protocolVersion": "0.3.0",
@@ -193,6 +189,15 @@ fn written(door: &Door, policy: &Policy, agent: &AgentSpec, version: Option<Vers
     }
     secured(&mut card, policy, version);
     card
+}
+
+/// Says in a card that gateways are known here by their grants, where some are.
+pub(super) fn takes_grants(card: &mut Value, policy: &Policy) {
+    if policy.clients.iter().flatten().any(|(_, client)| client.proof.grants().is_some()) {
+        let what = "Callers that are gateways come with a grant of what the agent may do for them.";
+        let extension = json!({ "uri": adapters::a2a::AUTHORITY, "description": what, "required": false });
+        card["capabilities"]["extensions"] = json!([extension]);
+    }
 }
 
 /// Says in a card how whoever calls says who it is.

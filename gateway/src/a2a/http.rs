@@ -57,7 +57,7 @@ async fn call(door: &Door, agent: &str, path: &str, request: Request) -> Result<
     }
     let key = super::key(&parts.headers)?;
     let identity = who.identity.clone();
-    let asked = Asked { door: door.clone(), who, agent, version: Version::V1, params, key };
+    let asked = Asked { door: door.clone(), who, agent, version: Version::V1, params, key, came: None };
     Ok(match perform(op, asked).await? {
         Answer::One(value) => answer::json(StatusCode::OK, A2A_JSON, value.to_string()),
         Answer::Many(updates) => answer::stream(door, identity, updates, |update| match update {

@@ -5,7 +5,10 @@ use super::codec::Version;
 use super::fault::{Fault, Kind};
 use super::updates::{self, Many, Until, Updates};
 use super::{Door, card, list, peer, push, send};
+use crate::auth::Came;
+use crate::guard::A2A;
 use crate::hosted::Who;
+use adapters::mcp::Callback;
 use policies::names::Name;
 use serde_json::Value;
 use subagents::host::Done;
@@ -39,6 +42,8 @@ pub(super) struct Asked {
     pub(super) params: Value,
     /// `Idempotency-Key`.
     pub(super) key: Option<String>,
+    /// What came along to call back with.
+    pub(super) came: Option<(Came, Callback)>,
 }
 
 /// What it comes to, in the words of 1.0.
@@ -104,7 +109,7 @@ fn fits(op: Op, asked: &mut Asked) -> Result<(), Fault> {
     }
     let about = |what: &str| asked.text("id").map(|id| format!("{what} {id}"));
     let goes_with = match op {
-        Op::Send | Op::Stream => asked.params.get("message").map(adapters::a2a::bound),
+        Op::Send | Op::Stream => Some(adapters::a2a::bound(&asked.params)),
         Op::Get => about("GetTask"),
         Op::Cancel => about("CancelTask"),
         Op::Subscribe => about("SubscribeToTask"),
@@ -119,7 +124,38 @@ fn fits(op: Op, asked: &mut Asked) -> Result<(), Fault> {
     }
     // The message is its own key: another beside it would make it another message.
     asked.key = None;
+    if !matches!(op, Op::Send | Op::Stream)
+        && let Some(identity) = &asked.who.identity
+    {
+        // A question grants nothing, and asks about what a message began: whether that is still allowed
+        // is looked at by what the gateway may have done here at all.
+        asked.who.caller = identity.bare().caller(A2A);
+    }
+    asked.came = came(asked)?;
+    if let (Some((came, _)), Some(identity)) = (&asked.came, &asked.who.identity)
+        && let Some(carried) = &identity.carried
+    {
+        // A door's word for where its caller stands has it, and so has whatever is begun there.
+        let carried = carried.with(came.clone());
+        asked.who = Who::of(identity.clone().with(carried), A2A);
+    }
     Ok(())
+}
+
+/// What came along with a message to call back with: what the grant is bound to is believed.
+fn came(asked: &Asked) -> Result<Option<(Came, Callback)>, Fault> {
+    let Some(along) = adapters::a2a::along(&asked.params).filter(|along| along.get("callback").is_some()) else {
+        return Ok(None);
+    };
+    let unfit = || Fault::field("metadata", "callback has url, token and until, seconds since 1970");
+    let callback = Callback::read(along).ok_or_else(unfit)?;
+    let url = url::Url::parse(&callback.url).map_err(|_| unfit())?;
+    // The same for the same message, however often it is said.
+    let carried = asked.who.identity.as_ref().and_then(|identity| identity.carried.as_ref());
+    let message = adapters::a2a::bound(&serde_json::json!({ "message": asked.params["message"] }));
+    let by = carried.map(|carried| carried.by.as_str()).unwrap_or_default();
+    let id = policies::json::digest(&format!("{by} {} {message}", asked.agent));
+    Ok(Some((Came { id, url: url.into() }, callback)))
 }
 
 /// Does it.

@@ -80,7 +80,7 @@ async fn call(door: &Door, agent: &str, request: Request, asker: &mut Asker) -> 
     }
     let key = super::key(&parts.headers)?;
     let params = version.params(op, params);
-    let asked = Asked { door: door.clone(), who, agent, version, params, key };
+    let asked = Asked { door: door.clone(), who, agent, version, params, key, came: None };
     answered(version, op, asker.id.clone(), asked).await
 }
 

@@ -16,9 +16,11 @@ use super::parts::Message;
 use super::push;
 use super::tale::{Open, Tale};
 use super::updates::{self, Until, Updates};
+use crate::auth::Came;
 use crate::guard::A2A;
 use crate::hosted;
 use crate::mcp::framework::{SEND, approvals};
+use crate::servers::CALLBACK;
 use adapters::store::{Reservation, Reserved, clock};
 use policies::json::Json;
 use serde_json::{Value, json};
@@ -132,7 +134,10 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
                 push::keep(asked, push::registered(asked, &before, config, Some(before.as_str())).await?).await?;
             }
             match door.store.row(&before).await? {
-                Some(row) => return Ok(row),
+                Some(row) => {
+                    brought(asked, &row).await?;
+                    return Ok(row);
+                }
                 None => before,
             }
         }
@@ -141,6 +146,9 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
             return Err(Fault::new(Kind::InvalidParams, why));
         }
     };
+    if let Some((came, _)) = &asked.came {
+        keep(asked, came).await?;
+    }
     let start = Start {
         id: run.clone(),
         agent: asked.agent.clone(),
@@ -149,6 +157,7 @@ async fn begin(asked: &Asked, message: Message) -> Result<RunRow, Fault> {
         door: asked.who.caller.authority.clone(),
         place: asked.who.place(),
         limits: asked.who.limits,
+        shared: asked.who.identity.as_ref().and_then(|identity| identity.carried.as_ref()).map(|c| c.limits()),
         inbound: Some(Inbound { message: message.id, context: message.context, parts: message.parts }),
         approvals: approvals(&door.live.now().policy),
         cancel: CancellationToken::new(),
@@ -167,6 +176,7 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
         return Err(Fault::field("message.contextId", "it is not that of the task"));
     }
     if tale.has_heard(&message.id, &message.text) {
+        brought(asked, &row).await?;
         // Said once more, it may say whom to tell for the first time.
         told(asked, &row).await?;
         return Ok(Said { row, begun: false, answered: None });
@@ -176,6 +186,7 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
         return Err(Fault::new(Kind::UnsupportedOperation, why));
     }
     still_granted(asked, &row)?;
+    brought(asked, &row).await?;
     let asks = question(asked, &tale, &message)?;
     told(asked, &row).await?;
     let (done, answered) = match asks {
@@ -186,6 +197,25 @@ async fn go_on(asked: &Asked, task: &str, message: Message) -> Result<Said, Faul
         hosted::go_on((&door.host, &door.tasks), &row.root, asked.door.working(&asked.who).ok());
     }
     Ok(Said { row, begun: false, answered })
+}
+
+/// Takes what came along with a later message to a task in the place of what came before; a task that
+/// began with nothing to call back with, or for another place, goes on without.
+async fn brought(asked: &Asked, row: &RunRow) -> Result<(), Fault> {
+    let began = Came::at(row.door.as_deref().unwrap_or_default());
+    match (&asked.came, began) {
+        (Some((came, _)), Some(began)) if came.url == began.url => keep(asked, &began).await,
+        _ => Ok(()),
+    }
+}
+
+/// Keeps what came along, sealed, under a name that the task remembers.
+async fn keep(asked: &Asked, came: &Came) -> Result<(), Fault> {
+    let Some((_, callback)) = &asked.came else { return Ok(()) };
+    let door = &asked.door.0;
+    let sealed = door.seal.seal(CALLBACK, &came.id, &callback.to_json());
+    let until = callback.until.saturating_mul(1_000);
+    Ok(door.store.callback_keep(came.id.clone(), sealed, until).await?)
 }
 
 /// Whether whoever goes on with a task may still give what it began with. A task keeps what it was

@@ -132,6 +132,8 @@ pub(super) struct Tale {
     pub(super) id: String,
     pub(super) context: String,
     pub(super) agent: String,
+    /// It began with a grant: whoever gave that counts what it uses.
+    pub(super) granted: bool,
     pub(super) state: TaskState,
     /// What the agent says with its status, and the number of the event it said it with.
     said: Option<(u64, String)>,
@@ -166,6 +168,7 @@ impl Tale {
             context: id.clone(),
             id,
             agent: row.agent.clone(),
+            granted: row.door.as_deref().is_some_and(|place| place.contains(' ')),
             state: TaskState::Submitted,
             said: None,
             n: 0,

@@ -5,10 +5,12 @@ use super::fault::{Fault, Kind};
 use super::parts;
 use super::tale::{Artifact, Change, Piece, Tale};
 use crate::hosted::{Follow, Place, Told};
+use adapters::a2a::AUTHORITY;
 use adapters::store::{Store, StoreError};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use subagents::ports::{Journal, RunRow};
+use subagents::run::RunId;
 
 /// Events read at a time.
 const BATCH: u32 = 512;
@@ -35,6 +37,7 @@ pub(super) async fn read(store: &Store, row: &RunRow) -> Result<Tale, StoreError
 /// A task as it is shown.
 pub(super) async fn shown(store: &Store, tale: &Tale, history: Option<usize>, artifacts: bool) -> Result<Value, Fault> {
     let mut task = tale.task(history);
+    task["metadata"] = metadata(store, tale).await?;
     if artifacts && !tale.artifacts.is_empty() {
         let mut all = Vec::new();
         for artifact in &tale.artifacts {
@@ -47,6 +50,16 @@ pub(super) async fn shown(store: &Store, tale: &Tale, history: Option<usize>, ar
         task["artifacts"] = all.into();
     }
     Ok(task)
+}
+
+/// What is said beside a task. What one used that began with a grant is said at its end, for whoever
+/// gave the grant; a task that pauses is not counted twice that way.
+async fn metadata(store: &Store, tale: &Tale) -> Result<Value, StoreError> {
+    let mut metadata = tale.metadata();
+    if tale.granted && tale.state.is_terminal() {
+        metadata[AUTHORITY] = json!({ "used": store.used(&RunId::known(&tale.id)).await? });
+    }
+    Ok(metadata)
 }
 
 fn named(artifact: &Artifact, parts: Vec<Value>) -> Value {
@@ -178,8 +191,9 @@ pub(super) async fn told(store: &Store, tale: &Tale, change: &Change) -> Result<
     let (task, context) = (&tale.id, &tale.context);
     match change {
         Change::Status => {
+            let metadata = metadata(store, tale).await?;
             let update = json!({
-                "taskId": task, "contextId": context, "status": tale.status(), "metadata": tale.metadata(),
+                "taskId": task, "contextId": context, "status": tale.status(), "metadata": metadata,
             });
             Ok(vec![json!({ "statusUpdate": update })])
         }

@@ -24,7 +24,10 @@ pub(crate) struct Carried {
     chain: String,
     /// All that was granted, to be met: as it was written.
     grants: Vec<String>,
-    /// The same, read.
+    /// What came along to call back with, if anything did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    callback: Option<Came>,
+    /// What was granted, read.
     #[serde(skip)]
     asks: Vec<(Arc<Narrowing>, Limits)>,
     /// What it goes with, and where. Not remembered: it has come.
@@ -32,6 +35,32 @@ pub(crate) struct Carried {
     pub(crate) message: Option<String>,
     #[serde(skip)]
     pub(crate) audience: String,
+    /// When its token is good no more, seconds since 1970.
+    #[serde(skip)]
+    pub(crate) until: u64,
+}
+
+/// What came along with a task to call back with: where that is, and where it is kept. The token
+/// itself stands nowhere in clear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Came {
+    /// The name it is kept under.
+    pub(crate) id: String,
+    /// The endpoint it is good at.
+    pub(crate) url: String,
+}
+
+impl Came {
+    /// What came along with the task of whoever stands at a place. Asked often, so nothing else of
+    /// the place is read.
+    pub(crate) fn at(place: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Only {
+            callback: Option<Came>,
+        }
+        let (_, carried) = place.split_once(' ')?;
+        serde_json::from_str::<Only>(carried).ok()?.callback
+    }
 }
 
 /// How much of a chain is shown.
@@ -44,10 +73,14 @@ impl Carried {
     /// When one of its grants is none.
     pub(crate) fn of(said: Presented) -> Result<Self, ClaimsError> {
         let chain = cut(&policies::manifest::visible(&said.chain));
-        let Presented { by, mut grants, message, audience, .. } = said;
+        let Presented { by, mut grants, message, audience, until, .. } = said;
         grants.sort();
         grants.dedup();
-        Self { by, chain, grants, asks: Vec::new(), message, audience }.read()
+        Self { by, chain, grants, callback: None, asks: Vec::new(), message, audience, until }.read()
+    }
+    /// The same with what came along beside it.
+    pub(crate) fn with(&self, callback: Came) -> Self {
+        Self { callback: Some(callback), ..self.clone() }
     }
     fn read(mut self) -> Result<Self, ClaimsError> {
         let read = |text: &String| claims::read(text).map(|(asks, limits)| (Arc::new(asks), limits));
@@ -69,6 +102,10 @@ impl Carried {
                 Some((door, Some(carried.read().ok()?)))
             }
         }
+    }
+    /// The counted limits of all that was granted.
+    pub(crate) fn limits(&self) -> Limits {
+        self.asks.iter().fold(Limits::NONE, |limits, (_, counted)| limits.meet(*counted))
     }
     /// An authority and its limits, met with what was carried.
     pub(crate) fn narrows(&self, who: &str, held: (Authority, Limits)) -> (Authority, Limits) {

@@ -140,7 +140,10 @@ impl Doorman {
         };
         let subject = claims.get("sub").and_then(Json::as_str).unwrap_or("nobody in particular");
         match callers::named(&policy, issuer, &claims) {
-            Named::Client(client) => Ok(Identity::new(&policy, Some(client))),
+            Named::Client(client) => {
+                let until = claims.get("exp").and_then(Json::as_f64).map(|exp| exp as u64);
+                Ok(Identity::new(&policy, Some(client)).until(until))
+            }
             Named::Lacks(scopes) => Err(Stranger::Lacks(scopes)),
             Named::Both(one, other) => {
                 let (one, other) = (&one.name, &other.name);
@@ -163,6 +166,7 @@ impl Doorman {
         };
         let own = self.live.granter().map(|own| own.public());
         let gateways = policy.clients.iter().flatten().filter_map(|(_, client)| Some((client.proof.grants()?, client)));
+        let gateways = gateways.flat_map(|(keys, client)| keys.iter().map(move |key| (key.as_str(), client)));
         let reader = Reader::new(gateways.clone().map(|(key, _)| key).chain(own));
         let said = reader.read(token, SystemTime::now()).map_err(|flaw| refused(flaw.to_string()))?;
         // Where exactly only its door can say (`a2a/ops.rs`).
@@ -188,11 +192,23 @@ impl Doorman {
         };
         // Another gateway sends messages; what was given here is used where tools are.
         let (only, where_) = if gateway.is_some() { (A2A, "over A2A") } else { (MCP, "at /mcp") };
-        if door != only || (door == MCP && said.audience != self.base()) {
+        let calls_back = gateway.is_none() && said.message.is_some();
+        let place = if calls_back { format!("{}{}", self.base(), endpoint(None)) } else { self.base() };
+        if door != only || (door == MCP && said.audience != place) {
             return Err(refused(format!("it is good {where_} and nowhere else")));
         }
+        let task = match &said.message {
+            Some(goes_with) if calls_back => {
+                let over = || refused("what it was given along with is over, or was taken back".into());
+                Some((goes_with.clone(), self.live.hops.end_of(goes_with).ok_or_else(over)?))
+            }
+            _ => None,
+        };
+        // What goes with one message is shown once, and in time.
+        let until = gateway.is_none().then_some(said.until);
         let carried = Carried::of(said).map_err(|e| refused(e.to_string()))?;
-        Ok(Identity::new(policy, client).with(carried))
+        let identity = Identity::new(policy, client).with(carried).until(until);
+        Ok(identity.during(task.as_ref().map(|(name, end)| (name.as_str(), end.clone()))))
     }
 
     /// The `WWW-Authenticate` of a refusal at the endpoint of `agent`, or at the main one.

@@ -4,10 +4,12 @@
 
 mod carried;
 mod doorman;
+mod hops;
 mod issuers;
 
-pub(crate) use carried::{Carried, door_of};
+pub(crate) use carried::{Came, Carried, door_of};
 pub(crate) use doorman::{Doorman, METADATA};
+pub(crate) use hops::{Hop, Hops};
 
 use crate::guard::LOCAL;
 use crate::live::Live;
@@ -16,8 +18,10 @@ use policies::authority::Authority;
 use policies::names::Name;
 use policies::resolve::{ClientSpec, GatewaySpec, Limits, Policy, Proof};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 use subagents::run::{Caller, Origin};
 use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
 
 /// The caller of a request: a client, or the anonymous one where no clients are named.
 #[derive(Debug, Clone)]
@@ -27,16 +31,45 @@ pub(crate) struct Identity {
     client: Option<Name>,
     /// The grant it came with, if it came with one.
     pub(crate) carried: Option<Arc<Carried>>,
+    ends: Ends,
+}
+
+/// When somebody is nobody any more, whatever the policy says.
+#[derive(Debug, Clone, Default)]
+struct Ends {
+    /// The token is over, seconds since 1970. Not that of a grant that goes with one message: that
+    /// one was shown in time.
+    token: Option<u64>,
+    /// What a token goes with, and the end of it.
+    task: Option<(Arc<str>, CancellationToken)>,
 }
 
 impl Identity {
     /// Of a client of this policy, or of the anonymous one.
     pub(crate) fn new(policy: &Arc<Policy>, client: Option<&ClientSpec>) -> Self {
-        Self { policy: policy.clone(), client: client.map(|c| c.name.clone()), carried: None }
+        Self { policy: policy.clone(), client: client.map(|c| c.name.clone()), carried: None, ends: Ends::default() }
     }
     /// The same with the grant it came with.
     pub(crate) fn with(self, carried: Carried) -> Self {
         Self { carried: Some(Arc::new(carried)), ..self }
+    }
+    /// The same without the grant it came with.
+    pub(crate) fn bare(&self) -> Self {
+        Self { carried: None, ..self.clone() }
+    }
+    /// The same until its token is over, seconds since 1970.
+    pub(crate) fn until(mut self, token: Option<u64>) -> Self {
+        self.ends.token = token;
+        self
+    }
+    /// The same as long as that goes on which its token goes with.
+    pub(crate) fn during(mut self, task: Option<(&str, CancellationToken)>) -> Self {
+        self.ends.task = task.map(|(name, end)| (name.into(), end));
+        self
+    }
+    /// What its token goes with, if it is good for that only.
+    pub(crate) fn goes_with(&self) -> Option<&str> {
+        self.ends.task.as_ref().map(|(name, _)| &**name)
     }
     /// The client's table.
     pub(crate) fn client(&self) -> Option<&ClientSpec> {
@@ -53,11 +86,42 @@ impl Identity {
             (Some(name), Some(clients)) => Some(clients.get(name)?),
             _ => return None,
         };
-        let same = client.map(|c| &c.proof) == self.client().map(|c| &c.proof);
-        same.then(|| Identity { carried: self.carried.clone(), ..Identity::new(policy, client) })
+        // Another gateway may change its key: what came under one that is still known goes on.
+        let key = self.carried.as_ref().map(|carried| &carried.by);
+        let known = |client: &ClientSpec| client.proof.grants().zip(key).is_some_and(|(keys, key)| keys.contains(key));
+        let same = client.is_some_and(known) || client.map(|c| &c.proof) == self.client().map(|c| &c.proof);
+        let (carried, ends) = (self.carried.clone(), self.ends.clone());
+        same.then(|| Identity { carried, ends, ..Identity::new(policy, client) })
+    }
+    /// Waits until its token is over, or it is nobody any more: whatever it listens to ends then.
+    pub(crate) async fn over(&self, live: &Live) {
+        tokio::select! {
+            () = self.gone(live) => {}
+            () = self.expired() => {}
+        }
+    }
+    /// Waits until its token is over.
+    pub(crate) async fn expired(&self) {
+        let Some(until) = self.ends.token else { return std::future::pending().await };
+        // A token is good to the end of its last second.
+        let left = |end: Duration| end.saturating_sub(UNIX_EPOCH.elapsed().unwrap_or_default());
+        tokio::time::sleep(left(Duration::from_secs(until.saturating_add(1)))).await;
+    }
+    /// Waits until that is over which its token goes with.
+    pub(crate) async fn done(&self) {
+        match &self.ends.task {
+            Some((_, end)) => end.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
     /// Waits until it is nobody any more.
     pub(crate) async fn gone(&self, live: &Live) {
+        tokio::select! {
+            () = self.unknown(live) => {}
+            () = self.done() => {}
+        }
+    }
+    async fn unknown(&self, live: &Live) {
         let mut changes = live.changes();
         loop {
             let policy = changes.borrow_and_update().policy.clone();

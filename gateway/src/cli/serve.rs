@@ -49,8 +49,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
     let stop = CancellationToken::new();
     on_signal(stop.clone())?;
     app.sampling.open(app.store.clone());
-    crate::resume::start(&app, stop.clone());
     let stdio = args.stdio && args.listen.is_none();
+    if !stdio {
+        // Before anything goes on: what it has done elsewhere may come back as soon as the door stands.
+        app.live.hops.serve();
+    }
+    crate::resume::start(&app, stop.clone());
     let ended = if stdio {
         live::watch::start(&app, None, stop.clone())?;
         let token = std::env::var("PLEACH_TOKEN").ok();

@@ -5,20 +5,24 @@
 //! without a grant. What any other peer does is its own affair: it is shown the operator's headers
 //! and no grant.
 
-use adapters::mcp::Gives;
+use crate::auth::Hop;
+use crate::guard::LOCAL;
+use crate::live::Live;
+use adapters::mcp::{Callback, Gives};
+use adapters::token::Says;
 use policies::claims;
 use policies::decide;
 use policies::grant::Grant;
 use policies::permit::Denial;
-use policies::resolve::{Limits, ServerSpec, Transport};
+use policies::resolve::{Limits, Secret, ServerSpec, Transport};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use subagents::run::Caller;
 
 /// What is begun over there has no longer than this.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-fn delegates(spec: &ServerSpec) -> bool {
+pub(super) fn delegates(spec: &ServerSpec) -> bool {
     matches!(&spec.transport, Transport::Peer(peer) if peer.delegate)
 }
 
@@ -51,15 +55,22 @@ pub(super) fn still(given: Option<&Grant>, now: &Caller) -> Result<(), Denial> {
     Err(Denial::plain(why, "call again, with what may be given"))
 }
 
-/// What goes along with what a caller has done by this server.
+/// What goes along with what a caller has done by this server, and how long that may come back.
 ///
 /// # Errors
 /// Why it may give none.
-pub(super) fn gives(caller: &Caller, spec: &ServerSpec) -> Result<Option<Arc<Gives>>, Denial> {
+pub(super) fn gives(
+    live: &Live,
+    caller: &Caller,
+    spec: &ServerSpec,
+) -> Result<(Option<Arc<Gives>>, Option<Hop>), Denial> {
     if !delegates(spec) {
-        return Ok(None);
+        return Ok((None, None));
     }
-    let grant = decide::hop(caller.may_give(), caller.depth_below())?;
+    let mut grant = decide::hop(caller.may_give(), caller.depth_below())?;
+    if let Some(runs) = caller.runs {
+        grant.spawn.max_total = grant.spawn.max_total.min(runs);
+    }
     // What is given ends some time, whoever lives by then.
     let rest = caller.rest.meet(Limits { wall: Some(LONGEST), ..Limits::NONE });
     let written = claims::write(&grant, &rest).map_err(|e| {
@@ -67,5 +78,42 @@ pub(super) fn gives(caller: &Caller, spec: &ServerSpec) -> Result<Option<Arc<Giv
     })?;
     // Not which run: a rule that a person makes over there is to hold for the next one too.
     let chain = caller.may_give().chain().join(" > ");
-    Ok(Some(Arc::new(Gives { grant: written, chain })))
+    let (callback, hop) = callback(live, caller, spec, (&written, &chain, rest.wall)).unzip();
+    Ok((Some(Arc::new(Gives { grant: written, chain, callback })), hop))
+}
+
+/// What a run has done over there may come back for, with what the run gives: to our endpoint, in the
+/// name of its client, as long as the call goes on. Only to a process that serves, and for a client
+/// that may come in there.
+fn callback(
+    live: &Live,
+    caller: &Caller,
+    spec: &ServerSpec,
+    (grant, chain, wall): (&str, &str, Option<Duration>),
+) -> Option<(Callback, Hop)> {
+    let Transport::Peer(peer) = &spec.transport else { return None };
+    if !peer.callback || caller.run.is_none() {
+        return None;
+    }
+    let policy = live.now().policy.clone();
+    let known = match &policy.clients {
+        Some(clients) => clients.contains_key(&*caller.principal),
+        None => &*caller.principal == LOCAL,
+    };
+    let url = format!("{}/mcp", policy.gateway.public_url.as_ref()?.origin().ascii_serialization());
+    let hop = if known { live.hops.begin()? } else { return None };
+    let until = SystemTime::now() + wall.unwrap_or(LONGEST).min(LONGEST);
+    let goes_with = hop.goes_with();
+    let (message, principal) = (Some(goes_with.as_str()), Some(&*caller.principal));
+    let token = live.granter()?.mint(&Says { grant, chain, audience: &url, message, principal }, until);
+    match token {
+        Ok(token) => {
+            let until = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            Some((Callback { url, token: Secret::new(token), until }, hop))
+        }
+        Err(e) => {
+            tracing::warn!(server = %spec.name, "nothing to call back with goes along: {e}");
+            None
+        }
+    }
 }

@@ -285,6 +285,13 @@ impl Guard {
         if caller.authority.grant().tools.mode(name) == Mode::Deny {
             return None;
         }
+        if let Some(server) = self.servers.lacks_callback(name, &caller) {
+            let why = format!("server {server} takes what came along with a task to call back with, and nothing did");
+            let fix = format!(
+                "callback = true for us in [peers] of the gateway that sends such tasks, at the url of {server}"
+            );
+            return Some(Denial::plain(why, "use another tool").with_fix(fix));
+        }
         let (server, why) = self.servers.unlisted(name, &caller)?;
         let why = why.unwrap_or_else(|| "it does not answer".into());
         let denial = Denial::plain(format!("server {server} could not be listed yet"), "try again later");
@@ -441,8 +448,11 @@ impl Guard {
         if let Some(spec) = &spec {
             exchange.limit = exchange.limit.min(spec.timeout.max(Duration::from_millis(1)));
         }
+        // What was given along to call back with is good until this returns, however it does.
+        let mut _hop = None;
         if let Some(spec) = &spec {
-            exchange.gives = hop::gives(caller, spec).map_err(|denial| McpError::Withdrawn(denial.for_model()))?;
+            let given = hop::gives(&self.servers.live, caller, spec);
+            (exchange.gives, _hop) = given.map_err(|denial| McpError::Withdrawn(denial.for_model()))?;
         }
         let mut abilities = Abilities::default();
         if let Some(inner) = exchange.party.take() {

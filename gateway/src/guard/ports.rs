@@ -12,9 +12,11 @@ use policies::authority::{Authority, RunAuthority};
 use policies::decide;
 use policies::grant::Narrowing;
 use policies::json::{Json, Object, digest};
+use policies::manifest::Tool;
 use policies::names::Name;
 use policies::permit::{Denial, Permit, Verdict};
 use policies::resolve::{Limits, Policy};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use subagents::approval;
@@ -61,13 +63,17 @@ impl Gate for Guard {
             None => return None,
         };
         // Another gateway holds nothing but what its grants say, as long as its key is known here.
-        let key = client.and_then(|client| client.proof.grants());
-        if key.is_some() && carried.as_ref().map(|carried| carried.by.as_str()) != key {
+        let keys = client.and_then(|client| client.proof.grants());
+        let by = carried.as_ref().map(|carried| carried.by.as_str());
+        // What was given here to be brought back is of our own key, whosesoever part it is.
+        let own = || self.servers.live.granter().map(|own| own.public());
+        let known = |keys: &BTreeSet<String>| by.is_some_and(|by| keys.contains(by));
+        if keys.is_some_and(|keys| !known(keys)) && (door != MCP || by != own()) {
             return None;
         }
         let (mut authority, mut limits) = (policy.door(client), client.map_or(Limits::NONE, |client| client.limits));
         if let Some(carried) = carried {
-            if key.is_none() && self.servers.live.granter().is_none_or(|own| own.public() != carried.by) {
+            if keys.is_none() && own() != Some(carried.by.as_str()) {
                 return None;
             }
             (authority, limits) = carried.narrows(&format!("client {principal}"), (authority, limits));
@@ -104,12 +110,12 @@ impl Gate for Guard {
                 Authorized::Unknown
             }
             Some(Verdict::Allow(permit, rule)) => {
-                let facts = facts(&permit);
+                let facts = self.facts(&permit.what().tool);
                 Authorized::Allowed(permit, rule, facts)
             }
             Some(Verdict::Ask(question)) => {
                 let Call { tool, arguments, .. } = question.what();
-                let facts = Facts { effect: tool.effect };
+                let facts = self.facts(tool);
                 if self.approve == Approve::Once {
                     let rule = question.rule.clone();
                     return Authorized::Allowed(question.approve(YES), rule, facts);
@@ -163,8 +169,11 @@ impl Gate for Guard {
     }
 }
 
-fn facts(permit: &Permit<Call>) -> Facts {
-    Facts { effect: permit.what().tool.effect }
+impl Guard {
+    fn facts(&self, tool: &Tool) -> Facts {
+        let gives = self.servers.spec(&tool.server).is_some_and(|spec| super::hop::delegates(&spec));
+        Facts { effect: tool.effect, gives }
+    }
 }
 
 #[async_trait]
@@ -177,9 +186,11 @@ impl Toolbox for Guard {
         cancel: CancellationToken,
     ) -> Result<ToolOutput, ToolFailure> {
         let name = permit.what().tool.name.clone();
+        let gives = self.facts(&permit.what().tool).gives;
         let reply = self.perform(caller, permit, keyed(key), exchange(cancel)).await;
         let reply = reply.map_err(|e| ToolFailure { why: format!("{name}: {e}"), outcome: happened(&e) })?;
-        Ok(result::output(&reply.result))
+        let used = if gives { result::used(&reply.result) } else { Default::default() };
+        Ok(ToolOutput { used, ..result::output(&reply.result) })
     }
     async fn verify(&self, caller: &Caller, call: &ToolCall, key: &str, cancel: CancellationToken) -> Verified {
         self.look(caller, call, key, cancel).await

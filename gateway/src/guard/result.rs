@@ -1,7 +1,9 @@
 //! A tool's result as a model is told it, and a tool as a model is shown it.
 
+use adapters::mcp::meta;
 use policies::json::Json;
 use policies::manifest::Tool;
+use subagents::event::Elsewhere;
 use subagents::ports::{ToolOutput, ToolSpec};
 
 /// A model is told no more than this of one result.
@@ -34,7 +36,23 @@ pub(super) fn output(result: &Json) -> ToolOutput {
         text.truncate(cut);
         text.push_str(&format!("\n… {left} bytes left out; ask for less at a time"));
     }
-    ToolOutput { text, error: result.get("isError").and_then(Json::as_bool) == Some(true) }
+    let error = result.get("isError").and_then(Json::as_bool) == Some(true);
+    ToolOutput { text, error, used: Elsewhere::default() }
+}
+
+/// What a task elsewhere says that it used. Nothing of it is below zero; what is no number counts as
+/// nothing, and more than was given as no more than that, where it is counted.
+pub(super) fn used(result: &Json) -> Elsewhere {
+    let said = result.get("_meta").and_then(|own| own.get(meta::USED));
+    let number = |key: &str| said.and_then(|said| said.get(key)).and_then(Json::as_u64).unwrap_or(0);
+    let small = |key: &str| u32::try_from(number(key)).unwrap_or(u32::MAX);
+    Elsewhere {
+        usd: number("usd"),
+        tokens: number("tokens"),
+        turns: small("turns"),
+        tool_calls: small("tool_calls"),
+        runs: small("runs"),
+    }
 }
 
 fn block(block: &Json) -> String {
@@ -52,5 +70,26 @@ fn block(block: &Json) -> String {
             inner("text").map_or_else(|| format!("[resource {}]", inner("uri").unwrap_or("?")), str::to_owned)
         }
         other => format!("[content of type {}]", other.unwrap_or("unknown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policies::json::Limits;
+
+    fn said(used: &str) -> Elsewhere {
+        let result = format!("{{\"content\": [], \"_meta\": {{\"pleach/used\": {used}}}}}");
+        super::used(&Json::parse(result.as_bytes(), Limits::default()).unwrap())
+    }
+
+    #[test]
+    fn nobody_says_that_it_used_less_than_nothing() {
+        let all = Elsewhere { usd: 1, tokens: 2, turns: 3, tool_calls: 4, runs: 5 };
+        assert_eq!(said(r#"{"usd": 1, "tokens": 2, "turns": 3, "tool_calls": 4, "runs": 5, "more": 6}"#), all);
+        for odd in ["{\"tokens\": -5}", "{\"tokens\": \"9\", \"runs\": null}", "[]", "7", "{\"usd\": -0.5}"] {
+            assert_eq!(said(odd), Elsewhere::default(), "{odd}");
+        }
+        assert_eq!(said("{\"turns\": 5000000000}").turns, u32::MAX);
     }
 }

@@ -18,6 +18,7 @@ mod look;
 mod take;
 pub(crate) mod watch;
 
+use crate::auth::Hops;
 use crate::settings::Loaded;
 use adapters::token::Granter;
 use policies::permit::Denial;
@@ -41,6 +42,8 @@ pub(crate) struct Live {
     gate: OnceLock<Weak<dyn Gate>>,
     /// The key of grants given here, once somebody needed it; `None` where there can be none.
     granter: OnceLock<Option<Arc<Granter>>>,
+    /// What was given along to call back with.
+    pub(crate) hops: Arc<Hops>,
     pub(crate) counts: Counts,
 }
 
@@ -63,6 +66,7 @@ impl Live {
             turn: RwLock::default(),
             gate: OnceLock::new(),
             granter: OnceLock::new(),
+            hops: Arc::default(),
             counts: Counts::default(),
         })
     }

@@ -206,6 +206,8 @@ impl Feed {
 
     /// Waits for something that may concern this listener.
     async fn hear(&mut self) {
+        let view = self.view.clone();
+        let expired = view.expired();
         tokio::select! {
             changed = self.version.changed() => {
                 if changed.is_err() {
@@ -216,6 +218,7 @@ impl Feed {
                 self.compare();
             }
             Ok(()) = self.policy.changed() => self.renew().await,
+            () = expired => self.over = true,
             said = self.said.recv() => match said {
                 Ok(said) => self.said(&said),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.missed(),

@@ -113,7 +113,8 @@ impl View {
         let (seal, parking) = (shared.seal.clone(), shared.parking.clone());
         // Whoever brings a grant along is somebody else than who gave it.
         let carried = identity.carried.as_ref().map(|carried| carried.at("\0")).unwrap_or_default();
-        let place = format!("{}\0{}{carried}", caller.principal, agent.unwrap_or_default()).into();
+        let goes_with = identity.goes_with().unwrap_or_default();
+        let place = format!("{}\0{}{carried}{goes_with}", caller.principal, agent.unwrap_or_default()).into();
         let Some(name) = agent else {
             let framework = Framework::new(&shared.ground, identity);
             let (identity, shared) = (Arc::new(identity.clone()), shared.clone());
@@ -146,8 +147,22 @@ impl View {
         Self::new((self.guard.clone(), &self.shared), &identity, self.agent.as_deref()).map(Some)
     }
 
+    /// Waits until its token is over.
+    async fn expired(&self) {
+        tokio::select! {
+            () = self.identity.expired() => {}
+            () = self.identity.done() => {}
+        }
+    }
+
     /// Waits until there is nobody to see anything any more, and says why.
     async fn gone(&self) -> String {
+        tokio::select! {
+            why = self.unknown() => why,
+            () = self.identity.done() => "what the grant was given along with is over".into(),
+        }
+    }
+    async fn unknown(&self) -> String {
         let mut changes = self.guard.servers.live.changes();
         loop {
             changes.mark_unchanged();

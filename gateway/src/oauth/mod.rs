@@ -138,7 +138,7 @@ impl Account {
                 let wanted = session.scopes(&self.auth, scopes, &before.unwrap_or_default()).await;
                 (self.own_registration(), session.own(&self.auth, wanted).await?)
             }
-            Flow::Code => {
+            Flow::Code | Flow::Grant => {
                 let given = record.at(&issuer).ok_or(OAuthError::Expired)?;
                 let old = given.credential.as_ref().ok_or(OAuthError::Expired)?;
                 (given.registration.clone(), session.refresh(&given.registration, old).await?)

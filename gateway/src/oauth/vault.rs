@@ -80,6 +80,13 @@ impl Vault {
     pub(crate) fn entry(self: &Arc<Self>, server: &Name, principal: &str) -> Entry {
         Entry { vault: self.clone(), server: server.clone(), principal: principal.to_owned() }
     }
+    /// Opens what was sealed with the key of the same state folder.
+    ///
+    /// # Errors
+    /// When the key cannot be read.
+    pub(crate) fn open(&self, purpose: &str, principal: &str, sealed: &str) -> std::io::Result<Option<Json>> {
+        Ok(self.seal()?.open(purpose, principal, sealed))
+    }
     fn seal(&self) -> std::io::Result<&Seal> {
         if let Some(seal) = self.seal.get() {
             return Ok(seal);

@@ -36,7 +36,7 @@ pub(super) async fn stream(call: Call) -> Answered {
     let (live, identity) = (call.door.0.live.clone(), call.who.identity.clone());
     let events = events.take_until(async move {
         match identity {
-            Some(identity) => identity.gone(&live).await,
+            Some(identity) => identity.over(&live).await,
             None => std::future::pending().await,
         }
     });

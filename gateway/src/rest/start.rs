@@ -76,6 +76,7 @@ pub(super) async fn start(call: Call) -> Answered {
             door: call.who.caller.authority.clone(),
             place: call.who.place(),
             limits,
+            shared: None,
             inbound: None,
             approvals: approvals(&call.door.0.live.now().policy),
             cancel: CancellationToken::new(),

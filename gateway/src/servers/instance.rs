@@ -1,6 +1,7 @@
 //! One instance of a server: from its registration and a caller's grant to a connection.
 
 use super::Servers;
+use super::callback::Brought;
 use super::said::{What, Who};
 use super::slot::Slot;
 use crate::audit::{Audit, Before, Entry};
@@ -16,7 +17,7 @@ use policies::authority::Authority;
 use policies::decide;
 use policies::json::Object;
 use policies::names::Name;
-use policies::resolve::{Builtin, PeerSpec, Secret, ServerSpec, Transport};
+use policies::resolve::{Builtin, Flow, PeerSpec, Secret, ServerSpec, Transport};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -51,8 +52,13 @@ pub(super) async fn start(
     let (caller, capabilities) = (&slot.caller, slot.abilities.to_json());
     let outcome = match &spec.transport {
         Transport::Http { url, headers, auth } => {
-            let account = |auth| Account::new(&servers.vault, &spec.name, url, auth, &caller.principal);
-            let tokens = auth.as_ref().map(|auth| -> Arc<dyn Tokens> { Arc::new(account(auth)) });
+            let tokens: Option<Arc<dyn Tokens>> = match auth {
+                Some(auth) if auth.flow == Flow::Grant => {
+                    Some(Arc::new(Brought::by(servers, spec, caller).map_err(StartError::Refused)?))
+                }
+                Some(auth) => Some(Arc::new(Account::new(&servers.vault, &spec.name, url, auth, &caller.principal))),
+                None => None,
+            };
             let target = target(url, headers, tokens).map_err(StartError::Failed)?;
             let entry = Entry::new("connect").by(caller).with("server", spec.name.as_str());
             let entry = entry.with("target", url.origin().ascii_serialization()).with("verdict", "allow");

@@ -11,7 +11,7 @@
 //!                    └─ failed ─▶ tried again in the background (1 s · 2ⁿ, at most 10 s)
 //! ```
 
-use super::{Abilities, Entry, Servers};
+use super::{Abilities, Entry, Servers, callback};
 use adapters::mcp::{Attachment, McpError};
 use policies::json::Json;
 use policies::manifest::{NameMap, Prefix, Tool, import};
@@ -125,6 +125,8 @@ pub(crate) struct Manifests {
 struct Kinds {
     /// Those that show each principal a list of its own.
     own: BTreeSet<Name>,
+    /// Those that show each task what it brought along for them, and where they are.
+    tasks: BTreeMap<Name, url::Url>,
     /// Those with `prefix = "auto"`.
     auto: BTreeSet<Name>,
 }
@@ -134,7 +136,12 @@ impl Kinds {
         let those = |which: fn(&ServerSpec) -> bool| -> BTreeSet<Name> {
             specs.iter().filter(|(_, spec)| which(spec)).map(|(name, _)| name.clone()).collect()
         };
-        Self { own: those(tells_principals_apart), auto: those(|spec| spec.words.prefix == Prefix::Auto) }
+        let tasks = specs.iter().filter_map(|(name, spec)| Some((name.clone(), callback::address(spec)?.clone())));
+        Self {
+            own: those(tells_principals_apart),
+            tasks: tasks.collect(),
+            auto: those(|spec| spec.words.prefix == Prefix::Auto),
+        }
     }
 }
 
@@ -158,11 +165,16 @@ impl Manifests {
     }
     /// Whose list of a server a caller is shown.
     pub(super) fn whose(&self, name: &Name, caller: &Caller) -> Whose {
-        if self.kinds().own.contains(name) { caller.principal.clone() } else { Whose::default() }
+        let kinds = self.kinds();
+        match kinds.tasks.get(name) {
+            Some(url) => callback::whose(caller, url),
+            None if kinds.own.contains(name) => caller.principal.clone(),
+            None => Whose::default(),
+        }
     }
     /// The tools a caller's servers have, as they are now.
     pub(crate) fn map(&self, caller: &Caller) -> Arc<NameMap> {
-        let viewer = if self.kinds().own.is_empty() { Whose::default() } else { caller.principal.clone() };
+        let viewer = self.viewer(caller);
         let made = self.maps.read().unwrap_or_else(PoisonError::into_inner).get(&viewer).cloned();
         made.unwrap_or_else(|| {
             // Held until the map is in its place: no list changes meanwhile.
@@ -180,6 +192,27 @@ impl Manifests {
             self.maps.write().unwrap_or_else(PoisonError::into_inner).insert(viewer, map.clone());
             map
         })
+    }
+    /// Who shares a map with a caller.
+    fn viewer(&self, caller: &Caller) -> Whose {
+        let kinds = self.kinds();
+        // What a task brought along is good at one address.
+        let tasks = kinds.tasks.values().filter_map(|url| callback::came(caller, url));
+        match tasks.map(|came| came.id).next() {
+            Some(task) => format!("{} {task}", caller.principal).into(),
+            None if kinds.own.is_empty() => Whose::default(),
+            None => caller.principal.clone(),
+        }
+    }
+    /// Forgets what a server listed for others than these.
+    pub(super) fn keep_only(&self, name: &Name, whose: &BTreeSet<Whose>) {
+        let mut listings = self.lock();
+        let Some(all) = listings.get_mut(name) else { return };
+        let before = all.len();
+        all.retain(|known, _| whose.contains(known));
+        if all.len() < before {
+            self.maps.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
     fn kinds(&self) -> RwLockReadGuard<'_, Kinds> {
         self.kinds.read().unwrap_or_else(PoisonError::into_inner)
@@ -266,7 +299,8 @@ impl Manifests {
         let ttl = lists.ttl.or((!lists.announces).then_some(MAX_TTL));
         let listing = Listing {
             tools: Some(tools),
-            offers: lists.offers,
+            // What it offers beside tools is shown by principal.
+            offers: lists.offers && callback::address(&spec).is_none(),
             instructions,
             rejected: imported.rejected,
             held,
@@ -279,8 +313,9 @@ impl Manifests {
         all.insert(whose.clone(), listing);
         if !same {
             let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
-            if self.kinds().own.contains(&spec.name) {
-                maps.remove(whose);
+            if self.kinds().own.contains(&spec.name) && !self.kinds().tasks.contains_key(&spec.name) {
+                let of = format!("{whose} ");
+                maps.retain(|viewer, _| viewer != whose && !viewer.starts_with(&of));
             } else {
                 maps.clear();
             }
@@ -333,7 +368,7 @@ impl Servers {
         }
     }
     /// The server a tool's name points at.
-    fn owner(&self, tool: &str) -> Option<Arc<Entry>> {
+    pub(super) fn owner(&self, tool: &str) -> Option<Arc<Entry>> {
         let entries = self.entries();
         let mut all = entries.iter();
         all.find(|(n, _)| tool.strip_prefix(n.as_str()).is_some_and(|r| r.starts_with("__"))).map(|e| e.1.clone())
@@ -351,6 +386,9 @@ impl Servers {
     }
     async fn ensure(self: &Arc<Self>, entry: &Arc<Entry>, caller: &Caller, patience: Duration, enough: Enough) {
         let name = &entry.name;
+        if entry.lacks_callback(caller) {
+            return;
+        }
         let whose = self.manifests.whose(name, caller);
         if self.manifests.known(name, &whose) {
             if self.manifests.is_stale(name, &whose) {
@@ -433,7 +471,7 @@ impl Servers {
             }),
             Err(why) => {
                 let slot = entry.slot(caller, Abilities::default());
-                Err((why, slot.refused.load(Ordering::Acquire)))
+                Err((why, slot.is_ok_and(|slot| slot.refused.load(Ordering::Acquire))))
             }
         };
         match listed {
@@ -443,7 +481,8 @@ impl Servers {
             }
             Err((why, refused)) => {
                 self.manifests.fail(name, &whose, why);
-                refused
+                // What is listed for one task only is not tried for ever: the next wish tries again.
+                refused || callback::address(&entry.spec()).is_some()
             }
         }
     }

@@ -14,6 +14,7 @@
 
 mod abilities;
 mod adopt;
+mod callback;
 mod instance;
 mod manifest;
 mod offered;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use abilities::Abilities;
+pub(crate) use callback::CALLBACK;
 pub(crate) use instance::target;
 pub(crate) use manifest::Enough;
 pub(crate) use said::{Level, Said, What};
@@ -51,6 +53,10 @@ const LEAVING: Duration = Duration::from_secs(3);
 const MAX_LANES: u8 = 8;
 /// Instances of one server at a time; the one idle longest makes room.
 const MAX_INSTANCES: usize = 64;
+/// Of these one client may have so many that are processes, and that are none, whoever came with which
+/// part of what it holds: whoever holds a token can make ever new parts of it.
+const MAX_PROCESSES: usize = 32;
+const MAX_CONNECTIONS: usize = 1_024;
 
 /// All servers of the policy file.
 pub(crate) struct Servers {
@@ -112,6 +118,7 @@ impl Servers {
                 }
                 let Some(servers) = weak.upgrade() else { return };
                 servers.entries().values().for_each(|e| e.end_idle(IDLE));
+                servers.forget_tasks();
             }
         });
         servers
@@ -151,7 +158,7 @@ impl Servers {
     ) -> Result<Arc<Attachment>, String> {
         let entry = self.entry(name).ok_or_else(|| format!("no server is named {name}"))?;
         let caller = self.live.current(caller).map_err(|denial| denial.for_model())?;
-        let slot = entry.slot(&caller, abilities);
+        let slot = entry.slot(&caller, abilities)?;
         self.live(&entry, &slot).await
     }
 
@@ -308,9 +315,14 @@ impl Entry {
     fn spec(&self) -> Arc<ServerSpec> {
         self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-    fn slot(&self, caller: &Caller, abilities: Abilities) -> Arc<Slot> {
+    /// The place of a caller's instance.
+    ///
+    /// # Errors
+    /// When its client has too many already, and all of them are in use.
+    fn slot(&self, caller: &Caller, abilities: Abilities) -> Result<Arc<Slot>, String> {
         let mut key = Key {
             principal: caller.principal.clone(),
+            task: self.task(caller),
             // An HTTP server is no process of ours, so its sandbox distinguishes nothing.
             sandbox: match self.spec().transport {
                 Transport::Http { .. } | Transport::Peer(_) => Arc::from(""),
@@ -331,14 +343,21 @@ impl Entry {
             };
             key.lane = (0..MAX_LANES).find(|lane| free(*lane)).unwrap_or(0);
         }
-        if slots.len() >= MAX_INSTANCES && !slots.contains_key(&key) {
-            let idle = slots.iter().filter(|(_, s)| Arc::strong_count(s) == 1);
-            if let Some(oldest) = idle.min_by_key(|(_, s)| s.used()).map(|(k, _)| k.clone()) {
-                slots.remove(&oldest);
+        if !slots.contains_key(&key) {
+            let most = if self.spec().transport.is_process() { MAX_PROCESSES } else { MAX_CONNECTIONS };
+            let own = slots.keys().filter(|known| known.principal == key.principal).count();
+            if own >= most && !make_room(&mut slots, |known| known.principal == key.principal) {
+                return Err(format!(
+                    "client {} has {own} instances of server {} in use, which is the most; wait for a call to end",
+                    key.principal, self.name
+                ));
+            }
+            if slots.len() >= MAX_INSTANCES {
+                make_room(&mut slots, |_| true);
             }
         }
         let new = || Arc::new(Slot::new(caller.clone(), &key, self.stop.child_token()));
-        slots.entry(key.clone()).or_insert_with(new).clone()
+        Ok(slots.entry(key.clone()).or_insert_with(new).clone())
     }
     fn all_live(&self) -> Vec<Arc<Attachment>> {
         lock(&self.slots).values().filter_map(|s| s.live()).collect()
@@ -349,9 +368,19 @@ impl Entry {
     /// Any live instance; of a principal, where one is named.
     fn any_live(&self, whose: &Whose) -> Option<(Arc<Attachment>, Caller)> {
         let slots = lock(&self.slots);
-        let mut own = slots.values().filter(|s| whose.is_empty() || *s.caller.principal == **whose);
+        let mut own = slots.values().filter(|s| match s.task.is_empty() {
+            true => whose.is_empty() || *s.caller.principal == **whose,
+            false => s.task == *whose,
+        });
         own.find_map(|s| Some((s.live()?, s.caller.clone())))
     }
+}
+
+/// Ends the instance that was idle longest of those meant; whether there was one.
+fn make_room(slots: &mut HashMap<Key, Arc<Slot>>, of: impl Fn(&Key) -> bool) -> bool {
+    let idle = slots.iter().filter(|(key, slot)| of(key) && Arc::strong_count(slot) == 1 && !slot.is_busy());
+    let oldest = idle.min_by_key(|(_, slot)| slot.used()).map(|(key, _)| key.clone());
+    oldest.is_some_and(|oldest| slots.remove(&oldest).is_some())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

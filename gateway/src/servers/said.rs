@@ -38,9 +38,16 @@ pub(crate) enum What {
 }
 
 impl Said {
-    /// Whether it is for this caller.
+    /// Whether it is for this caller. An HTTP server is called by all of a client over one connection:
+    /// what it logs may be of calls that whoever holds a part of the client may not make.
     pub(crate) fn is_for(&self, caller: &Caller) -> bool {
-        hears(&self.who, caller)
+        let place = caller.origin.as_ref().map_or("", |origin| &*origin.place);
+        self.reaches((&caller.principal, &caller.sandbox, place))
+    }
+    fn reaches(&self, (principal, sandbox, place): (&str, &str, &str)) -> bool {
+        let of_all = self.who.1.is_empty() && matches!(self.what, What::Log(_) | What::Other(..));
+        let hears = *self.who.0 == *principal && (self.who.1.is_empty() || *self.who.1 == *sandbox);
+        hears && !(of_all && place.contains(' '))
     }
 }
 
@@ -66,10 +73,6 @@ impl Level {
 
 /// A principal and a sandbox; an HTTP server is no process of ours, so its sandbox is empty.
 pub(super) type Who = (Arc<str>, Arc<str>);
-
-fn hears(who: &Who, caller: &Caller) -> bool {
-    *who.0 == *caller.principal && (who.1.is_empty() || *who.1 == *caller.sandbox)
-}
 
 pub(super) struct Board {
     out: broadcast::Sender<Arc<Said>>,
@@ -168,4 +171,26 @@ impl super::Entry {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_of_a_client_may_hear_is_not_for_a_part_of_it() {
+        let said = |sandbox: &str, what: What| Said {
+            server: Name::try_from("s").unwrap(),
+            who: ("ci".into(), sandbox.into()),
+            what,
+        };
+        let (whole, part) = (("ci", "box", "mcp"), ("ci", "box", "mcp {\"by\":\"k\"}"));
+        let log = || What::Log(Object::new());
+        assert!(said("", log()).reaches(whole) && !said("", log()).reaches(part));
+        assert!(!said("", What::Other("x".into(), Object::new())).reaches(part));
+        // What it watches itself, and what its own process says.
+        assert!(said("", What::Updated(Object::new())).reaches(part));
+        assert!(said("box", log()).reaches(part));
+        assert!(!said("another", log()).reaches(whole) && !said("", log()).reaches(("cd", "box", "mcp")));
+    }
 }

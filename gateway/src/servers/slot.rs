@@ -19,6 +19,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) principal: Arc<str>,
+    /// The task it is for, where the server takes what came along with one; else empty.
+    pub(super) task: Arc<str>,
     pub(super) sandbox: Arc<str>,
     pub(super) abilities: Abilities,
     /// More than one where the server asks questions without saying whose call they are about:
@@ -31,6 +33,7 @@ pub(super) struct Slot {
     /// Who hears what it says.
     pub(super) who: super::said::Who,
     pub(super) abilities: Abilities,
+    pub(super) task: Arc<str>,
     /// It is being brought back.
     pub(super) reviving: AtomicBool,
     /// The last start failed for want of a token.
@@ -78,6 +81,7 @@ impl Slot {
             caller,
             who: (key.principal.clone(), key.sandbox.clone()),
             abilities: key.abilities,
+            task: key.task.clone(),
             reviving: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             state: tokio::sync::Mutex::default(),
@@ -133,8 +137,12 @@ impl Slot {
     }
     /// Whether it is in use, was used within `idle`, or is watched.
     pub(super) fn is_needed(&self, idle: Duration) -> bool {
-        let busy = lock(&self.live).as_ref().is_some_and(|a| Arc::strong_count(a) > 1);
-        busy || self.used().elapsed() < idle || !lock(&self.watched).is_empty() || self.state.try_lock().is_err()
+        self.is_busy() || self.used().elapsed() < idle
+    }
+    /// Whether it is in use, or is watched.
+    pub(super) fn is_busy(&self) -> bool {
+        let calls = lock(&self.live).as_ref().is_some_and(|a| Arc::strong_count(a) > 1);
+        calls || !lock(&self.watched).is_empty() || self.state.try_lock().is_err()
     }
     pub(super) fn watched(&self) -> Vec<Watched> {
         lock(&self.watched).keys().cloned().collect()
@@ -163,7 +171,7 @@ impl Servers {
         use adapters::mcp::McpError;
         let entry = self.entry(server).ok_or_else(|| McpError::Unreachable(format!("no server {server}")))?;
         let caller = self.live.current(caller).map_err(|denial| McpError::Unreachable(denial.for_model()))?;
-        let slot = entry.slot(&caller, abilities);
+        let slot = entry.slot(&caller, abilities).map_err(McpError::Unreachable)?;
         let attachment = self.live(&entry, &slot).await.map_err(McpError::Unreachable)?;
         // Counted in first: whoever leaves meanwhile is not the last.
         *lock(&slot.watched).entry(watched.clone()).or_default() += 1;
@@ -191,6 +199,6 @@ impl Drop for Watch {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -113,7 +113,11 @@ fn proof(before: In<'_>, after: In<'_>, about: &mut About<'_>) {
             (Way::Neutral, "has another token; the old one is no good")
         }
         (Some(Proof::OAuth(a)), Some(Proof::OAuth(b))) => (matches(a, b), "is known by other tokens of an issuer"),
-        (Some(Proof::Grants(_)), Some(Proof::Grants(_))) => (Way::Other, "comes with grants of another key"),
+        (Some(Proof::Grants(was)), Some(Proof::Grants(is))) => match (was.is_subset(is), is.is_subset(was)) {
+            (true, _) => (Way::Wider, "comes with grants of one more key"),
+            (_, true) => (Way::Narrower, "comes with grants of one key less"),
+            _ => (Way::Other, "comes with grants of another key"),
+        },
         (Some(_), Some(Proof::Grants(_))) => (Way::Narrower, "holds only what its grants say, each time"),
         (Some(Proof::Grants(_)), Some(_)) => {
             (Way::Wider, "needs no grant any more: it holds all that its table allows")

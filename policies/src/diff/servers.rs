@@ -91,6 +91,11 @@ fn server(before: &ServerSpec, after: &ServerSpec, folder: &Path, about: &mut Ab
                 ),
                 _ => {}
             }
+            match (was.callback, is.callback) {
+                (false, true) => about.note(Way::Wider, "callback", "may call back while a task goes on".into(), at()),
+                (true, false) => about.note(Way::Narrower, "callback", "may not call back any more".into(), at()),
+                _ => {}
+            }
             match (was.expose, is.expose) {
                 (false, true) => about.note(Way::Wider, "expose", "is passed on to A2A clients".into(), at()),
                 (true, false) => {

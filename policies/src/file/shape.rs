@@ -17,6 +17,8 @@ pub enum Shape {
     Texts,
     /// A list.
     List(&'static Shape),
+    /// A string, or a list of several, with its own check.
+    TextOrList(fn(&str) -> Result<(), Flaw>),
     /// A string, with its own check.
     Text(fn(&str) -> Result<(), Flaw>),
     /// One of these words; those in the second list are not served yet.
@@ -84,7 +86,15 @@ pub fn check(node: &Node, shape: &Shape, at: &str, errors: &mut Vec<FileError>) 
                 check(item, shape, at, errors);
             }
         }
-        (Shape::Text(test) | Shape::TableOr(test), Value::Text(text)) => match test(text) {
+        (Shape::TextOrList(test), Value::List(items)) => {
+            if items.is_empty() {
+                wrong(format!("{at} names none; name one or more"));
+            }
+            for item in items {
+                check(item, &Shape::Text(*test), at, errors);
+            }
+        }
+        (Shape::Text(test) | Shape::TableOr(test) | Shape::TextOrList(test), Value::Text(text)) => match test(text) {
             Ok(()) => {}
             Err(Flaw::Wrong(message)) => wrong(format!("{at}: {message}")),
             Err(Flaw::NotYet(what)) => errors.push(not_yet(node, &format!("{at} = {what}"))),
@@ -169,6 +179,7 @@ impl Shape {
             Shape::Int(..) => "an integer",
             Shape::Number(_) => "a number",
             Shape::TableOr(_) => "a table or a string",
+            Shape::TextOrList(_) => "a string or a list",
             Shape::Bool => "true or false",
             Shape::Anything => "a value",
         }
@@ -201,6 +212,7 @@ impl Shape {
             Shape::Texts => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
             Shape::List(shape) => json!({ "type": "array", "items": shape.schema() }),
             Shape::Text(_) => json!({ "type": "string" }),
+            Shape::TextOrList(_) => json!({ "type": ["string", "array"], "items": { "type": "string" } }),
             Shape::Word(served, _) => json!({ "type": "string", "enum": served }),
             Shape::Int(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
             Shape::Number(max) => json!({ "type": "number", "minimum": 0, "maximum": max }),

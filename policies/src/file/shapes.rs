@@ -13,6 +13,10 @@ const fn later(name: &'static str, doc: &'static str) -> Key {
 }
 
 const ANY: Shape = Shape::Text(|_| Ok(()));
+const KEYS: Shape = Shape::TextOrList(|text| match text.trim().is_empty() {
+    true => Err(Flaw::Wrong("it is empty".into())),
+    false => Ok(()),
+});
 const FILLED: Shape = Shape::Text(|text| match text.trim().is_empty() {
     true => Err(Flaw::Wrong("it is empty".into())),
     false => Ok(()),
@@ -194,8 +198,9 @@ const TOOL: Shape = Shape::Table(&[
 const AUTH: Shape = Shape::Table(&[
     key(
         "flow",
-        "A person consents once (code, the default), or Pleach acts for itself (client-credentials).",
-        Shape::Word(&["code", "client-credentials"], &[]),
+        "A person consents once (code, the default), Pleach acts for itself (client-credentials), or a run shows the token \
+         that came along with its task from another Pleach (grant).",
+        Shape::Word(&["code", "client-credentials", "grant"], &[]),
     ),
     key("issuer", "The one authorization server that may be used; absent: the one the server names.", FILLED),
     key("client_id", "The id Pleach was registered under there; absent: it registers itself.", FILLED),
@@ -245,6 +250,11 @@ const PEER: Shape = Shape::Table(&[
         "It is a Pleach: each message goes with a grant of what its sender may give, and with nothing else that says who we are.",
         Shape::Bool,
     ),
+    key(
+        "callback",
+        "With delegate: what a run has done over there may use the tools here as the run might, at our /mcp, until it is done.",
+        Shape::Bool,
+    ),
     key("expose", "Whether A2A clients see it, at /a2a/NAME, as far as they may use its skills.", Shape::Bool),
     key("timeout", "Milliseconds a call may take; default 60000.", TIMEOUT_MS),
     key(
@@ -275,8 +285,9 @@ const CLIENT: Shape = Shape::Table(&[
     ),
     key(
         "grant_key",
-        "The key of another Pleach (`pleach token key` there): it comes with grants of its own, and holds each of them met with this table.",
-        FILLED,
+        "The key of another Pleach (`pleach token key` there), or a list of them while it changes its key: it comes with \
+         grants of its own, and holds each of them met with this table.",
+        KEYS,
     ),
     key("match", "Claims a token must carry: a name, or a JSON pointer, and its value.", Shape::Texts),
     key("may_start", "Agents it may start; absent: those exposed.", Shape::List(&NAME)),

@@ -17,6 +17,8 @@ pub enum Flow {
     Code,
     /// Pleach acts for itself.
     ClientCredentials,
+    /// A run shows what came along with its task from another gateway.
+    Grant,
 }
 
 /// What proves that Pleach is the client it says.
@@ -56,8 +58,8 @@ pub enum Proof {
     Digest(String),
     /// A token of an issuer.
     OAuth(Box<OAuthSpec>),
-    /// Grants of another gateway, signed with this key (`ed25519/…`): each says what it may do.
-    Grants(String),
+    /// Grants of another gateway, signed with one of these keys (`ed25519/…`): each says what it may do.
+    Grants(BTreeSet<String>),
 }
 
 impl Proof {
@@ -68,7 +70,7 @@ impl Proof {
             Proof::Token(token) => crate::json::digest(token.expose()),
             Proof::Digest(digest) => digest.clone(),
             Proof::OAuth(spec) => crate::json::digest(&format!("{spec:?}")),
-            Proof::Grants(key) => crate::json::digest(key),
+            Proof::Grants(keys) => crate::json::digest(&keys.iter().map(String::as_str).collect::<Vec<_>>().join(" ")),
         }
     }
     /// The issuer, where it is one.
@@ -78,10 +80,10 @@ impl Proof {
             Proof::Token(_) | Proof::Digest(_) | Proof::Grants(_) => None,
         }
     }
-    /// The key of its grants, where it is another gateway.
-    pub fn grants(&self) -> Option<&str> {
+    /// The keys of its grants, where it is another gateway: more than one while it changes its own.
+    pub fn grants(&self) -> Option<&BTreeSet<String>> {
         match self {
-            Proof::Grants(key) => Some(key),
+            Proof::Grants(keys) => Some(keys),
             _ => None,
         }
     }
@@ -126,6 +128,7 @@ impl Resolver<'_> {
         }
         let flow = match table.text_at("flow") {
             Some("client-credentials") => Flow::ClientCredentials,
+            Some("grant") => Flow::Grant,
             _ => Flow::Code,
         };
         let metadata_url = match table.get("client_metadata_url") {
@@ -151,7 +154,12 @@ impl Resolver<'_> {
 
     fn check_auth(&mut self, place: &Place, spec: &AuthSpec) -> bool {
         let own = spec.flow == Flow::ClientCredentials;
+        let alone = AuthSpec { flow: Flow::Grant, ..AuthSpec::default() };
         let wrong = match spec {
+            AuthSpec { flow: Flow::Grant, .. } if *spec != alone => {
+                "flow = \"grant\" stands alone: what is shown comes along with a task"
+            }
+            AuthSpec { flow: Flow::Grant, .. } => return true,
             AuthSpec { client_id: None, proof: Some(_), .. } => {
                 "a client_secret or private_key_file needs its client_id"
             }
@@ -268,19 +276,28 @@ impl Resolver<'_> {
 
     /// The key of another gateway.
     fn grant_key(&mut self, name: &Name, at: &Node, others: &BTreeMap<Name, ClientSpec>) -> Option<Proof> {
-        let key = self.expand(at)?.to_ascii_lowercase();
-        let digits = key.strip_prefix("ed25519/").unwrap_or_default();
-        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let message = format!(
-                "grant_key of client {name} is no key: ed25519/ and 64 hexadecimal digits, as `pleach token key` prints it there"
-            );
-            self.error(&at.place, message);
-            return None;
+        let one = [at];
+        let listed: Vec<&Node> = if at.text().is_some() { one.to_vec() } else { at.items().iter().collect() };
+        let mut keys = BTreeSet::new();
+        for at in listed {
+            let key = self.expand(at)?.to_ascii_lowercase();
+            let digits = key.strip_prefix("ed25519/").unwrap_or_default();
+            if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let message = format!(
+                    "grant_key of client {name} is no key: ed25519/ and 64 hexadecimal digits, as `pleach token key` prints it there"
+                );
+                self.error(&at.place, message);
+                return None;
+            }
+            if others.values().any(|other| other.proof.grants().is_some_and(|keys| keys.contains(&key))) {
+                self.error(
+                    &at.place,
+                    format!("client {name} shares its grant_key with another; a key names one client"),
+                );
+            }
+            keys.insert(key);
         }
-        if others.values().any(|other| other.proof.grants() == Some(&key)) {
-            self.error(&at.place, format!("client {name} shares its grant_key with another; a key names one client"));
-        }
-        Some(Proof::Grants(key))
+        Some(Proof::Grants(keys))
     }
 
     fn token_of_one(&mut self, name: &Name, at: &Node, digest: &str, others: &BTreeMap<Name, ClientSpec>) {

@@ -23,6 +23,8 @@ pub struct PeerSpec {
     pub keys: Option<Json>,
     /// It is shown grants in the place of [`PeerSpec::headers`]' word for who we are.
     pub delegate: bool,
+    /// What a run has done over there may use the tools here as the run might, until it is done.
+    pub callback: bool,
     /// Whether A2A clients see it, at `/a2a/NAME`.
     pub expose: bool,
 }
@@ -58,10 +60,32 @@ impl Resolver<'_> {
                 self.error(place, message);
                 continue;
             }
+            self.callback(file, &name, node);
             if let Some(spec) = self.peer(&name, place, node) {
                 out.insert(name, spec);
             }
         }
+    }
+
+    /// Whether a peer can be told where to call back, if it is to be.
+    fn callback(&mut self, file: &Node, name: &Name, node: &Node) {
+        if node.get("callback").and_then(Node::bool) != Some(true) {
+            return;
+        }
+        let url = file.get("gateway").and_then(|gateway| gateway.text_at("public_url")).map(url::Url::parse);
+        let clear = |url: &url::Url| {
+            url.scheme() == "http" && !crate::domain::Host::of(url).is_ok_and(|host| host.is_loopback())
+        };
+        let why = match url {
+            _ if node.get("delegate").and_then(Node::bool) != Some(true) => {
+                "callback goes with delegate = true: only a Pleach is given something to call back with"
+            }
+            None => "callback needs public_url in [gateway]: it is where what is done over there calls back",
+            Some(Ok(url)) if clear(&url) => "a token would come back in clear text; give [gateway] an https public_url",
+            Some(_) => return,
+        };
+        let at = node.key_place("callback").unwrap_or(&node.place).clone();
+        self.error(&at, format!("peer {name}: {why}"));
     }
 
     fn peer(&mut self, name: &Name, place: &Place, node: &Node) -> Option<ServerSpec> {
@@ -87,7 +111,8 @@ impl Resolver<'_> {
             return None;
         }
         let expose = node.get("expose").and_then(Node::bool).unwrap_or(false);
-        let spec = PeerSpec { card, url, headers, keys, delegate, expose };
+        let callback = node.get("callback").and_then(Node::bool).unwrap_or(false);
+        let spec = PeerSpec { card, url, headers, keys, delegate, callback, expose };
         if delegate
             && spec.home().scheme() == "http"
             && !crate::domain::Host::of(spec.home()).is_ok_and(|h| h.is_loopback())

@@ -191,6 +191,9 @@ impl Resolver<'_> {
                 if peer.delegate {
                     out.set("delegate", true);
                 }
+                if peer.callback {
+                    out.set("callback", true);
+                }
                 if node.get("url").is_some() {
                     out.set("url", written("url"));
                 }

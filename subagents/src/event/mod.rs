@@ -3,7 +3,9 @@
 
 mod parts;
 
-pub use parts::{Amount, Budget, Inbound, Outcome, Replaced, Started, Step, ToolCall, Usage, Waiting, WaitingFor};
+pub use parts::{
+    Amount, Budget, Elsewhere, Inbound, Outcome, Replaced, Started, Step, ToolCall, Usage, Waiting, WaitingFor,
+};
 
 use crate::ports::Answer;
 use crate::run::{RunId, State};
@@ -145,6 +147,14 @@ pub enum Event {
         key: String,
         /// From 1.
         attempt: u32,
+    },
+    /// A task elsewhere ended, and what it used counts here as a child's would.
+    #[serde(rename = "task.counted")]
+    TaskCounted {
+        /// The call that had it done.
+        id: String,
+        /// What it used there, as far as it was given that.
+        used: Elsewhere,
     },
     /// The tool is done with.
     #[serde(rename = "tool.finished")]
@@ -323,6 +333,7 @@ impl Event {
             Event::ToolRequested { .. } => "tool.requested",
             Event::ToolDecided { .. } => "tool.decided",
             Event::ToolDispatched { .. } => "tool.dispatched",
+            Event::TaskCounted { .. } => "task.counted",
             Event::ToolFinished { .. } => "tool.finished",
             Event::ChildStarted { .. } => "child.started",
             Event::ChildFinished { .. } => "child.finished",

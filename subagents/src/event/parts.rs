@@ -142,6 +142,35 @@ impl Amount {
     }
 }
 
+/// What a task elsewhere used of what was given along to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Elsewhere {
+    /// Billionths of a dollar, as far as known.
+    pub usd: u64,
+    /// Tokens read and written.
+    pub tokens: u64,
+    /// Model calls.
+    pub turns: u32,
+    /// Tool calls.
+    pub tool_calls: u32,
+    /// Runs, the one that began there included.
+    pub runs: u32,
+}
+
+impl Elsewhere {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            usd: self.usd.saturating_add(other.usd),
+            tokens: self.tokens.saturating_add(other.tokens),
+            turns: self.turns.saturating_add(other.turns),
+            tool_calls: self.tool_calls.saturating_add(other.tool_calls),
+            runs: self.runs.saturating_add(other.runs),
+        }
+    }
+}
+
 /// What a run waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -17,8 +17,9 @@ use super::authority::Standing;
 use super::drive::{At, Flow};
 use super::{Approvals, HostError};
 use crate::approval;
-use crate::event::{Event, Outcome, ToolCall, Waiting, WaitingFor};
-use crate::ports::{Answer, Authorized, Decision, Deed, DeedKind, ToolFailure, Verified, WhatHappened};
+use crate::event::{Elsewhere, Event, Outcome, ToolCall, Waiting, WaitingFor};
+use crate::ledger::Given;
+use crate::ports::{Answer, Authorized, Decision, Deed, DeedKind, Facts, ToolFailure, Verified, WhatHappened};
 use crate::run::Caller;
 use crate::tools;
 use crate::turn::Asked;
@@ -27,6 +28,7 @@ use policies::json::{Json, digest};
 use policies::permit::{Denial, Permit, Rule};
 use policies::resolve::Limits;
 use serde_json::Value;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Attempts at one call that can be repeated; one that fells its process again and again is not
@@ -115,7 +117,7 @@ impl At {
         }
         let mut events = self.opening(call, asked);
         events.push(self.decided(call, "allow", rule, None));
-        self.dispatch(call, permit, facts.effect, 1, events).await
+        self.dispatch(call, permit, facts, 1, events).await
     }
 
     /// Whether a call that a person gave its input is of the tool they were asked about, as it was
@@ -136,16 +138,50 @@ impl At {
         left.meet(Limits { wall, ..Limits::NONE })
     }
 
+    /// What is given along to a task elsewhere: its part of what is left, held back here until the task
+    /// is over. The calls of one turn that go to the same place have a part each, and one stays for
+    /// whoever else of the tree goes on meanwhile.
+    async fn give(&self, call: &ToolCall, standing: &Standing, caller: &mut Caller) -> Result<(Given, u32), Denial> {
+        let place = |name: &str| name.split("__").next().unwrap_or(name).to_owned();
+        let there = place(&call.name);
+        let alike = self.run.log.lock().await.state.open_calls().filter(|open| place(&open.call.name) == there).count();
+        let parts = u64::try_from(alike.max(1)).unwrap_or(u64::MAX).saturating_add(1);
+        let max = caller.authority.grant().spawn.max_total;
+        let mut runs = 0;
+        let counted = self.tree.total.fetch_update(Ordering::AcqRel, Ordering::Acquire, |total| {
+            let left = max.saturating_sub(total);
+            // Whatever is done there is a run.
+            runs = u32::try_from(u64::from(left) / parts).unwrap_or(u32::MAX).max(1);
+            (left > 0).then(|| total.saturating_add(runs))
+        });
+        if counted.is_err() {
+            return Err(Denial::plain("spawn.max_total is reached", "do the work in this run"));
+        }
+        let most = standing.agent.subagent_limits;
+        let (limits, given) = self.tree.ledger.give(&self.run.id, parts, most);
+        caller.rest = limits.meet(Limits { wall: caller.rest.wall, ..Limits::NONE });
+        caller.runs = Some(runs);
+        Ok((given, runs))
+    }
+
+    /// Takes it back, but for what was used of it. That is written down with the call's end: a call that
+    /// is made again after a crash tells of the same task.
+    fn take_back(&self, call: &ToolCall, (given, runs): (Given, u32), used: Elsewhere) -> Option<Event> {
+        let used = Elsewhere { runs: used.runs.min(runs), ..self.tree.ledger.take_back(given, used) };
+        self.tree.total.fetch_sub(runs - used.runs, Ordering::AcqRel);
+        (used != Elsewhere::default()).then(|| Event::TaskCounted { id: call.id.clone(), used })
+    }
+
     /// Writes down that the call leaves, and lets it leave.
     async fn dispatch(
         &self,
         call: &ToolCall,
         permit: Permit<Call>,
-        effect: Effect,
+        facts: Facts,
         attempt: u32,
         mut events: Vec<Event>,
     ) -> Result<Flow, HostError> {
-        let key = self.key(call).await;
+        let (key, effect) = (self.key(call).await, facts.effect);
         let (id, effect_word) = (call.id.clone(), effect.as_str().to_owned());
         events.push(Event::ToolDispatched { id, effect: effect_word, key: key.clone(), attempt });
         if !self.tree.append(&self.host, &self.run, events).await? {
@@ -156,12 +192,21 @@ impl At {
             Err(denial) => return self.done(call, Outcome::Denied, denial.for_model()).await,
         };
         let cancel = self.token.child_token();
-        let caller = Caller { rest: self.rest(&standing).await, ..standing.caller.clone() };
+        let mut caller = Caller { rest: self.rest(&standing).await, ..standing.caller.clone() };
+        let given = match facts.gives {
+            true => match self.give(call, &standing, &mut caller).await {
+                Ok(given) => Some(given),
+                Err(denial) => return self.done(call, Outcome::Denied, denial.for_model()).await,
+            },
+            false => None,
+        };
         let made = self.host.ports.toolbox.call(&caller, permit, &key, cancel.clone()).await;
+        let used = made.as_ref().map(|output| output.used).unwrap_or_default();
+        let counted = given.and_then(|given| self.take_back(call, given, used));
         match made {
             Ok(output) => {
                 let outcome = if output.error { Outcome::Error } else { Outcome::Ok };
-                self.done(call, outcome, output.text).await
+                self.done_with(call, outcome, output.text, counted).await
             }
             Err(ToolFailure { why, outcome: WhatHappened::Failed }) => self.done(call, Outcome::Error, why).await,
             Err(ToolFailure { why, outcome: WhatHappened::Unknown }) => match effect {
@@ -229,7 +274,7 @@ impl At {
         if facts.effect == Effect::Once {
             return self.done(call, Outcome::Unknown, unknown(call, died)).await;
         }
-        self.dispatch(call, permit, effect, attempt + 1, Vec::new()).await
+        self.dispatch(call, permit, Facts { effect, ..facts }, attempt + 1, Vec::new()).await
     }
 
     pub(super) async fn refuse(&self, call: &ToolCall, why: String) -> Result<Flow, HostError> {
@@ -351,8 +396,17 @@ impl At {
     }
 
     pub(crate) async fn done(&self, call: &ToolCall, outcome: Outcome, text: String) -> Result<Flow, HostError> {
+        self.done_with(call, outcome, text, None).await
+    }
+    async fn done_with(
+        &self,
+        call: &ToolCall,
+        outcome: Outcome,
+        text: String,
+        counted: Option<Event>,
+    ) -> Result<Flow, HostError> {
         let (text, kept) = self.bounded(Some(&call.id), text).await?;
-        let mut events = Vec::from_iter(kept);
+        let mut events: Vec<Event> = counted.into_iter().chain(kept).collect();
         events.push(Event::ToolFinished { id: call.id.clone(), outcome, text });
         self.append(events).await
     }

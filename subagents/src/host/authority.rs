@@ -114,7 +114,7 @@ pub fn renewed(gate: &dyn Gate, caller: &Caller) -> Result<Caller, Denial> {
     let fresh = Caller::new(&caller.principal, &caller.who, use_).from(origin).through(&caller.door);
     let mut fresh = fresh.giving(&delegate);
     fresh.run.clone_from(&caller.run);
-    fresh.rest = caller.rest;
+    (fresh.rest, fresh.runs) = (caller.rest, caller.runs);
     Ok(fresh)
 }
 

@@ -113,6 +113,8 @@ pub struct Start {
     pub place: Arc<str>,
     /// The client's counted limits.
     pub limits: Limits,
+    /// Counted calls that all it starts have together, where whoever asks shares its own out.
+    pub shared: Option<Limits>,
     /// The client's message it begins with, where it has a name.
     pub inbound: Option<Inbound>,
     /// Whether a person can be asked.

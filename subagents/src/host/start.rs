@@ -19,7 +19,7 @@ impl Host {
             return Err(HostError::Suspended);
         }
         let lease = self.claim_new(&start.id).await?;
-        let Start { id, agent, prompt, principal, door, place, limits, inbound, approvals, cancel } = start;
+        let Start { id, agent, prompt, principal, door, place, limits, shared, inbound, approvals, cancel } = start;
         let mut tree = Tree::new(lease, principal, place, approvals, cancel.child_token());
         let policy = self.ports.gate.policy();
         // What the door says of itself holds, whatever whoever starts a run through it says.
@@ -67,7 +67,7 @@ impl Host {
             call: None,
             background: false,
             request: None,
-            budget: budget(limits, None),
+            budget: budget(limits, shared),
             door: Some(tree.place.to_string()),
             inbound,
             nobody: nobody(&tree.approvals),

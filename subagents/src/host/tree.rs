@@ -123,11 +123,13 @@ impl Tree {
                     return Err(HostError::Journal(why));
                 }
             }
-            let spent = Spent {
+            let mut spent = Spent {
                 turns: log.state.turns.into(),
                 tool_calls: log.state.tool_calls.into(),
                 ..log.state.spent().into()
             };
+            spent.add(log.state.elsewhere.into());
+            tree.total.fetch_add(log.state.elsewhere.runs, Ordering::AcqRel);
             tree.ledger.add(&run.id, run.parent.as_ref(), &started.budget.unwrap_or_default(), spent);
             if log.state.paused && !log.state.phase().is_end() {
                 tree.paused.store(true, Ordering::Release);

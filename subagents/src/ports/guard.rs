@@ -1,7 +1,7 @@
 //! What the tree needs of the guard: judgements, and the performing of what was permitted.
 
 use super::ToolSpec;
-use crate::event::ToolCall;
+use crate::event::{Elsewhere, ToolCall};
 use crate::run::Caller;
 use async_trait::async_trait;
 use policies::action::{Call, Effect, RuntimeCall};
@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Facts {
     /// What a repetition would mean.
     pub effect: Effect,
+    /// It has something done elsewhere, under limits that are given along.
+    pub gives: bool,
 }
 
 /// What the guard decided about a call.
@@ -115,6 +117,8 @@ pub struct ToolOutput {
     pub text: String,
     /// Whether the tool calls it an error.
     pub error: bool,
+    /// What it says that it used of what was given along to it.
+    pub used: Elsewhere,
 }
 
 /// Whether a call that gave no result happened.

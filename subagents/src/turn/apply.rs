@@ -51,6 +51,7 @@ pub fn on(state: &mut State, event: &Event) {
             let sent = Stage::Sent { effect: effect.clone(), key: key.clone(), attempt: *attempt };
             state.advance(id, sent);
         }
+        Event::TaskCounted { used, .. } => state.elsewhere = state.elsewhere.plus(*used),
         Event::ToolFinished { id, outcome, text } => state.finished(id, *outcome, text),
         Event::ChildStarted { call, run, background: true } => {
             if state.background.iter().all(|b| b.run != *run) {

@@ -26,7 +26,7 @@ pub(crate) use apply::left;
 pub use apply::on;
 pub use pending::pending;
 
-use crate::event::{Amount, ToolCall, Usage, Waiting};
+use crate::event::{Amount, Elsewhere, ToolCall, Usage, Waiting};
 use crate::ports::Answer;
 use crate::run;
 use std::collections::BTreeSet;
@@ -158,6 +158,8 @@ pub struct State {
     pub usage: Usage,
     /// What they cost, in billionths of a dollar; `None`: unknown for at least one.
     pub cost: Option<u64>,
+    /// What tasks elsewhere used that it had done.
+    pub elsewhere: Elsewhere,
     /// The answer, or why there is none.
     pub text: String,
     /// Who ended it, when it did not end by itself.

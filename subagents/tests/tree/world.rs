@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use subagents::event::{Event, Record, ToolCall, Usage};
+use subagents::event::{Elsewhere, Event, Record, ToolCall, Usage};
 use subagents::host::{Approvals, Ended, Host, HostError, Ports, Start};
 use subagents::ports::*;
 use subagents::run::{Caller, RunId};
@@ -228,6 +228,7 @@ impl World {
             door: self.policy.lock().unwrap().door(None),
             place: "here".into(),
             limits: Limits::NONE,
+            shared: None,
             inbound: None,
             approvals: Approvals::Park,
             cancel: CancellationToken::new(),
@@ -297,7 +298,7 @@ impl Gate for World {
             "veri" => Effect::Verifiable,
             _ => Effect::Once,
         };
-        let facts = Facts { effect };
+        let facts = Facts { effect, gives: false };
         let text = format!("{name} {} {}", arguments.to_canonical(), self.manifest.load(Ordering::SeqCst));
         match policies::decide::call(&caller.authority, Call { tool: tool(bare), arguments, touches: Vec::new() }) {
             Verdict::Allow(permit, rule) => Authorized::Allowed(permit, rule, facts),
@@ -342,7 +343,7 @@ impl Toolbox for World {
         }
         let long = call.arguments.get("long").and_then(Json::as_u64).unwrap_or(0);
         let text = if long > 0 { "ab".repeat(long as usize / 2) } else { format!("{} done", call.tool.name) };
-        Ok(ToolOutput { text, error: false })
+        Ok(ToolOutput { text, error: false, used: Elsewhere::default() })
     }
     async fn verify(&self, _: &Caller, _: &ToolCall, key: &str, _: CancellationToken) -> Verified {
         match self.outside.made.lock().unwrap().iter().any(|(_, made)| made == key) {

@@ -1,7 +1,7 @@
 //! A peer's card as its clients here see it: what the peer says of itself, with our address, our
 //! ways to say who one is, and the skills whoever asks may use.
 
-use super::super::card::{Card, Document, secured, served};
+use super::super::card::{Card, Document, secured, served, takes_grants};
 use super::super::codec::Version;
 use super::super::fault::{Fault, Kind};
 use super::super::{Door, parts};
@@ -88,6 +88,8 @@ fn written(
         "defaultOutputModes": or_text(or_empty(own.get("defaultOutputModes"))),
         "skills": skills(own, tools),
     });
+    // What comes with a grant leaves here with less of it: what is left under our own rules.
+    takes_grants(&mut card, policy);
     for key in ["provider", "documentationUrl", "iconUrl"] {
         if let Some(value) = own.get(key).filter(|value| !value.is_null()) {
             card[key] = value.clone();

@@ -63,6 +63,10 @@ pub(super) async fn run(context: &Context, args: Args) -> Outcome {
             "server {name} is told who pleach is by its headers, or its url is not https; there is nothing to log in to"
         )));
     };
+    if auth.flow == Flow::Grant {
+        let why = format!("server {name} takes what comes along with a task to call back with; nobody logs in");
+        return Err(Failure::usage(why));
+    }
     let principal = principal(&loaded.policy, args.client.as_deref())?;
     let account = Account::new(&Vault::new(loaded.state.clone()), &name, url, auth, &principal);
     if args.forget {

@@ -54,6 +54,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Outcome {
         door,
         place: CLI.into(),
         limits: policies::resolve::Limits::NONE,
+        shared: None,
         inbound: None,
         approvals: Approvals::Park,
         cancel: foreground.stop.clone(),

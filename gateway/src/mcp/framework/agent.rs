@@ -46,6 +46,7 @@ impl Framework {
             door: view.caller.authority.clone(),
             place: view.identity.place(MCP).into(),
             limits: self.limits,
+            shared: None,
             inbound: None,
             approvals: self.approvals.clone(),
             cancel: end.clone(),

@@ -81,6 +81,10 @@ impl Door {
             error: RpcError::new(-32001, stranger.message()),
             challenge: self.doorman.challenge(&stranger, agent),
         })?;
+        if agent.is_some() && identity.goes_with().is_some() {
+            let why = "the grant is refused: what calls back is good at /mcp and nowhere else";
+            return Err(Refused::at(StatusCode::UNAUTHORIZED, -32001, why));
+        }
         if identity.carried.is_some() {
             return View::new((self.guard.clone(), &self.shared), &identity, agent)
                 .map_err(|why| Refused::at(StatusCode::NOT_FOUND, -32601, why));
