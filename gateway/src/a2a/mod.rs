@@ -49,6 +49,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use subagents::host::Host;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio::sync::Notify;
 
 /// A body may have this many bytes.
 const MAX_BODY: usize = 4 << 20;
@@ -86,6 +87,8 @@ struct Inner {
     pushes: AtomicBool,
 }
 
+    /// Somebody asked to be told what has come about already.
+    asked_to_tell: Notify,
 impl Door {
     /// The door.
     ///
@@ -109,6 +112,7 @@ impl Door {
             pushes: AtomicBool::new(false),
         })))
     }
+            asked_to_tell: Notify::new(),
     /// Its routes.
     pub(crate) fn router(self) -> Router {
         Router::new()
