@@ -4,6 +4,7 @@
 mod a2a;
 mod a2a_clients;
 mod a2a_hop;
+mod a2a_peer_tasks;
 mod a2a_peers;
 mod a2a_peers_again;
 mod a2a_peers_faults;
