@@ -189,7 +189,7 @@ fn kits(root: &Path) -> Result<(), String> {
 const A2A_NPM: [(&str, [&str; 2]); 2] =
     [("", ["@a2a-js/sdk@1.3.0", "express@5.3.0"]), ("js03", ["@a2a-js/sdk@0.3.14", "express@5.3.0"])];
 const A2A_PIP: [(&str, &[&str]); 2] =
-    [("venv", &["a2a-sdk[signing]==1.3.0", "google-adk==2.13.0"]), ("venv03", &["a2a-sdk==0.3.26"])];
+    [("venv", &["a2a-sdk[grpc,signing]==1.3.0", "google-adk==2.13.0"]), ("venv03", &["a2a-sdk==0.3.26"])];
 
 fn agents(folder: &Path) -> Result<(), String> {
     for (name, packages) in A2A_NPM {

@@ -14,6 +14,8 @@ mod answer;
 mod card;
 mod codec;
 mod fault;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod http;
 mod list;
 mod ops;
@@ -47,9 +49,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use subagents::host::Host;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio::sync::Notify;
 
 /// A body may have this many bytes.
 const MAX_BODY: usize = 4 << 20;
@@ -85,10 +87,10 @@ struct Inner {
     key: OwnKey,
     /// Whether there is anybody to be told of a task.
     pushes: AtomicBool,
-}
-
     /// Somebody asked to be told what has come about already.
     asked_to_tell: Notify,
+}
+
 impl Door {
     /// The door.
     ///
@@ -110,9 +112,9 @@ impl Door {
             cards: Mutex::default(),
             key: OwnKey::load(&app.live.now().state.join(KEY))?,
             pushes: AtomicBool::new(false),
+            asked_to_tell: Notify::new(),
         })))
     }
-            asked_to_tell: Notify::new(),
     /// Its routes.
     pub(crate) fn router(self) -> Router {
         Router::new()

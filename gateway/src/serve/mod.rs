@@ -2,6 +2,8 @@
 
 mod connection;
 mod seats;
+#[cfg(feature = "grpc")]
+mod second;
 mod streaming;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,11 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
     let rest = crate::rest::Door::new(app, door.doorman())?;
     let a2a = crate::a2a::Door::new(app, door.doorman())?;
     crate::webhook::start(app, Arc::new(rest.clone()), a2a.voice());
+    #[cfg(feature = "grpc")]
+    let second = {
+        let router = a2a.clone().grpc().layer(middleware::from_fn_with_state(app.live.clone(), check_source));
+        TowerToHyperService::new(router)
+    };
     let router = Router::new()
         // Alive, and ready once listening: neither waits for a server.
         .route("/healthz", get(|| async { "ok\n" }))
@@ -56,7 +63,14 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
     if let Err(e) = adapters::sandbox::raise_descriptors() {
         tracing::warn!("the limit of open files stays as it is: {e}");
     }
-    let house = Arc::new(House { doors, seats: Seats::here(), closing: closing.clone() });
+    let house = House {
+        doors,
+        seats: Seats::here(),
+        closing: closing.clone(),
+        #[cfg(feature = "grpc")]
+        second,
+    };
+    let house = Arc::new(house);
     let end = async {
         stop.cancelled().await;
         // First of all: a run goes on at the next start, and must not take the end of its server
