@@ -36,6 +36,20 @@ async def refused(asked):
         return type(error).__name__
 
 
+async def configs(client, task):
+    config = TaskPushNotificationConfig(task_id=task.id, id="c-1", url="http://127.0.0.1:9/told")
+    listing = ListTaskPushNotificationConfigsRequest(task_id=task.id)
+    try:
+        await client.create_task_push_notification_config(config)
+    except A2AError as error:
+        return type(error).__name__
+    kept = (await client.list_task_push_notification_configs(listing)).configs
+    await client.delete_task_push_notification_config(
+        DeleteTaskPushNotificationConfigRequest(task_id=task.id, id="c-1"))
+    left = (await client.list_task_push_notification_configs(listing)).configs
+    return [len(kept), kept[0].id, len(left)]
+
+
 async def main():
     said = {}
     async with httpx.AsyncClient(timeout=30) as http:
@@ -81,15 +95,7 @@ async def main():
         listed = await client.list_tasks(ListTasksRequest(page_size=2))
         said["listed"] = [len(listed.tasks), bool(listed.next_page_token)]
         said["missing"] = await refused(client.get_task(GetTaskRequest(id="nobody-s")))
-        _, task = await talk(client, message("tck-input-required-p-" + binding, "go"))
-        config = TaskPushNotificationConfig(task_id=task.id, id="c-1", url="http://127.0.0.1:9/told")
-        await client.create_task_push_notification_config(config)
-        listing = ListTaskPushNotificationConfigsRequest(task_id=task.id)
-        kept = (await client.list_task_push_notification_configs(listing)).configs
-        await client.delete_task_push_notification_config(
-            DeleteTaskPushNotificationConfigRequest(task_id=task.id, id="c-1"))
-        left = (await client.list_task_push_notification_configs(listing)).configs
-        said["configs"] = [len(kept), kept[0].id, len(left)]
+        said["configs"] = await configs(client, (await talk(client, message("tck-input-required-p-" + binding, "go")))[1])
     print(json.dumps(said))
 
 
