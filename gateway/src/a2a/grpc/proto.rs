@@ -234,7 +234,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 fn tag(out: &mut Vec<u8>, number: u32, wire: u64) {
-    varint(out, u64::from(number) << 3 | wire);
+    varint(out, (u64::from(number) << 3) | wire);
 }
 
 fn block(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
