@@ -1,7 +1,8 @@
 //! `cargo conformance`: everything there is to pass, in one command. `cargo conformance STEP`
 //! runs one step; `cargo conformance crash 2000` (or `--all`) kills so many; `cargo conformance policy P3`
 //! attacks in that way only; `cargo conformance a2a`
-//! tests the A2A door alone, and `a2a --serve` serves what A2A kits are to be pointed at.
+//! tests the A2A door alone, and `a2a --serve` serves what A2A kits are to be pointed at
+//! (`a2a --serve 0.3`: the kit of 0.3).
 
 use conformance::crash::Extent;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,10 @@ fn main() -> ExitCode {
             };
             return ended(conformance::crash::run(Extent::Kills(kills)));
         }
-        [word, flag] if word == "a2a" && flag == "--serve" => return ended(conformance::a2a::serve()),
+        [word, flag] if word == "a2a" && flag == "--serve" => return ended(conformance::a2a::serve(false)),
+        [word, flag, kit] if word == "a2a" && flag == "--serve" && kit == "0.3" => {
+            return ended(conformance::a2a::serve(true));
+        }
         // What the `test` step runs of it, by itself.
         [word] if word == "a2a" => {
             let kits = kits_folder(&root).display().to_string();
@@ -189,7 +193,7 @@ fn kits(root: &Path) -> Result<(), String> {
 const A2A_NPM: [(&str, [&str; 2]); 2] =
     [("", ["@a2a-js/sdk@1.3.0", "express@5.3.0"]), ("js03", ["@a2a-js/sdk@0.3.14", "express@5.3.0"])];
 const A2A_PIP: [(&str, &[&str]); 2] =
-    [("venv", &["a2a-sdk[signing]==1.3.0", "google-adk==2.13.0"]), ("venv03", &["a2a-sdk==0.3.26"])];
+    [("venv", &["a2a-sdk[grpc,signing]==1.3.0", "google-adk==2.13.0"]), ("venv03", &["a2a-sdk==0.3.26"])];
 
 fn agents(folder: &Path) -> Result<(), String> {
     for (name, packages) in A2A_NPM {

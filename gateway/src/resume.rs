@@ -47,6 +47,9 @@ async fn watch(host: &Arc<Host>, store: &Store, live: &Live, guard: &Guard) {
         if let Err(why) = store.tidy_questions().await {
             tracing::error!("questions that ended long ago cannot be deleted: {why}");
         }
+        if let Err(why) = store.tidy_peers().await {
+            tracing::error!("what peers gave out long ago cannot be deleted: {why}");
+        }
         match due(store).await {
             Ok(roots) => queue = roots,
             Err(why) => tracing::error!("unfinished runs cannot be looked for: {why}"),

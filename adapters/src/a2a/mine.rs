@@ -5,7 +5,7 @@
 
 use super::tale::Tale;
 use crate::mcp::McpError;
-use crate::store::{Between, PeerCall, PeerDoor, Store, clock};
+use crate::store::{Between, PeerCall, PeerDoor, PeerNews, PeerTask, Store, clock};
 use policies::json::digest;
 use std::time::Duration;
 
@@ -40,16 +40,45 @@ impl Mine {
     /// # Errors
     /// When that cannot be kept.
     pub(super) async fn note(&self, skill: &str, tale: &Tale, asked: bool) -> Result<Option<Put>, McpError> {
-        let patience = u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);
         let put = (asked && tale.message.is_none() && tale.state.is_paused())
-            .then(|| Put { name: new_id(), until: clock().saturating_add(patience) });
-        let Some(store) = &self.store else { return Ok(put) };
-        let asked = put.as_ref().map(|put| (put.name.clone(), put.until));
+            .then(|| Put { name: new_id(), until: clock().saturating_add(patience()) });
+        self.keep(skill, tale, put.as_ref()).await?;
+        Ok(put)
+    }
+    async fn keep(&self, skill: &str, tale: &Tale, put: Option<&Put>) -> Result<(), McpError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let asked = put.map(|put| (put.name.clone(), put.until));
         let state = format!("TASK_STATE_{}", tale.state.word().replace('-', "_").to_ascii_uppercase());
         let (task, context) = (tale.task.clone(), tale.context.clone());
         let call = PeerCall { skill: skill.to_owned(), task, context, state, asked };
-        store.peer_called(&self.of, call).await.map_err(unkept)?;
-        Ok(put)
+        store.peer_called(&self.of, call).await.map_err(unkept)
+    }
+
+    /// A task of its own, as it was heard of last.
+    ///
+    /// # Errors
+    /// When that cannot be looked up.
+    pub(super) async fn task(&self, id: &str) -> Result<Option<PeerTask>, McpError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        store.peer_task_of(&self.of, id).await.map_err(|e| McpError::Gone(format!("; what is yours: {e}")))
+    }
+    /// A question of a task that was handed over is put, under a name of its own.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    pub(super) async fn put(&self, skill: &str, tale: &Tale, name: &str) -> Result<Option<Put>, McpError> {
+        let put = Put { name: name.to_owned(), until: clock().saturating_add(patience()) };
+        self.keep(skill, tale, Some(&put)).await?;
+        Ok(Some(put))
+    }
+    /// This question of a task was answered last.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    pub(super) async fn was_answered(&self, task: &PeerTask, question: &str) -> Result<(), McpError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let news = PeerNews { id: task.id.clone(), status: Some(question.to_owned()), ..PeerNews::default() };
+        store.peer_heard(&self.of, news, None).await.map_err(unkept)
     }
 
     /// Whether it may go on with these.
@@ -103,6 +132,10 @@ impl Mine {
             tracing::warn!("{e}");
         }
     }
+    /// Whether what is given out is kept, so that it can be asked for again.
+    pub(super) fn is_kept(&self) -> bool {
+        self.store.is_some()
+    }
     /// Whether nobody came back in time; said once.
     pub(super) async fn is_over(&self, task: &str) -> bool {
         match &self.store {
@@ -121,6 +154,10 @@ impl Mine {
     pub(super) fn named(&self, key: &str) -> String {
         scoped(&self.of.principal, &self.of.peer, key)
     }
+}
+
+fn patience() -> u64 {
+    u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn unkept(e: subagents::ports::JournalError) -> McpError {

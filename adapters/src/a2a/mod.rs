@@ -9,6 +9,8 @@
 //!                          └─▶ result                       answered ─▶ the same task goes on
 //! ```
 //!
+//! A call that takes long becomes a task of MCP, where its client has those ([`tasks`]).
+//!
 //! Whoever takes a call back, or does not come back for its answer in time, has the peer's task
 //! cancelled. What an operator gives to be shown to a peer goes to one origin and no other.
 
@@ -20,6 +22,7 @@ mod shelf;
 mod signature;
 mod tale;
 mod talk;
+mod tasks;
 mod told;
 mod v0_3;
 mod wire;
@@ -32,7 +35,7 @@ pub use signature::payload;
 pub use wire::{along, bound};
 
 use crate::jwt::Keys;
-use crate::mcp::{Gives, MODERN, McpError, Message, Party, RpcError, meta};
+use crate::mcp::{Gives, MODERN, McpError, Message, Party, RpcError, TASKS, meta};
 use crate::store::Store;
 use crate::token::Granter;
 use mine::Mine;
@@ -121,10 +124,13 @@ impl Peer {
             "server/discover" => {
                 let (card, _) = self.shelf.fresh(When::Unsaid).await?;
                 self.look_after_questions();
-                let tools = Json::object([("tools", Json::object([("listChanged", false.into())]))]);
+                let capabilities = Json::object([
+                    ("tools", Json::object([("listChanged", false.into())])),
+                    ("extensions", Json::object([(TASKS, Json::Object(Object::new()))])),
+                ]);
                 Ok(Json::object([
                     ("supportedVersions", vec![MODERN.into()].into()),
-                    ("capabilities", tools),
+                    ("capabilities", capabilities),
                     ("serverInfo", card.about()),
                 ]))
             }
@@ -138,6 +144,7 @@ impl Peer {
                 Ok(result.into())
             }
             "tools/call" => self.call(number, params, party, gives).await,
+            "tasks/get" | "tasks/update" | "tasks/cancel" => self.task(method, params).await,
             other => Err(McpError::Rpc(RpcError::new(-32601, format!("{other}: a peer has no such thing")))),
         }
     }
@@ -229,6 +236,9 @@ impl Peer {
             // One answer to one question: whoever brings the state again hears what became of it.
             request.said = !self.mine.answers(task, Some(question)).await?;
         }
+        // An answer to a question of its task goes with a grant of its own, which no later request has.
+        request.patience =
+            (tasks::wanted(params) && self.mine.is_kept() && self.target.granter.is_none()).then_some(tasks::PATIENCE);
         let request = Arc::new(request);
         let mut outcome = self.talk((&*card, wire.clone()), number, &request, party.clone()).await;
         let mut wait = FIRST_TRY;
@@ -264,20 +274,28 @@ impl Peer {
     /// What a call came to, as its result; a question is waited for so long.
     async fn answered(&self, skill: &str, tale: &tale::Tale, can_ask: bool) -> Result<Json, McpError> {
         let asked = self.mine.note(skill, tale, can_ask).await?;
+        if !tale.is_settled() {
+            return Ok(tasks::created(tale));
+        }
         if let Some(task) = &tale.task
             && let Some(wire) = self.wire_now()
         {
             if told::is_hopeless(tale, can_ask) {
                 cancel(&wire, task).await;
             } else if let Some(asked) = &asked {
-                let (stop, mine) = (self.target.stop.clone(), self.mine.clone());
-                self.target.tasks.spawn(give_up(stop, wire, mine, task.clone(), asked.until));
+                self.look_after(wire, task, asked);
             }
         }
         Ok(told::result(tale, asked.map(|asked| asked.name).as_deref(), can_ask))
     }
 
-    /// Says it and follows it. On its own: it has to be cancelled over there when nobody waits
+    /// A task whose question was put to somebody.
+    fn look_after(&self, wire: Wire, task: &str, asked: &mine::Put) {
+        let (stop, mine) = (self.target.stop.clone(), self.mine.clone());
+        self.target.tasks.spawn(give_up(stop, wire, mine, task.to_owned(), asked.until));
+    }
+
+    /// Says it and follows it, or to where it takes long: then its task is named and goes on. On its own: it has to be cancelled over there when nobody waits
     /// here any more, and when this process ends.
     async fn talk(
         &self,
@@ -289,10 +307,30 @@ impl Peer {
         let (known, named) = watch::channel(request.task.clone());
         let taken_back = self.target.stop.child_token();
         lock(&self.open).insert(number, taken_back.clone());
-        let (tell, told) = oneshot::channel();
+        let (tell, mut told) = oneshot::channel();
+        let (handed, mut long) = (CancellationToken::new(), named.clone());
         let talk = Talk { wire, streaming: card.streaming, party, number, known };
-        self.target.tasks.spawn(carry(talk, request.clone(), (taken_back, named), tell));
-        let outcome = told.await.unwrap_or(Err(McpError::Cancelled));
+        self.target.tasks.spawn(carry(talk, request.clone(), (taken_back, named, handed.clone()), tell));
+        let named_at_last = async {
+            match request.patience {
+                None => std::future::pending().await,
+                Some(patience) => tokio::time::sleep(patience).await,
+            }
+            let task = long.wait_for(Option::is_some).await.map(|task| task.clone());
+            match task {
+                Ok(task) => task,
+                // It is over, and says so.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut told => outcome.unwrap_or(Err(McpError::Cancelled)),
+            task = named_at_last => {
+                handed.cancel();
+                Ok(tale::Tale { task, ..tale::Tale::default() })
+            }
+        };
         lock(&self.open).remove(&number);
         outcome
     }
@@ -311,7 +349,7 @@ fn lost(outcome: &Result<tale::Tale, McpError>) -> bool {
 async fn carry(
     talk: Talk,
     request: Arc<Request>,
-    (taken_back, mut named): (CancellationToken, watch::Receiver<Option<String>>),
+    (taken_back, mut named, handed): (CancellationToken, watch::Receiver<Option<String>>, CancellationToken),
     tell: oneshot::Sender<Result<tale::Tale, McpError>>,
 ) {
     let outcome = {
@@ -319,6 +357,8 @@ async fn carry(
         tokio::pin!(going);
         tokio::select! {
             outcome = &mut going => Some(outcome),
+            // Whoever called has the task now.
+            () = handed.cancelled() => return,
             () = taken_back.cancelled() => {
                 // It may be about to say which task it is.
                 let both = async {
@@ -331,6 +371,9 @@ async fn carry(
             }
         }
     };
+    if handed.is_cancelled() {
+        return;
+    }
     let left = match outcome {
         Some(outcome) if !taken_back.is_cancelled() => {
             // Whoever is told that it failed may begin another one.
@@ -386,6 +429,8 @@ struct Request {
     said: bool,
     /// What is given along.
     gives: Option<Arc<Gives>>,
+    /// So long it is waited for before it becomes a task of MCP, if it may.
+    patience: Option<Duration>,
 }
 
 enum Asked {
@@ -406,28 +451,9 @@ impl Request {
         let id = |key: &str| text(key).filter(|id| !id.is_empty());
         if let Some(state) = params.get("requestState") {
             let paused = paused(state).ok_or_else(|| invalid("requestState is of no task"))?;
-            let Paused { task, context, question } = paused;
             let answer = params.get("inputResponses").and_then(|r| r.get(told::QUESTION));
             let answer = answer.ok_or_else(|| invalid("the question has no answer in inputResponses"))?;
-            if answer.get("action").and_then(Json::as_str) != Some("accept") {
-                return Ok(Asked::Declined(task));
-            }
-            let said = answer.pointer("/content/answer").and_then(Json::as_str);
-            let said = said.ok_or_else(|| invalid("the answer has no text"))?.to_owned();
-            let skill = skill.to_owned();
-            let key = Some(format!("answer-{}", policies::json::digest(&format!("{question} {said}"))));
-            let (task, question) = (Some(task), Some(question));
-            return Ok(Asked::Request(Self {
-                skill,
-                key,
-                text: said,
-                data: None,
-                task,
-                context,
-                question,
-                said: false,
-                gives: None,
-            }));
+            return Self::answering(skill, paused, answer);
         }
         let key = params.get("_meta").and_then(|own| own.get(meta::IDEMPOTENCY_KEY)?.as_str()).map(str::to_owned);
         Ok(Asked::Request(Self {
@@ -440,6 +466,32 @@ impl Request {
             question: None,
             said: false,
             gives: None,
+            patience: None,
+        }))
+    }
+}
+
+impl Request {
+    /// What somebody says to a question.
+    fn answering(skill: &str, paused: Paused, answer: &Json) -> Result<Asked, McpError> {
+        let Paused { task, context, question } = paused;
+        if answer.get("action").and_then(Json::as_str) != Some("accept") {
+            return Ok(Asked::Declined(task));
+        }
+        let said = answer.pointer("/content/answer").and_then(Json::as_str);
+        let said =
+            said.ok_or_else(|| McpError::Rpc(RpcError::new(-32602, "Invalid params: the answer has no text")))?;
+        Ok(Asked::Request(Self {
+            skill: skill.to_owned(),
+            key: Some(format!("answer-{}", policies::json::digest(&format!("{question} {said}")))),
+            text: said.to_owned(),
+            data: None,
+            task: Some(task),
+            context,
+            question: Some(question),
+            said: false,
+            gives: None,
+            patience: None,
         }))
     }
 }

@@ -38,7 +38,7 @@ impl Peer {
         }
     }
 
-    async fn reached(&self, when: When) -> Result<(Wire, bool), McpError> {
+    pub(super) async fn reached(&self, when: When) -> Result<(Wire, bool), McpError> {
         let fresh = self.shelf.fresh(when).await;
         let card = match (fresh, self.shelf.known()) {
             (Ok((card, _)), _) | (Err(_), Some(card)) => card,

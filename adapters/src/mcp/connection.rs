@@ -336,8 +336,9 @@ impl Connection {
                 Ok(self.request("resources/subscribe", params, &[], Exchange::default()).await?.result)
             }
             (Topic::Task(_), Era::Legacy) => Err(McpError::Protocol("its era has no such tasks".into())),
-            (Topic::Task(_), Era::Modern) if !self.has_tasks() => {
-                Err(McpError::Protocol("it does not have the tasks extension".into()))
+            // A peer is asked how a task is: it tells nothing by itself.
+            (Topic::Task(_), Era::Modern) if !self.has_tasks() || self.as_peer().is_some() => {
+                Err(McpError::Protocol("it tells of no tasks".into()))
             }
             (_, Era::Modern) => match watches.report(topic).await {
                 true => Ok(Json::Object(Object::new())),

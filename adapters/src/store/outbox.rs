@@ -11,7 +11,8 @@
 //!
 //! Taking one moves its next try beyond the time a try may take, and says who took it: of a process
 //! known to be dead it is due at once, of one on another machine when that time is over. So a
-//! message is told at least once.
+//! message is told at least once. That time is also what a try is known by: how it went is noted
+//! only of the message it took. A config that is set to another address meanwhile is told afresh.
 //!
 //! A message is of a tree's webhook or of a config that an A2A client gave ([`super::push`]). Those of
 //! one config are told one after another, so that a receiver sees a task change in order: only the
@@ -161,32 +162,38 @@ impl Job for Take {
     }
 }
 
-struct Settle(u64, Told);
+/// How a try of a message ended that was taken until then.
+struct Settle {
+    id: u64,
+    until: u64,
+    told: Told,
+}
 
 #[async_trait]
 impl Job for Settle {
-    type Output = ();
-    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<()>, sqlx::Error> {
-        let (state, next, why, heard) = match &self.1 {
-            Told::Nothing => return self.settled(tx, true).await.map(|()| Ok(())),
+    type Output = bool;
+    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<bool>, sqlx::Error> {
+        if !self.stands(tx).await? {
+            return Ok(Ok(false));
+        }
+        let (state, next, why, heard) = match &self.told {
+            Told::Nothing => return self.settled(tx, true).await.map(|()| Ok(true)),
             Told::Delivered => ("delivered", tx.now, None, None),
             Told::Later { next, why, heard } => ("pending", *next, Some(why.as_str()), Some(*heard)),
             Told::Dead(why) | Told::Ended(why) => ("dead", tx.now, Some(why.as_str()), None),
         };
-        let settled = sqlx::query(
-            "UPDATE outbox SET state = ?, next = ?, why = ?, heard = coalesce(?, heard), taker = NULL
-             WHERE id = ? AND state = 'pending'",
+        sqlx::query(
+            "UPDATE outbox SET state = ?, next = ?, why = ?, heard = coalesce(?, heard), taker = NULL WHERE id = ?",
         )
         .bind(state)
         .bind(signed(next))
         .bind(why)
         .bind(heard)
-        .bind(signed(self.0))
+        .bind(signed(self.id))
         .execute(&mut *tx.connection)
         .await?;
-        match &self.1 {
-            // One that was forgotten meanwhile says nothing of the config that came in its place.
-            Told::Ended(why) if settled.rows_affected() == 1 => self.ends(tx, why).await?,
+        match &self.told {
+            Told::Ended(why) => self.ends(tx, why).await?,
             Told::Dead(_) => match self.refused(tx).await? {
                 Some(why) => self.ends(tx, &why).await?,
                 None => self.settled(tx, false).await?,
@@ -199,15 +206,26 @@ impl Job for Settle {
             .bind(forget)
             .execute(&mut *tx.connection)
             .await?;
-        Ok(Ok(()))
+        Ok(Ok(true))
     }
 }
 
 impl Settle {
+    /// Whether the message is still the one that was taken. One that was forgotten meanwhile, goes
+    /// somewhere else by now, or was taken by somebody else when its time was over is not: what
+    /// became of the try says nothing of it, nor of the config that came in its place.
+    async fn stands(&self, tx: &mut Tx<'_>) -> Result<bool, sqlx::Error> {
+        let stands = sqlx::query("SELECT 1 FROM outbox WHERE id = ? AND next = ? AND state = 'pending'")
+            .bind(signed(self.id))
+            .bind(signed(self.until))
+            .fetch_optional(&mut *tx.connection)
+            .await?;
+        Ok(stands.is_some())
+    }
     /// The config it is of.
     async fn config(&self, tx: &mut Tx<'_>) -> Result<Option<(String, String)>, sqlx::Error> {
         sqlx::query_as("SELECT root, config FROM outbox WHERE id = ? AND config IS NOT NULL")
-            .bind(signed(self.0))
+            .bind(signed(self.id))
             .fetch_optional(&mut *tx.connection)
             .await
     }
@@ -250,11 +268,11 @@ impl Settle {
     /// It is settled, or goes; what comes after it of the same config is due.
     async fn settled(&self, tx: &mut Tx<'_>, goes: bool) -> Result<(), sqlx::Error> {
         let of: Option<(String, Option<String>)> = sqlx::query_as("SELECT root, config FROM outbox WHERE id = ?")
-            .bind(signed(self.0))
+            .bind(signed(self.id))
             .fetch_optional(&mut *tx.connection)
             .await?;
         if goes {
-            sqlx::query("DELETE FROM outbox WHERE id = ?").bind(signed(self.0)).execute(&mut *tx.connection).await?;
+            sqlx::query("DELETE FROM outbox WHERE id = ?").bind(signed(self.id)).execute(&mut *tx.connection).await?;
         }
         if let Some((root, Some(config))) = of {
             sqlx::query(
@@ -350,12 +368,13 @@ impl Store {
     pub async fn take_due(&self, due: &Due, until: u64) -> Result<bool, JournalError> {
         self.writer.perform(Take { id: due.id, was: due.next, until }).await
     }
-    /// Notes how it went.
+    /// Notes how a try went of a message that was taken until `until`; `false` where it is not that
+    /// one any more, and nothing is noted.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn settle(&self, id: u64, told: Told) -> Result<(), JournalError> {
-        self.writer.perform(Settle(id, told)).await
+    pub async fn settle(&self, id: u64, until: u64, told: Told) -> Result<bool, JournalError> {
+        self.writer.perform(Settle { id, until, told }).await
     }
     /// How it stands with the messages of a tree for its webhook.
     ///

@@ -54,8 +54,10 @@ pub struct PeerTask {
     pub context: String,
     /// How it stood when it was heard of last, as the protocol writes it.
     pub state: String,
-    /// Its status as the client is shown it, JSON.
+    /// Its status as the client is shown it, JSON; of a skill's task the question that was answered last.
     pub status: Option<String>,
+    /// The question somebody is asked and did not answer yet.
+    pub asked: Option<String>,
     /// When that was first heard of, milliseconds since 1970 UTC.
     pub changed: u64,
 }
@@ -138,6 +140,53 @@ pub struct PeerCall {
     pub asked: Option<(String, u64)>,
 }
 
+/// How a task is answered, and what it was asked then (?3: which; any where that is null).
+pub(super) const ANSWERED: &str = "UPDATE peer_tasks SET expires = NULL, asked = NULL WHERE principal = ?1
+    AND peer = ?2 AND task = ?4 AND door = ?5 AND asked = coalesce(?3, asked)";
+pub(super) const UNANSWERED: &str = "UPDATE peer_tasks SET asked = ? WHERE principal = ? AND peer = ? AND task = ?
+    AND door = ? AND asked IS NULL";
+pub(super) const EXPIRED: &str = "UPDATE peer_tasks SET expires = NULL WHERE principal = ? AND peer = ? AND task = ?
+    AND door = ? AND expires <= ?";
+/// Heard of again as it was, a task keeps its place in lists.
+pub(super) const HEARD: &str = "UPDATE peer_tasks SET task = coalesce(task, ?3), state = coalesce(?4, state),
+    status = coalesce(?5, status), used = ?6,
+    changed = CASE WHEN state IS coalesce(?4, state) AND status IS coalesce(?5, status) THEN changed ELSE ?6 END
+    WHERE principal = ?1 AND peer = ?2 AND id = ?7 AND door = ?8";
+pub(super) const HEARD_OF: &str = "UPDATE peer_contexts SET context = coalesce(context, ?3), changed = ?4
+    WHERE principal = ?1 AND peer = ?2 AND door = ?5 AND id = (SELECT context FROM peer_tasks
+    WHERE id = ?6 AND principal = ?1 AND peer = ?2 AND door = ?5)";
+pub(super) const CALLED: &str = "UPDATE peer_tasks SET skill = ?3, state = ?4, asked = ?5, expires = ?6, changed = ?7,
+    used = ?7 WHERE principal = ?1 AND peer = ?2 AND task = ?8 AND door = ?9";
+pub(super) const KNOWN: &str = "SELECT id, said, done, at FROM peer_messages
+    WHERE principal = ? AND peer = ? AND known = ?";
+pub(super) const CONTEXT: &str = "SELECT id, context, skill FROM peer_contexts
+    WHERE principal = ? AND peer = ? AND door = ? AND id = ?";
+pub(super) const EXPIRING: &str = "SELECT task, expires FROM peer_tasks WHERE principal = ? AND peer = ? AND door = ?
+    AND expires IS NOT NULL AND task IS NOT NULL ORDER BY expires";
+/// Whether anything is there that nobody used for so long.
+pub(super) const OLD: &str = "SELECT EXISTS (SELECT 1 FROM peer_messages WHERE at < ?1)
+    OR EXISTS (SELECT 1 FROM peer_contexts WHERE changed < ?1) OR EXISTS (SELECT 1 FROM peer_tasks WHERE used < ?1)";
+pub(super) const TIDY: [&str; 3] = [
+    "DELETE FROM peer_messages WHERE at < ?",
+    "DELETE FROM peer_contexts WHERE changed < ?",
+    "DELETE FROM peer_tasks WHERE used < ?",
+];
+
+/// Deletes what nobody used since.
+struct Tidy(u64);
+
+#[async_trait]
+impl Job for Tidy {
+    type Output = u64;
+    async fn perform(&self, tx: &mut Tx<'_>) -> Result<Verdict<u64>, sqlx::Error> {
+        let mut deleted = 0;
+        for sql in TIDY {
+            deleted += sqlx::query(sql).bind(signed(self.0)).execute(&mut *tx.connection).await?.rows_affected();
+        }
+        Ok(Ok(deleted))
+    }
+}
+
 enum Change {
     Say(PeerMessage),
     Heard(PeerNews, Option<String>),
@@ -183,22 +232,16 @@ impl Job for Noted {
                 (true, None)
             }
             Change::Answered(task, question) => {
-                let sql = "UPDATE peer_tasks SET expires = NULL, asked = NULL WHERE principal = ?1 AND peer = ?2
-                    AND task = ?4 AND door = ?5 AND asked = coalesce(?3, asked)";
-                let query = bound(sql, of).bind(question.as_deref()).bind(task).bind(of.door.as_str());
+                let query = bound(ANSWERED, of).bind(question.as_deref()).bind(task).bind(of.door.as_str());
                 (query.execute(connection).await?.rows_affected() > 0, None)
             }
             Change::Unanswered(task, question) => {
-                let sql = "UPDATE peer_tasks SET asked = ? WHERE principal = ? AND peer = ? AND task = ? AND door = ?
-                    AND asked IS NULL";
-                let query = sqlx::query(sql).bind(question).bind(&of.principal).bind(&of.peer);
+                let query = sqlx::query(UNANSWERED).bind(question).bind(&of.principal).bind(&of.peer);
                 let query = query.bind(task).bind(of.door.as_str());
                 (query.execute(connection).await?.rows_affected() > 0, None)
             }
             Change::Expired(task, at) => {
-                let sql = "UPDATE peer_tasks SET expires = NULL WHERE principal = ? AND peer = ? AND task = ?
-                    AND door = ? AND expires <= ?";
-                let query = bound(sql, of).bind(task).bind(of.door.as_str()).bind(signed(*at));
+                let query = bound(EXPIRED, of).bind(task).bind(of.door.as_str()).bind(signed(*at));
                 (query.execute(connection).await?.rows_affected() > 0, None)
             }
         }))
@@ -213,13 +256,6 @@ fn bound<'q>(sql: &'static str, of: &'q Between) -> Query<'q> {
 }
 
 async fn say(db: &mut SqliteConnection, now: u64, of: &Between, m: &PeerMessage) -> Result<Came, sqlx::Error> {
-    for sql in [
-        "DELETE FROM peer_messages WHERE at < ?",
-        "DELETE FROM peer_contexts WHERE changed < ?",
-        "DELETE FROM peer_tasks WHERE used < ?",
-    ] {
-        sqlx::query(sql).bind(signed(now.saturating_sub(KEPT))).execute(&mut *db).await?;
-    }
     if let Some(before) = known(db, of, m).await? {
         return Ok((false, Some(before)));
     }
@@ -239,8 +275,7 @@ async fn say(db: &mut SqliteConnection, now: u64, of: &Between, m: &PeerMessage)
 
 /// What became of a message before, if it was said.
 async fn known(db: &mut SqliteConnection, of: &Between, m: &PeerMessage) -> Result<Option<PeerSaid>, sqlx::Error> {
-    let sql = "SELECT id, said, done, at FROM peer_messages WHERE principal = ? AND peer = ? AND known = ?";
-    let Some(row) = bound(sql, of).bind(&m.known).fetch_optional(db).await? else { return Ok(None) };
+    let Some(row) = bound(KNOWN, of).bind(&m.known).fetch_optional(db).await? else { return Ok(None) };
     let at = unsigned(row.try_get("at")?);
     if m.renewed.is_some_and(|since| at < since) {
         return Ok(None);
@@ -252,18 +287,10 @@ async fn known(db: &mut SqliteConnection, of: &Between, m: &PeerMessage) -> Resu
 }
 
 async fn heard(db: &mut SqliteConnection, now: u64, of: &Between, news: &PeerNews) -> Result<(), sqlx::Error> {
-    // Heard of again as it was, it keeps its place in lists.
-    let sql = "UPDATE peer_tasks SET task = coalesce(task, ?3), state = coalesce(?4, state),
-        status = coalesce(?5, status), used = ?6,
-        changed = CASE WHEN state IS coalesce(?4, state) AND status IS coalesce(?5, status) THEN changed ELSE ?6 END
-        WHERE principal = ?1 AND peer = ?2 AND id = ?7 AND door = ?8";
-    let query = bound(sql, of).bind(news.task.as_deref()).bind(news.state.as_deref()).bind(news.status.as_deref());
+    let query = bound(HEARD, of).bind(news.task.as_deref()).bind(news.state.as_deref()).bind(news.status.as_deref());
     query.bind(signed(now)).bind(&news.id).bind(of.door.as_str()).execute(&mut *db).await?;
     if let Some(context) = &news.context {
-        let sql = "UPDATE peer_contexts SET context = coalesce(context, ?3), changed = ?4 WHERE principal = ?1
-            AND peer = ?2 AND door = ?5 AND id = (SELECT context FROM peer_tasks
-            WHERE id = ?6 AND principal = ?1 AND peer = ?2 AND door = ?5)";
-        let query = bound(sql, of).bind(context).bind(signed(now)).bind(of.door.as_str());
+        let query = bound(HEARD_OF, of).bind(context).bind(signed(now)).bind(of.door.as_str());
         query.bind(&news.id).execute(&mut *db).await?;
     }
     Ok(())
@@ -281,10 +308,8 @@ async fn called(db: &mut SqliteConnection, now: u64, of: &Between, call: &PeerCa
         let sql = "INSERT INTO peer_tasks
             (principal, peer, id, door, skill, task, context, state, asked, expires, changed, used)
             VALUES (?1, ?2, lower(hex(randomblob(16))), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)";
-        let update = "UPDATE peer_tasks SET skill = ?3, state = ?4, asked = ?5, expires = ?6, changed = ?7, used = ?7
-            WHERE principal = ?1 AND peer = ?2 AND task = ?8 AND door = ?9";
         let (asked, expires) = call.asked.as_ref().map(|(name, until)| (name.as_str(), signed(*until))).unzip();
-        let query = bound(update, of).bind(&call.skill).bind(&call.state).bind(asked).bind(expires).bind(signed(now));
+        let query = bound(CALLED, of).bind(&call.skill).bind(&call.state).bind(asked).bind(expires).bind(signed(now));
         let known = query.bind(task).bind(of.door.as_str()).execute(&mut *db).await?.rows_affected() > 0;
         if !known {
             let query = bound(sql, of).bind(of.door.as_str()).bind(&call.skill).bind(task);
@@ -299,7 +324,7 @@ async fn called(db: &mut SqliteConnection, now: u64, of: &Between, call: &PeerCa
     Ok(())
 }
 
-const COLUMNS: &str = "SELECT id, skill, task, context, state, status, changed";
+const COLUMNS: &str = "SELECT id, skill, task, context, state, status, asked, changed";
 
 fn task(row: &SqliteRow) -> Result<PeerTask, sqlx::Error> {
     Ok(PeerTask {
@@ -309,18 +334,73 @@ fn task(row: &SqliteRow) -> Result<PeerTask, sqlx::Error> {
         context: row.try_get("context")?,
         state: row.try_get("state")?,
         status: row.try_get("status")?,
+        asked: row.try_get("asked")?,
         changed: unsigned(row.try_get("changed")?),
     })
 }
 
 fn from(of: &Between, what: &'static str) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(what);
-    query.push(" FROM peer_tasks WHERE principal = ").push_bind(of.principal.as_str());
-    query.push(" AND peer = ").push_bind(of.peer.as_str()).push(" AND door = ").push_bind(of.door.as_str());
+    query.push(" FROM peer_tasks WHERE principal = ").push_bind(of.principal.clone());
+    query.push(" AND peer = ").push_bind(of.peer.clone()).push(" AND door = ").push_bind(of.door.as_str());
+    query
+}
+
+pub(super) fn one(of: &Between, column: &str, is: &str) -> QueryBuilder<Sqlite> {
+    let mut query = from(of, COLUMNS);
+    query.push(format!(" AND {column} = ")).push_bind(is.to_owned());
+    query
+}
+
+fn matching(query: &mut QueryBuilder<Sqlite>, filter: &PeerFilter) {
+    // What never became a task is none.
+    query.push(" AND task IS NOT NULL");
+    if let Some(context) = &filter.context {
+        query.push(" AND context = ").push_bind(context.clone());
+    }
+    if let Some(state) = &filter.state {
+        query.push(" AND state = ").push_bind(state.clone());
+    }
+    if let Some(after) = filter.after {
+        query.push(" AND changed >= ").push_bind(signed(after));
+    }
+}
+
+pub(super) fn counted(of: &Between, filter: &PeerFilter) -> QueryBuilder<Sqlite> {
+    let mut query = from(of, "SELECT count(*) AS n");
+    matching(&mut query, filter);
+    query
+}
+
+pub(super) fn listed(
+    of: &Between,
+    filter: &PeerFilter,
+    after: Option<(u64, &str)>,
+    limit: u32,
+) -> QueryBuilder<Sqlite> {
+    let mut query = from(of, COLUMNS);
+    matching(&mut query, filter);
+    if let Some((changed, id)) = after {
+        query.push(" AND (changed, id) < (").push_bind(signed(changed)).push(", ").push_bind(id.to_owned());
+        query.push(")");
+    }
+    query.push(" ORDER BY changed DESC, id DESC LIMIT ").push_bind(limit);
     query
 }
 
 impl Store {
+    /// Deletes what peers gave out, by whichever way, that nobody used for 30 days; gives how much.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn tidy_peers(&self) -> Result<u64, JournalError> {
+        let before = super::clock().saturating_sub(KEPT);
+        let old = sqlx::query_scalar::<_, bool>(OLD).bind(signed(before)).fetch_one(&self.pool).await;
+        match old.map_err(|e| self.failed(e))? {
+            false => Ok(0),
+            true => self.writer.perform(Tidy(before)).await,
+        }
+    }
     async fn changed(&self, of: &Between, change: Change) -> Result<Came, JournalError> {
         self.writer.perform(Noted(of.clone(), change)).await
     }
@@ -400,8 +480,7 @@ impl Store {
         self.one_task(of, "task", task).await
     }
     async fn one_task(&self, of: &Between, column: &str, is: &str) -> Result<Option<PeerTask>, StoreError> {
-        let mut query = from(of, COLUMNS);
-        query.push(format!(" AND {column} = ")).push_bind(is);
+        let mut query = one(of, column, is);
         let row = query.build().fetch_optional(&self.pool).await;
         row.and_then(|row| row.as_ref().map(task).transpose()).map_err(|e| self.failed(e))
     }
@@ -410,9 +489,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn peer_context(&self, of: &Between, id: &str) -> Result<Option<PeerContext>, StoreError> {
-        let sql =
-            "SELECT id, context, skill FROM peer_contexts WHERE principal = ? AND peer = ? AND door = ? AND id = ?";
-        let row = bound(sql, of).bind(of.door.as_str()).bind(id).fetch_optional(&self.pool).await;
+        let row = bound(CONTEXT, of).bind(of.door.as_str()).bind(id).fetch_optional(&self.pool).await;
         let read = |row: SqliteRow| {
             Ok(PeerContext { id: row.try_get("id")?, context: row.try_get("context")?, skill: row.try_get("skill")? })
         };
@@ -423,9 +500,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn peer_expiring(&self, of: &Between) -> Result<Vec<(String, u64)>, StoreError> {
-        let sql = "SELECT task, expires FROM peer_tasks WHERE principal = ? AND peer = ? AND door = ?
-            AND expires IS NOT NULL AND task IS NOT NULL ORDER BY expires";
-        let rows = bound(sql, of).bind(of.door.as_str()).fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        let rows =
+            bound(EXPIRING, of).bind(of.door.as_str()).fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
         let read = |row: &SqliteRow| Ok((row.try_get("task")?, unsigned(row.try_get("expires")?)));
         rows.iter().map(|row| read(row).map_err(|e| self.failed(e))).collect()
     }
@@ -441,30 +517,9 @@ impl Store {
         after: Option<(u64, &str)>,
         limit: u32,
     ) -> Result<(Vec<PeerTask>, u64), StoreError> {
-        let matching = |query: &mut QueryBuilder<Sqlite>| {
-            // What never became a task is none.
-            query.push(" AND task IS NOT NULL");
-            if let Some(context) = &filter.context {
-                query.push(" AND context = ").push_bind(context.clone());
-            }
-            if let Some(state) = &filter.state {
-                query.push(" AND state = ").push_bind(state.clone());
-            }
-            if let Some(after) = filter.after {
-                query.push(" AND changed >= ").push_bind(signed(after));
-            }
-        };
-        let mut count = from(of, "SELECT count(*) AS n");
-        matching(&mut count);
-        let total = count.build().fetch_one(&self.pool).await.and_then(|row| row.try_get::<i64, _>("n"));
+        let total = counted(of, filter).build().fetch_one(&self.pool).await.and_then(|row| row.try_get::<i64, _>("n"));
         let total = unsigned(total.map_err(|e| self.failed(e))?);
-        let mut query = from(of, COLUMNS);
-        matching(&mut query);
-        if let Some((changed, id)) = after {
-            query.push(" AND (changed, id) < (").push_bind(signed(changed)).push(", ").push_bind(id.to_owned());
-            query.push(")");
-        }
-        query.push(" ORDER BY changed DESC, id DESC LIMIT ").push_bind(limit);
+        let mut query = listed(of, filter, after, limit);
         let rows = query.build().fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
         let tasks = rows.iter().map(|row| task(row).map_err(|e| self.failed(e))).collect::<Result<_, _>>()?;
         Ok((tasks, total))

@@ -14,6 +14,20 @@ pub const MOST_CONFIGS: u32 = 16;
 /// How long one may still be looked at when its tree has ended and all is told, milliseconds.
 const STANDS: u64 = 24 * 60 * 60 * 1_000;
 
+/// ?1 and ?2 are the config, ?3 whether it is told as before, ?4 the time.
+pub(super) const MOVED: &str =
+    "UPDATE outbox SET endpoint = (SELECT endpoint FROM push_configs AS c WHERE c.root = ?1 AND c.id = ?2),
+        heard = CASE WHEN ?3 THEN heard ELSE 0 END, tries = 0, taker = NULL,
+        next = CASE WHEN next = 9223372036854775807 THEN next ELSE ?4 END
+    WHERE root = ?1 AND config = ?2 AND state = 'pending'";
+/// ?1 and ?2 are the config, ?3 the time.
+pub(super) const ENDED: &str = "INSERT INTO outbox (root, config, run, seq, type, at, next, endpoint)
+    SELECT c.root, c.id, e.run, e.seq, e.type, e.at, ?3, c.endpoint
+    FROM push_configs AS c
+    JOIN events AS e ON e.run = c.root AND e.seq = (SELECT max(seq) FROM events WHERE run = c.root)
+    WHERE c.root = ?1 AND c.id = ?2 AND e.type = 'run.finished'
+        AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.root = ?1 AND o.config = ?2 AND o.state = 'pending')";
+
 /// Whom to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfig {
@@ -52,13 +66,14 @@ pub(super) async fn keep(tx: &mut Tx<'_>, config: &PushConfig) -> Result<Kept, s
     if others >= i64::from(MOST_CONFIGS) {
         return Ok(Kept::Full);
     }
-    let before: Option<(String, String)> =
-        sqlx::query_as("SELECT url, version FROM push_configs WHERE root = ? AND id = ?")
+    let before: Option<(String, String, String)> =
+        sqlx::query_as("SELECT url, version, proof FROM push_configs WHERE root = ? AND id = ?")
             .bind(config.root.as_str())
             .bind(&config.id)
             .fetch_optional(&mut *tx.connection)
             .await?;
-    let same = before.is_some_and(|(url, version)| url == config.url && version == config.version);
+    let hears = before.as_ref().is_some_and(|(url, version, _)| *url == config.url && *version == config.version);
+    let same = hears && before.is_some_and(|(.., proof)| proof == config.proof);
     sqlx::query(
         "INSERT INTO push_configs (root, id, principal, version, url, proof, scheme, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (root, id) DO UPDATE SET principal = excluded.principal, version = excluded.version,
@@ -74,18 +89,36 @@ pub(super) async fn keep(tx: &mut Tx<'_>, config: &PushConfig) -> Result<Kept, s
     .bind(signed(tx.now))
     .execute(&mut *tx.connection)
     .await?;
-    // What waits for the old address goes to the new one, which has heard nothing of it.
-    sqlx::query(
-        "UPDATE outbox SET endpoint = (SELECT endpoint FROM push_configs AS c WHERE c.root = ?1 AND c.id = ?2),
-             heard = CASE WHEN ?3 THEN heard ELSE 0 END
-         WHERE root = ?1 AND config = ?2 AND state = 'pending'",
-    )
-    .bind(config.root.as_str())
-    .bind(&config.id)
-    .bind(same)
-    .execute(&mut *tx.connection)
-    .await?;
+    if !same {
+        moved(tx, config, hears).await?;
+    }
+    told_of_the_end(tx, config).await?;
     Ok(Kept::Kept)
+}
+
+/// What waits goes where it was said last, with what was said last: tries that were made, or are
+/// being made, say nothing of that. Another address has heard nothing.
+async fn moved(tx: &mut Tx<'_>, config: &PushConfig, hears: bool) -> Result<(), sqlx::Error> {
+    sqlx::query(MOVED)
+        .bind(config.root.as_str())
+        .bind(&config.id)
+        .bind(hears)
+        .bind(signed(tx.now))
+        .execute(&mut *tx.connection)
+        .await?;
+    Ok(())
+}
+
+/// Whoever asks to be told of a tree that has ended is told of its end, once each time it asks: of
+/// every config a delivery is tried (A2A 1.0, section 4.3.3), and nothing else will come of it.
+async fn told_of_the_end(tx: &mut Tx<'_>, config: &PushConfig) -> Result<(), sqlx::Error> {
+    sqlx::query(ENDED)
+        .bind(config.root.as_str())
+        .bind(&config.id)
+        .bind(signed(tx.now))
+        .execute(&mut *tx.connection)
+        .await?;
+    Ok(())
 }
 
 struct Keep(PushConfig);

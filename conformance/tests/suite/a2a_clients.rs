@@ -20,25 +20,38 @@ fn script(name: &str) -> String {
     format!("{}/tests/suite/clients/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-#[test]
-fn the_python_sdk_of_1_0_over_both_bindings() {
+/// All that the SDK of 1.0 does, over one binding.
+fn the_python_sdk_over(binding: &str) {
     let folder = a2a::folder();
     let served = Served::start(&folder);
+    let mut command = Command::new(kits().join("a2a/venv/bin/python"));
+    let mut said = said(command.arg(script("a2a_v1.py")).args([&served.base, binding]));
+    let stream = said["stream"].take();
+    assert_eq!(
+        (&stream[0], &stream[stream.as_array().unwrap().len() - 2]),
+        (&json!("task"), &json!("artifact_update"))
+    );
+    let wanted = json!({
+        "stream": null, "got": ["COMPLETED", "Hello from TCK"], "asks": ["INPUT_REQUIRED", "What shall it be?"],
+        "watched": ["INPUT_REQUIRED", "WORKING", "COMPLETED"], "answered": ["COMPLETED", "It shall be: red"],
+        "cancelled": "CANCELED", "message": ["message"], "listed": [2, true], "missing": "TaskNotFoundError",
+        "configs": [1, "c-1", 0],
+    });
+    assert_eq!(said, wanted, "{binding}");
+}
+
+#[test]
+fn the_python_sdk_of_1_0_over_both_bindings() {
     for binding in ["JSONRPC", "HTTP+JSON"] {
-        let mut command = Command::new(kits().join("a2a/venv/bin/python"));
-        let mut said = said(command.arg(script("a2a_v1.py")).args([&served.base, binding]));
-        let stream = said["stream"].take();
-        assert_eq!(
-            (&stream[0], &stream[stream.as_array().unwrap().len() - 2]),
-            (&json!("task"), &json!("artifact_update"))
-        );
-        let wanted = json!({
-            "stream": null, "got": ["COMPLETED", "Hello from TCK"], "asks": ["INPUT_REQUIRED", "What shall it be?"],
-            "watched": ["INPUT_REQUIRED", "WORKING", "COMPLETED"], "answered": ["COMPLETED", "It shall be: red"],
-            "cancelled": "CANCELED", "message": ["message"], "listed": [2, true],
-        });
-        assert_eq!(said, wanted, "{binding}");
+        the_python_sdk_over(binding);
     }
+}
+
+/// Against a pleach that was built with it: `--features gateway/grpc,conformance/grpc`.
+#[cfg(feature = "grpc")]
+#[test]
+fn the_python_sdk_of_1_0_over_grpc() {
+    the_python_sdk_over("GRPC");
 }
 
 /// A client of the SDK's own runtime, off the thread that answers its notifications.

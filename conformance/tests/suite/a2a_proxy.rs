@@ -108,7 +108,8 @@ fn the_sdk_clients_in_front_of_the_system_under_test() {
         let wanted = json!({
             "stream": null, "got": ["COMPLETED", "Hello from TCK"], "asks": ["INPUT_REQUIRED", "What shall it be?"],
             "watched": ["INPUT_REQUIRED", "WORKING", "COMPLETED"], "answered": ["COMPLETED", "It shall be: red"],
-            "cancelled": "CANCELED", "message": ["task"], "listed": [2, true],
+            "cancelled": "CANCELED", "message": ["task"], "listed": [2, true], "missing": "TaskNotFoundError",
+            "configs": "PushNotificationNotSupportedError",
         });
         assert_eq!(said, wanted, "{binding}");
     }

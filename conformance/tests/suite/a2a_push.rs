@@ -555,6 +555,8 @@ async fn a_message_said_again_may_say_whom_to_tell() {
         json!({ "taskPushNotificationConfig": { "id": "late", "url": format!("{}/late", hook.base) } });
     assert_eq!(send(&served, ALICE, "asker", more).await["id"], task["id"]);
     assert!(named(&served, &task).await.contains(&"late".to_owned()));
+    // It has ended, so that is all there is to be told: once each time somebody asks for it.
+    assert_eq!(words(&hook.until_at("/late", 2).await), ["artifact heard: red", "COMPLETED"]);
     let runs = served.get("/v1/runs", &[ALICE]).await.json();
     assert_eq!(runs["runs"].as_array().unwrap().len(), 1, "{runs}");
 }

@@ -7,6 +7,7 @@ mod a2a_clients;
 mod a2a_counted;
 mod a2a_hop;
 mod a2a_hop_on;
+mod a2a_peer_tasks;
 mod a2a_peers;
 mod a2a_peers_again;
 mod a2a_peers_faults;

@@ -14,6 +14,8 @@ mod answer;
 mod card;
 mod codec;
 mod fault;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod http;
 mod list;
 mod ops;
@@ -47,6 +49,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use subagents::host::Host;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,6 +87,8 @@ struct Inner {
     key: OwnKey,
     /// Whether there is anybody to be told of a task.
     pushes: AtomicBool,
+    /// Somebody asked to be told what has come about already.
+    asked_to_tell: Notify,
 }
 
 impl Door {
@@ -107,6 +112,7 @@ impl Door {
             cards: Mutex::default(),
             key: OwnKey::load(&app.live.now().state.join(KEY))?,
             pushes: AtomicBool::new(false),
+            asked_to_tell: Notify::new(),
         })))
     }
     /// Its routes.

@@ -6,6 +6,7 @@ use super::answer::{self, JSON};
 use super::codec::Version;
 use super::fault::{Fault, Kind};
 use super::ops::{Answer, Asked, Op, perform};
+use super::parts::Message;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -74,12 +75,15 @@ async fn call(door: &Door, agent: &str, request: Request, asker: &mut Asker) -> 
         Some(params @ Value::Object(_)) => params.clone(),
         Some(_) => return Err(Fault::field("params", "it is an object")),
     };
-    // Nobody would hear of what it comes to.
+    let params = version.params(op, params);
+    // Nobody would hear of what it comes to; what else is wrong with it is said first.
     if asker.id.is_null() {
+        if matches!(op, Op::Send | Op::Stream) {
+            Message::read(&params)?;
+        }
         return invalid("id is missing");
     }
     let key = super::key(&parts.headers)?;
-    let params = version.params(op, params);
     let asked = Asked { door: door.clone(), who, agent, version, params, key, came: None };
     answered(version, op, asker.id.clone(), asked).await
 }

@@ -60,11 +60,16 @@ pub(super) struct House {
     pub(super) screen: Screen,
     pub(super) seats: Seats,
     pub(super) closing: CancellationToken,
+    /// What is served over HTTP/2.
+    #[cfg(feature = "grpc")]
+    pub(super) second: TowerToHyperService<Router>,
 }
 
 /// Keeps a connection until it ends, or until it is idle and the house is closing or full.
 pub(super) async fn keep(socket: TcpStream, house: Arc<House>) {
     let mut wire = Wire::new(socket);
+    #[cfg(feature = "grpc")]
+    let mut known = false;
     while !house.closing.is_cancelled() {
         if wire.ahead.is_empty() {
             // Looked at, not read: that a socket may be readable is no more than a guess.
@@ -74,6 +79,15 @@ pub(super) async fn keep(socket: TcpStream, house: Arc<House>) {
                 () = house.closing.cancelled() => return,
                 () = house.seats.wanted() => return,
             }
+        }
+        // What a connection is, it says with its first line.
+        #[cfg(feature = "grpc")]
+        if !std::mem::replace(&mut known, true) {
+            let Some((begun, second)) = Box::pin(super::second::begins(wire)).await else { return };
+            if second {
+                return Box::pin(super::second::keep(begun, &house, &house.second)).await;
+            }
+            wire = begun;
         }
         // In a box of its own, or it would cost its size while it sleeps.
         wire = match Box::pin(spoken(wire, &house)).await {

@@ -3,6 +3,8 @@
 mod connection;
 mod linger;
 mod seats;
+#[cfg(feature = "grpc")]
+mod second;
 mod streaming;
 #[cfg(test)]
 mod tests;
@@ -49,7 +51,7 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
         .route("/readyz", get(|| async { "ready\n" }))
         .merge(door.router())
         .merge(rest.router())
-        .merge(a2a.router());
+        .merge(a2a.clone().router());
     let (doors, closing, connections) =
         (TowerToHyperService::new(router), CancellationToken::new(), TaskTracker::new());
     if let Err(e) = adapters::sandbox::raise_descriptors() {
@@ -57,7 +59,15 @@ pub(crate) async fn serve(listener: TcpListener, app: &App, stop: CancellationTo
     }
     let live = app.live.clone();
     let screen = Arc::new(move |headers: &HeaderMap, path: &str| check_source(&live, headers, path));
-    let house = Arc::new(House { doors, screen, seats: Seats::here(), closing: closing.clone() });
+    let house = House {
+        doors,
+        screen,
+        seats: Seats::here(),
+        closing: closing.clone(),
+        #[cfg(feature = "grpc")]
+        second: TowerToHyperService::new(a2a.grpc()),
+    };
+    let house = Arc::new(house);
     let end = async {
         stop.cancelled().await;
         // First of all: a run goes on at the next start, and must not take the end of its server

@@ -52,7 +52,14 @@ impl Place {
             .route("/flood", get(|| async { events(std::iter::repeat_n(MUCH / 1_024, 1_024), None) }))
             .route("/stream", get(move || async move { events([1], Some(guard.drop_guard())) }));
         let doors = TowerToHyperService::new(router);
-        let house = House { doors, screen: Arc::new(|_, _| Ok(())), seats: Seats::of(seats), closing: CancellationToken::new() };
+        let house = House {
+            #[cfg(feature = "grpc")]
+            second: doors.clone(),
+            doors,
+            screen: Arc::new(|_, _| Ok(())),
+            seats: Seats::of(seats),
+            closing: CancellationToken::new(),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self { house: Arc::new(house), listener, connections: TaskTracker::new(), left }
     }

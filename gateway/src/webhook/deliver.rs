@@ -124,6 +124,7 @@ async fn work(post: &Post) {
         loop {
             tokio::select! {
                 () = &mut wait => break,
+                () = post.a2a.woken() => break,
                 Some(ended) = under_way.join_next_with_id() => {
                     let task = ended.map_or_else(
                         |e| {
@@ -222,12 +223,24 @@ async fn attempt(post: Post, due: Due) {
         Told::Delivered | Told::Nothing => {}
     }
     let over = !matches!(told, Told::Later { .. });
-    let noted = store.settle(due.id, told).await;
-    if let Err(why) = &noted {
-        tracing::error!("a webhook's outcome cannot be noted: {why}");
+    let ended = matches!(told, Told::Ended(_));
+    let noted = match store.settle(due.id, until, told).await {
+        Ok(noted) => noted,
+        Err(why) => {
+            tracing::error!("a webhook's outcome cannot be noted: {why}");
+            false
+        }
+    };
+    if ended
+        && !noted
+        && let Some(config) = &due.config
+    {
+        let entry = Entry::new("kept").with("principal", Due::client(&due.endpoint));
+        let entry = entry.with("task", due.root.as_str()).with("push", config.as_str());
+        post.guard.servers.audit.owe(entry.with("why", "it was set again, or taken away, meanwhile")).await;
     }
     // What is not noted comes again, and is looked for from where it was looked for before.
-    voice.settled(&due, over && noted.is_ok());
+    voice.settled(&due, over && noted);
 }
 
 /// What a try means, after so many before it, when so many of its letters were heard.

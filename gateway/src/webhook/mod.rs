@@ -59,6 +59,10 @@ pub(crate) trait Voice: Send + Sync {
     async fn begin(&self) {}
     /// A message was said: it is over with, or is to be said once more.
     fn settled(&self, _: &Due, _over: bool) {}
+    /// Waits until there may be something to tell that no event says.
+    async fn woken(&self) {
+        std::future::pending().await
+    }
     /// Whether an event may be one that is to be told.
     fn cares(&self, record: &Record) -> bool;
 }

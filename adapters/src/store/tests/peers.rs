@@ -102,3 +102,32 @@ async fn what_is_said_twice_is_known() {
     assert_eq!(store.peer_say(&of, message("n", "p-4")).await.unwrap(), PeerSaid::Fresh);
     store.close().await;
 }
+
+/// What nobody used for long goes, by whichever way it came; what is used stays.
+#[tokio::test]
+async fn what_peers_gave_out_is_not_kept_for_ever() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let (tool, a2a) = (between("alice", PeerDoor::Tool), between("alice", PeerDoor::A2a));
+    for of in [&tool, &a2a] {
+        store.peer_say(of, message(&format!("{of:?}"), &format!("{:?}-old", of.door))).await.unwrap();
+        store.peer_say(of, message(&format!("{of:?} new"), &format!("{:?}-new", of.door))).await.unwrap();
+    }
+    assert_eq!(store.tidy_peers().await.unwrap(), 0);
+    let past = i64::try_from(super::super::clock()).unwrap() - 31 * 24 * 60 * 60 * 1_000;
+    for sql in [
+        "UPDATE peer_tasks SET used = ? WHERE id LIKE '%-old'",
+        "UPDATE peer_messages SET at = ? WHERE id LIKE '%-old'",
+        "UPDATE peer_contexts SET changed = ? WHERE door = 'tool'",
+    ] {
+        sqlx::query(sql).bind(past).execute(&store.pool).await.unwrap();
+    }
+    assert_eq!(store.tidy_peers().await.unwrap(), 5, "two tasks, two messages, a conversation");
+    for (of, context) in [(&tool, false), (&a2a, true)] {
+        assert!(store.peer_task(of, &format!("{:?}-old", of.door)).await.unwrap().is_none());
+        assert!(store.peer_task(of, &format!("{:?}-new", of.door)).await.unwrap().is_some());
+        assert_eq!(store.peer_context(of, "c-ours").await.unwrap().is_some(), context);
+    }
+    assert_eq!(store.tidy_peers().await.unwrap(), 0);
+    store.close().await;
+}

@@ -2,7 +2,7 @@
 //! answers it as quickly as an empty one.
 
 use super::*;
-use crate::store::{approvals, closing, ends, outbox, questions, read};
+use crate::store::{Between, PeerDoor, PeerFilter, approvals, closing, ends, outbox, peers, push, questions, read};
 use sqlx::Row;
 
 /// How SQLite goes about a statement.
@@ -48,6 +48,59 @@ async fn what_is_asked_now_and_then_has_its_index() {
         // A page comes out of its index in order; only messages to tell are put together.
         let sorts = plan.contains("TEMP B-TREE FOR ORDER BY") && sql != outbox::DUE;
         assert!(!sorts, "{sql}\n{plan}");
+    }
+    store.close().await;
+}
+
+/// The same of what is asked for each message to a peer, each question about its task, and each config.
+#[tokio::test]
+async fn what_peers_gave_out_has_its_index() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let of = Between { principal: "a".into(), peer: "p".into(), door: PeerDoor::Tool };
+    let by_name = "peer_tasks_named (principal=? AND peer=? AND door=? AND task=?)";
+    let by_ours = "sqlite_autoindex_peer_tasks_1 (id=?)";
+    let context = "sqlite_autoindex_peer_contexts_1 (principal=? AND peer=? AND door=? AND id=?)";
+    let statements = [
+        (peers::ANSWERED, 5, by_name),
+        (peers::UNANSWERED, 5, by_name),
+        (peers::EXPIRED, 5, "USING INDEX peer_tasks_"),
+        (peers::CALLED, 9, by_name),
+        (peers::HEARD, 8, by_ours),
+        (peers::HEARD_OF, 6, context),
+        (peers::HEARD_OF, 6, by_ours),
+        (peers::KNOWN, 3, "sqlite_autoindex_peer_messages_1 (principal=? AND peer=? AND known=?)"),
+        (peers::CONTEXT, 4, context),
+        (peers::EXPIRING, 3, "peer_tasks_expiring (principal=? AND peer=?"),
+        (peers::OLD, 1, "peer_messages_old (at<?)"),
+        (peers::OLD, 1, "peer_contexts_old (changed<?)"),
+        (peers::OLD, 1, "peer_tasks_old (used<?)"),
+        (peers::TIDY[0], 1, "peer_messages_old (at<?)"),
+        (peers::TIDY[1], 1, "peer_contexts_old (changed<?)"),
+        (peers::TIDY[2], 1, "peer_tasks_old (used<?)"),
+        (push::MOVED, 4, "outbox_config (root=? AND config=?)"),
+        (push::ENDED, 3, "outbox_config (root=? AND config=?)"),
+    ];
+    let (all, none) =
+        (PeerFilter { context: Some("c".into()), state: Some("s".into()), after: Some(1) }, PeerFilter::default());
+    let listed = "peer_tasks_listed (principal=? AND peer=? AND door=?";
+    let built = [
+        (peers::one(&of, "id", "x"), by_ours),
+        (peers::one(&of, "task", "x"), by_name),
+        (peers::counted(&of, &none), "peer_tasks_"),
+        (peers::listed(&of, &none, None, 10), listed),
+        (peers::listed(&of, &none, Some((1, "x")), 10), listed),
+        (peers::listed(&of, &all, Some((1, "x")), 10), listed),
+    ];
+    let built: Vec<(String, &str)> =
+        built.iter().map(|(query, index)| (query.sql().as_str().to_owned(), *index)).collect();
+    let built = built.iter().map(|(sql, index)| (sql.as_str(), sql.matches('?').count(), *index));
+    for (sql, values, index) in statements.into_iter().chain(built) {
+        let plan = plan(&store, sql, values).await;
+        assert!(plan.contains(index), "{index}: {sql}\n{plan}");
+        assert!(!plan.contains("SCAN peer_") && !plan.contains("SCAN outbox"), "{sql}\n{plan}");
+        // How many of its questions wait is few; a page comes out of its index in order.
+        assert!(!plan.contains("TEMP B-TREE FOR ORDER BY") || sql == peers::EXPIRING, "{sql}\n{plan}");
     }
     store.close().await;
 }

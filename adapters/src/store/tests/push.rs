@@ -1,3 +1,4 @@
+use super::rest::finished;
 use super::*;
 use crate::store::{Due, Full, Kept, MOST_CONFIGS, PushConfig, Told, clock};
 
@@ -33,6 +34,12 @@ fn seqs(due: &[Due]) -> Vec<(&str, u64)> {
     due.iter().map(|due| (due.config.as_deref().unwrap_or("-"), due.record.seq)).collect()
 }
 
+/// How a try went that was begun and ended now.
+async fn tried(store: &Store, due: &Due, told: Told) {
+    let until = clock() + 60_000;
+    assert!(store.take_due(due, until).await.unwrap());
+    assert!(store.settle(due.id, until, told).await.unwrap());
+}
 fn later(heard: u32) -> Told {
     Told::Later { next: clock() + 5_000, why: "HTTP 500".into(), heard }
 }
@@ -51,13 +58,12 @@ async fn a_config_is_told_in_order() {
     store.append(vec![artifact(7)], &lease).await.unwrap();
     let now = due(&store).await;
     assert_eq!(seqs(&now), [("c", 3), ("d", 7)], "only the first of each");
-    assert!(store.take_due(&now[0], clock() + 60_000).await.unwrap());
-    store.settle(now[0].id, later(0)).await.unwrap();
+    tried(&store, &now[0], later(0)).await;
     assert_eq!(seqs(&due(&store).await), [("d", 7), ("c", 3)], "the same once more");
     for (told, next) in [(Told::Delivered, 4), (Told::Dead("HTTP 422".into()), 5), (Told::Nothing, 6)] {
         let now = due(&store).await;
         let own = now.iter().find(|due| due.config.as_deref() == Some("c")).unwrap();
-        store.settle(own.id, told).await.unwrap();
+        tried(&store, own, told).await;
         let now = due(&store).await;
         assert!(seqs(&now).contains(&("c", next)) && now.len() == 2, "{:?}", seqs(&now));
     }
@@ -105,15 +111,14 @@ async fn letters_that_were_heard_stay_heard() {
     store.append(vec![artifact(2), artifact(3)], &lease).await.unwrap();
     let heard = async || due(&store).await[0].heard;
     assert_eq!(heard().await, 0);
-    let id = due(&store).await[0].id;
-    store.settle(id, later(2)).await.unwrap();
+    tried(&store, &due(&store).await[0], later(2)).await;
     assert_eq!(heard().await, 2);
     // Said once more as it was, it is the same one.
     store.keep_push(config("r-a", "c")).await.unwrap();
     assert_eq!(heard().await, 2);
     store.keep_push(PushConfig { url: "https://other.example/".into(), ..config("r-a", "c") }).await.unwrap();
     assert_eq!(heard().await, 0);
-    store.settle(id, Told::Delivered).await.unwrap();
+    tried(&store, &due(&store).await[0], Told::Delivered).await;
     assert_eq!(heard().await, 0, "the next begins at its first");
     store.close().await;
 }
@@ -140,7 +145,7 @@ async fn a_config_ends_with_all_that_waits_for_it() {
         seq += 5;
         let of = async |name: &str| due(&store).await.into_iter().find(|due| due.config.as_deref() == Some(name));
         for told in told {
-            store.settle(of(name).await.unwrap().id, told).await.unwrap();
+            tried(&store, &of(name).await.unwrap(), told).await;
         }
         assert!(of(name).await.is_none(), "{name}: nothing waits any more");
         let names: Vec<String> = store.pushes(&RunId::known("r-a")).await.unwrap().into_iter().map(|c| c.id).collect();
@@ -157,7 +162,7 @@ async fn a_config_ends_with_all_that_waits_for_it() {
         seq += 1;
         assert!(of(name).await.is_none());
         for _ in 0..6 {
-            store.settle(of("other").await.unwrap().id, Told::Delivered).await.unwrap();
+            tried(&store, &of("other").await.unwrap(), Told::Delivered).await;
         }
         assert!(of("other").await.is_none());
     }
@@ -165,7 +170,7 @@ async fn a_config_ends_with_all_that_waits_for_it() {
     store.append((seq..seq + 7).map(artifact).collect(), &lease).await.unwrap();
     for n in 0..7 {
         let told = if n % 3 == 2 { Told::Delivered } else { Told::Dead("HTTP 413".into()) };
-        store.settle(due(&store).await[0].id, told).await.unwrap();
+        tried(&store, &due(&store).await[0], told).await;
     }
     assert_eq!(store.pushes(&RunId::known("r-a")).await.unwrap().len(), 1);
     store.close().await;
@@ -198,8 +203,77 @@ async fn what_has_nothing_to_tell_any_more_is_swept() {
     for (root, left) in [("r-a", 0), ("r-none", 0), ("r-b", 1), ("r-c", 1), ("r-d", 1)] {
         assert_eq!(store.pushes(&RunId::known(root)).await.unwrap().len(), left, "{root}");
     }
-    let id = due(&store).await[0].id;
-    store.settle(id, Told::Delivered).await.unwrap();
+    tried(&store, &due(&store).await[0], Told::Delivered).await;
     assert_eq!(store.sweep_pushes().await.unwrap(), 1);
+    store.close().await;
+}
+
+/// A try of the old address says nothing of the new one: neither that it heard, nor that it wants no
+/// more, nor how often it was tried.
+#[tokio::test]
+async fn a_try_is_of_the_address_it_went_to() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let lease = claim(&store, "r-a").await;
+    store.append(vec![first("r-a", "r-a")], &lease).await.unwrap();
+    store.keep_push(config("r-a", "c")).await.unwrap();
+    store.append(vec![artifact(2), artifact(3)], &lease).await.unwrap();
+    let until = clock() + 60_000;
+    let mut port = 1_000;
+    let mut moves = async || {
+        port += 1;
+        let url = format!("https://h.example:{port}/x");
+        store.keep_push(PushConfig { url, ..config("r-a", "c") }).await.unwrap();
+    };
+    let ready = async || {
+        let now = store.due(clock(), &Full::default(), 10, 100).await.unwrap();
+        now.into_iter().map(|due| (due.record.seq, due.tries, due.heard)).collect::<Vec<_>>()
+    };
+    for told in
+        [Told::Ended("HTTP 410".into()), Told::Delivered, Told::Nothing, Told::Dead("HTTP 422".into()), later(2)]
+    {
+        let old = due(&store).await.remove(0);
+        assert!(store.take_due(&old, until).await.unwrap());
+        assert!(ready().await.is_empty(), "it is under way");
+        moves().await;
+        assert!(!store.settle(old.id, until, told.clone()).await.unwrap(), "{told:?}");
+        assert_eq!(ready().await, [(2, 0, 0)], "{told:?}: the new address is told from the first, at once");
+        assert_eq!(store.pushes(&RunId::known("r-a")).await.unwrap().len(), 1, "{told:?}");
+    }
+    // Other credentials at the same address have heard what was heard.
+    tried(&store, &due(&store).await[0], later(1)).await;
+    assert!(ready().await.is_empty());
+    let last = store.pushes(&RunId::known("r-a")).await.unwrap().remove(0);
+    store.keep_push(last.clone()).await.unwrap();
+    assert!(ready().await.is_empty(), "said once more as it was, it waits as it did");
+    store.keep_push(PushConfig { proof: "other".into(), ..last }).await.unwrap();
+    assert_eq!(ready().await, [(2, 0, 1)]);
+    // And a try that was not interfered with counts.
+    tried(&store, &due(&store).await[0], Told::Ended("HTTP 410".into())).await;
+    assert!(store.pushes(&RunId::known("r-a")).await.unwrap().is_empty());
+    store.close().await;
+}
+
+/// Of a config that comes when its tree has ended, one delivery is tried all the same: of the end.
+#[tokio::test]
+async fn whoever_asks_after_the_end_is_told_of_the_end() {
+    let place = place();
+    let store = Store::open(&place.path).await.unwrap();
+    let lease = claim(&store, "r-a").await;
+    store.append(vec![first("r-a", "r-a"), artifact(2)], &lease).await.unwrap();
+    store.keep_push(config("r-a", "early")).await.unwrap();
+    assert!(due(&store).await.is_empty(), "it has not ended");
+    store.append(vec![write("r-a", "r-a", 3, finished())], &lease).await.unwrap();
+    let all = due(&store).await;
+    assert_eq!(seqs(&all), [("early", 3)]);
+    store.keep_push(config("r-a", "early")).await.unwrap();
+    assert_eq!(seqs(&due(&store).await), [("early", 3)], "it waits to be told already");
+    tried(&store, &all[0], Told::Delivered).await;
+    store.keep_push(config("r-a", "late")).await.unwrap();
+    assert_eq!(seqs(&due(&store).await), [("late", 3)]);
+    tried(&store, &due(&store).await[0], Told::Delivered).await;
+    assert!(due(&store).await.is_empty());
+    store.keep_push(config("r-a", "late")).await.unwrap();
+    assert_eq!(seqs(&due(&store).await), [("late", 3)], "asked once more, told once more");
     store.close().await;
 }

@@ -13,7 +13,7 @@ fn reservation(key: &str, asked: &str, run: &str) -> Reservation {
     }
 }
 
-fn finished() -> Event {
+pub(super) fn finished() -> Event {
     Event::finished(State::Completed, "done")
 }
 async fn due_in(store: &Store, now: u64) -> Result<Vec<Due>, StoreError> {
@@ -83,9 +83,11 @@ async fn what_a_webhook_is_told_is_written_with_the_event() {
     assert!(due_in(&store, 4_999).await.unwrap().is_empty());
     let due = due_in(&store, 5_000).await.unwrap();
     assert_eq!(due[0].tries, 1, "who took it died; it is due again");
-    store.settle(due[0].id, Told::Later { next: 7_000, why: "HTTP 500".into(), heard: 0 }).await.unwrap();
+    let later = Told::Later { next: 7_000, why: "HTTP 500".into(), heard: 0 };
+    assert!(!store.settle(due[0].id, 4_000, later.clone()).await.unwrap(), "of no try of it");
+    assert!(store.settle(due[0].id, 5_000, later).await.unwrap());
     assert_eq!(store.next_due(&Full::default()).await.unwrap(), Some(7_000));
-    store.settle(due[0].id, Told::Dead("HTTP 410".into())).await.unwrap();
+    assert!(store.settle(due[0].id, 7_000, Told::Dead("HTTP 410".into())).await.unwrap());
     let tally = store.told(&RunId::known("r-a")).await.unwrap();
     assert_eq!((tally.pending, tally.delivered, tally.dead, tally.why.as_deref()), (0, 0, 1, Some("HTTP 410")));
     store.close().await;

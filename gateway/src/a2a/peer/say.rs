@@ -177,7 +177,7 @@ async fn begun(passing: &Passing, message: &Message) -> Result<PeerTask, Fault> 
         None => format!("c-{}", fresh()?),
     };
     let state = "TASK_STATE_SUBMITTED".to_owned();
-    Ok(PeerTask { id, skill, task: None, context, state, status: None, changed: 0 })
+    Ok(PeerTask { id, skill, task: None, context, state, status: None, asked: None, changed: 0 })
 }
 
 /// The skill a message is for: the one it names, the only one there is for whoever asks, or none in

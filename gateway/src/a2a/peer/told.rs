@@ -90,17 +90,25 @@ impl Following {
         let door = &self.asked.door.0;
         let mut changes = door.live.changes();
         let peer: &Name = &self.tools.first().ok_or_else(|| Fault::failed("a task under no skill"))?.server;
+        // What changed between the judgement and here is not told any more.
+        self.may()?;
         loop {
-            let update = tokio::select! {
-                update = passage.next() => update,
-                Ok(()) = changes.changed() => {
-                    self.may()?;
-                    continue;
-                }
-                () = self.asked.gone() => return Err(Fault::new(Kind::Unauthenticated, "you are nobody here any more")),
-                () = door.stop.cancelled() => {
-                    let why = "pleach is ending; the task goes on, subscribe to it when it serves";
-                    return Err(Fault::new(Kind::Unavailable, why).with("retry-after", "5"));
+            let update = {
+                // One and the same all along: dropped halfway, it could lose what it had heard.
+                let next = passage.next();
+                tokio::pin!(next);
+                loop {
+                    tokio::select! {
+                        update = &mut next => break update,
+                        Ok(()) = changes.changed() => self.may()?,
+                        () = self.asked.gone() => {
+                            return Err(Fault::new(Kind::Unauthenticated, "you are nobody here any more"));
+                        }
+                        () = door.stop.cancelled() => {
+                            let why = "pleach is ending; the task goes on, subscribe to it when it serves";
+                            return Err(Fault::new(Kind::Unavailable, why).with("retry-after", "5"));
+                        }
+                    }
                 }
             };
             let update = update.map_err(|e| broke((&self.asked.door, peer), e, &self.names, passage))?;

@@ -4,7 +4,8 @@
 //! ```text
 //!  capability: the client may reach anything at all ─▶ the task is its own ─▶ fields ─▶ screened ─▶ kept
 //!
-//!  kept ─┬ deleted, by whoever it is of, whatever it may still reach
+//!  kept ─┬ of a task that has ended: told of its end, once each time it is asked for
+//!        ├ deleted, by whoever it is of, whatever it may still reach
 //!        ├ its client is gone, is known by another token, or may see the agent no more: found when
 //!        │   something is to be told, and put on record
 //!        ├ 410, or not heard for a whole schedule of tries ─▶ with it goes what waits for it
@@ -139,7 +140,10 @@ pub(super) async fn registered(
 /// Keeps it.
 pub(super) async fn keep(asked: &Asked, config: PushConfig) -> Result<(), Fault> {
     match asked.door.0.store.keep_push(config).await? {
-        Kept::Kept => Ok(()),
+        Kept::Kept => {
+            asked.door.0.asked_to_tell.notify_one();
+            Ok(())
+        }
         Kept::Full => Err(wrong(format!("a task has at most {MOST_CONFIGS}; delete one first"))),
     }
 }

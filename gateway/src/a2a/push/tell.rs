@@ -10,7 +10,7 @@
 
 use super::super::codec::Version;
 use super::super::ops::Op;
-use super::super::tale::Tale;
+use super::super::tale::{Change, Tale};
 use super::super::{Door, JWKS, updates};
 use super::{HMAC, PROOF};
 use crate::guard::A2A;
@@ -50,16 +50,17 @@ type Of = (String, String);
 /// out, and what is not heard is read again from the start.
 #[derive(Default)]
 struct Tales {
-    /// Of a configuration.
-    told: BTreeMap<Of, Tale>,
+    /// Of a configuration, and the generation it was told in.
+    told: BTreeMap<Of, (String, Tale)>,
     /// Of a message under way, as it is when that was heard.
-    under_way: BTreeMap<u64, Tale>,
+    under_way: BTreeMap<u64, (String, Tale)>,
 }
 
 impl Tales {
-    /// As far as a configuration was told.
-    fn take(&mut self, of: &Of) -> Option<Tale> {
-        self.told.remove(of)
+    /// As far as a configuration was told in a generation. One that was set to another since needs
+    /// what the other let go of.
+    fn take(&mut self, of: &Of, version: &str) -> Option<Tale> {
+        self.told.remove(of).filter(|(told, _)| told == version).map(|(_, tale)| tale)
     }
     /// A message says how it stands in this generation. In 1.0 only what changes is told: what was
     /// said and made before is needed no more.
@@ -67,18 +68,18 @@ impl Tales {
         if version == Version::V1.as_str() {
             tale.forget();
         }
-        self.under_way.insert(id, tale);
+        self.under_way.insert(id, (version.to_owned(), tale));
     }
     /// A message was said, and is over with or comes again.
     fn settled(&mut self, id: u64, of: Of, over: bool) {
-        let Some(tale) = self.under_way.remove(&id) else { return };
+        let Some((version, tale)) = self.under_way.remove(&id) else { return };
         if !over || tale.state.is_terminal() {
             return;
         }
         if self.told.len() >= KNOWN {
             self.told.clear();
         }
-        self.told.insert(of, tale);
+        self.told.insert(of, (version, tale));
     }
 }
 
@@ -129,6 +130,9 @@ impl Voice for Teller {
         let of = (due.root.to_string(), due.config.clone().unwrap_or_default());
         self.tales().settled(due.id, of, over);
     }
+    async fn woken(&self) {
+        self.door.0.asked_to_tell.notified().await;
+    }
     fn cares(&self, record: &Record) -> bool {
         let may = matches!(
             record.event,
@@ -165,23 +169,33 @@ impl Teller {
         let may = may.is_ok_and(|agent| door.guard.may_start(who, A2A, &agent));
         (!may).then(|| format!("{who} may not see agent {} any more", row.agent))
     }
+    /// Reads a task on to an event, and says what that changed; `None` where it does not come.
+    async fn read_to(&self, mut tale: Tale, due: &Due) -> Result<Option<(Tale, Vec<Change>)>, String> {
+        loop {
+            let batch = self.door.0.store.since(&due.root, tale.n, BATCH).await.map_err(|e| e.to_string())?;
+            if batch.is_empty() {
+                return Ok(None);
+            }
+            for (n, record) in batch {
+                let changes = tale.take(n, &record);
+                if record.run == due.record.run && record.seq == due.record.seq {
+                    return Ok(Some((tale, changes)));
+                }
+            }
+        }
+    }
     /// What came of an event, in the words of whoever is told.
     async fn said(&self, due: &Due, config: &PushConfig, row: &RunRow) -> Result<Vec<Value>, String> {
         let store = &self.door.0.store;
-        let known = self.tales().take(&(due.root.to_string(), config.id.clone()));
-        let mut tale = known.unwrap_or_else(|| Tale::new(row));
-        let changes = loop {
-            let batch = store.since(&due.root, tale.n, BATCH).await.map_err(|e| e.to_string())?;
-            if batch.is_empty() {
-                return Err("its event is not in the journal".into());
-            }
-            let found = batch.into_iter().find_map(|(n, record)| {
-                let changes = tale.take(n, &record);
-                (record.run == due.record.run && record.seq == due.record.seq).then_some(changes)
-            });
-            if let Some(changes) = found {
-                break changes;
-            }
+        let known = self.tales().take(&(due.root.to_string(), config.id.clone()), &config.version);
+        let found = match known {
+            Some(tale) => self.read_to(tale, due).await?,
+            None => None,
+        };
+        let (tale, changes) = match found {
+            Some(found) => found,
+            // Told before already, by a try that counts no more: from the start.
+            None => self.read_to(Tale::new(row), due).await?.ok_or("its event is not in the journal")?,
         };
         let failed = |fault: super::Fault| fault.to_string();
         let mut said = Vec::new();
@@ -232,7 +246,6 @@ impl Teller {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::tale::Change;
     use super::*;
     use subagents::run::RunId;
 
@@ -278,15 +291,19 @@ mod tests {
             tale.take(1, &chunk(1, true));
             tales.say(7, tale, version.as_str());
             tales.settled(7, of.clone(), true);
-            let mut tale = tales.take(&of).expect("it was told");
-            assert!(tales.take(&of).is_none() && tales.under_way.is_empty(), "there is one of it");
+            let mut tale = tales.take(&of, version.as_str()).expect("it was told");
+            assert!(tales.take(&of, version.as_str()).is_none() && tales.under_way.is_empty(), "there is one of it");
             assert_eq!((tale.n, tale.artifacts[0].pieces.len()), (1, kept), "{}", version.as_str());
             let goes_on = tale.take(2, &chunk(2, false));
             assert!(matches!(&goes_on[..], [Change::Artifact(made, true)] if made.pieces.len() == 1), "{goes_on:?}");
             // What was not heard is read again.
-            tales.say(8, tale, version.as_str());
+            tales.say(8, tale.clone(), version.as_str());
             tales.settled(8, of.clone(), false);
-            assert!(tales.take(&of).is_none() && tales.under_way.is_empty());
+            assert!(tales.take(&of, version.as_str()).is_none() && tales.under_way.is_empty());
+            // Nor does one generation go on where the other left off.
+            tales.say(9, tale, version.as_str());
+            tales.settled(9, of.clone(), true);
+            assert!(tales.take(&of, if version.is_old() { "1.0" } else { "0.3" }).is_none());
         }
     }
 }
