@@ -52,6 +52,7 @@ input = { description = "d", prompt = "{{prompt}}", subagent_type = "kid" }
 [[reply]]
 agent = "worker"
 text = "far: {{result}}"
+turn = 1
 KID
 [[reply]]
 agent = "kid"
@@ -115,6 +116,7 @@ name = "far__worker"
 input = { message = "{{prompt}}" }
 [[reply]]
 text = "near: {{result}}"
+turn = 1
 "#;
 
 fn free_port() -> u16 {
@@ -291,7 +293,7 @@ async fn what_comes_back_is_good_in_its_place_while_its_task_goes_on() {
     let at_agent = near.modern("/mcp/agents/boss", "tools/list", json!({}), &with).await;
     refused(&at_agent, 401, "at /mcp and nowhere else");
     refused(&near.get("/v1/runs", &with).await, 401, "at /mcp and nowhere else");
-    refused(&far.modern("/mcp", "tools/list", json!({}), &with).await, 401, "no key that is known here");
+    refused(&far.modern("/mcp", "tools/list", json!({}), &with).await, 401, "it is good at");
     // Less of it can be made, and never more again.
     let less = two.far_folder.run(&["token", "attenuate", &token, "--max-access", "read-only"]);
     let wider = two.far_folder.run(&["token", "attenuate", less.out.trim(), "--max-access", "destructive"]);

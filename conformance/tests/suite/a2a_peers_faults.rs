@@ -280,7 +280,7 @@ async fn a_refusal_in_the_middle_says_nothing_of_what_was_done() {
             "[[reply]]\nturn = 0\ntext = \"I do.\"\n[[reply.tool]]\nname = \"p__act\"\ninput = { message = \"go\" }\n\
              [[reply]]\ntext = \"{{result}}\"\n",
         );
-        let ran = folder.run(&["run", "a", "go"]);
+        let ran = folder.run(&["run", "--agent", "a", "go"]);
         assert_eq!(ran.out.contains("unknown: "), middle, "{ran:?}");
     }
 }
