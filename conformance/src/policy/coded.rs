@@ -193,9 +193,12 @@ fn lines() -> Vec<Case> {
         .collect()
 }
 
+/// How a secret is written.
+type Way = fn(&str) -> String;
+
 /// Somebody who knows a secret hands it to a server as an argument.
 fn sent() -> Vec<Case> {
-    let act = |how: fn(&str) -> String, word: &'static str| -> Act {
+    let act = |how: Way, word: &'static str| -> Act {
         Box::new(move |arena| {
             let gate = open()?;
             let tag = arena.tag();
@@ -208,7 +211,7 @@ fn sent() -> Vec<Case> {
             Ok(note == how(word))
         })
     };
-    let ways: [(&str, &str, fn(&str) -> String); 4] = [
+    let ways: [(&str, &str, Way); 4] = [
         ("E2.60", "as it is", str::to_owned),
         ("E2.61", "in base64", |text| BASE64_STANDARD.encode(format!("u:{text}"))),
         ("E2.62", "in base64 for URLs", |text| BASE64_URL_SAFE.encode(text)),

@@ -66,13 +66,7 @@ impl Drop for Left {
 
 impl Guard {
     /// What every record of a call says.
-    pub(super) fn wish(
-        &self,
-        caller: &Caller,
-        tool: (&str, &Name),
-        arguments: &Json,
-        touches: &[Touch],
-    ) -> Entry {
+    pub(super) fn wish(&self, caller: &Caller, tool: (&str, &Name), arguments: &Json, touches: &[Touch]) -> Entry {
         Entry::new("call").by(caller).and(&self.of_call(tool, arguments, touches))
     }
     fn of_call(&self, (tool, server): (&str, &Name), arguments: &Json, touches: &[Touch]) -> Entry {

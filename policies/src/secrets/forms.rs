@@ -35,6 +35,9 @@ fn escaped(text: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
+/// Reads one escape: the character it stands for, or `'\0'` and the byte; and how long it is.
+type One = fn(&[u8]) -> Option<(char, u8, usize)>;
+
 /// A text as somebody reads it who takes its escapes away, and where each byte of that stands in it.
 pub(super) struct Read {
     pub(super) bytes: Vec<u8>,
@@ -43,7 +46,7 @@ pub(super) struct Read {
 }
 
 impl Read {
-    fn of(text: &str, escape: u8, one: fn(&[u8]) -> Option<(char, u8, usize)>) -> Option<Self> {
+    fn of(text: &str, escape: u8, one: One) -> Option<Self> {
         let all = text.as_bytes();
         if !all.contains(&escape) {
             return None;
@@ -136,7 +139,7 @@ fn base64(value: &[u8], ahead: usize, alphabet: &[u8; 64]) -> Form {
     Form {
         text: (first..last).map(sixth).collect(),
         before: usize::from(ahead != 0),
-        after: usize::from(bits.len() % 3 != 0),
+        after: usize::from(!bits.len().is_multiple_of(3)),
         padded: true,
     }
 }
