@@ -129,11 +129,6 @@ impl Domains {
         let Host::Domain(name) = host else { return false };
         self.0.iter().any(|(reach, p)| p.is_none_or(|p| p == port) && reach.covers(name))
     }
-    /// Whether `host` at `port` is in it by its own name, not by a pattern of many.
-    pub fn names(&self, host: &Host, port: u16) -> bool {
-        let Host::Domain(name) = host else { return false };
-        self.0.iter().any(|(reach, p)| p.is_none_or(|p| p == port) && matches!(reach, Reach::Exact(d) if d == name))
-    }
     /// The intersection.
     pub fn meet(&self, other: &Self) -> Self {
         let mut out = BTreeSet::new();

@@ -212,6 +212,14 @@ impl Ledger {
         let Spent { usd, tokens, turns, tool_calls } = counted;
         Elsewhere { usd, tokens, turns: small(turns), tool_calls: small(tool_calls), runs: used.runs }
     }
+    /// Nobody knows what became of the task elsewhere: all that was held back for it counts.
+    pub fn lost(&self, given: Given) -> Elsewhere {
+        let amount = given.held.amount;
+        self.release(given.held, amount);
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let Spent { usd, tokens, turns, tool_calls } = amount;
+        Elsewhere { usd, tokens, turns: small(turns), tool_calls: small(tool_calls), runs: 0 }
+    }
     /// Tokens and money that a request of this run could still reserve.
     pub fn left(&self, run: &RunId) -> (u64, u64) {
         let (mut tokens, mut usd) = (u64::MAX, u64::MAX);
@@ -355,5 +363,11 @@ mod tests {
         assert_eq!(ledger.rest(&child).turns, 4);
         let spent = Spent { usd: 7, tokens: 500, turns: 4, tool_calls: 3 };
         assert_eq!((ledger.spent(&child), ledger.spent(&root)), (spent, spent));
+        // Nobody knows what became of a third: all that was held back for it counts.
+        let (limits, third) = ledger.give(&child, 2, Limits::NONE);
+        assert_eq!((limits.tokens, limits.turns), (250, 2));
+        let lost = ledger.lost(third);
+        assert_eq!(lost, Elsewhere { usd: 0, tokens: 250, turns: 2, tool_calls: 0, runs: 0 });
+        assert_eq!((ledger.left(&root).0, ledger.rest(&child).turns), (250, 2));
     }
 }

@@ -9,7 +9,7 @@
 //!                          └─▶ result                       answered ─▶ the same task goes on
 //! ```
 //!
-//! A call that takes long becomes a task of MCP, where its client has those ([`tasks`]).
+//! A call that takes long becomes a task of MCP, where its client has those (`tasks`).
 //!
 //! Whoever takes a call back, or does not come back for its answer in time, has the peer's task
 //! cancelled. What an operator gives to be shown to a peer goes to one origin and no other.
@@ -237,8 +237,9 @@ impl Peer {
             request.said = !self.mine.answers(task, Some(question)).await?;
         }
         // An answer to a question of its task goes with a grant of its own, which no later request has.
-        request.patience =
-            (tasks::wanted(params) && self.mine.is_kept() && self.target.granter.is_none()).then_some(tasks::PATIENCE);
+        // Nor has a message of a task that is named already: it may still be on its way.
+        let may_wait = request.task.is_none() && self.mine.is_kept() && self.target.granter.is_none();
+        request.patience = (may_wait && tasks::wanted(params)).then_some(tasks::PATIENCE);
         let request = Arc::new(request);
         let mut outcome = self.talk((&*card, wire.clone()), number, &request, party.clone()).await;
         let mut wait = FIRST_TRY;

@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What a token may be signed with: public keys only, and nothing of SHA-1.
 const ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
 /// What clocks may differ by, in seconds.
-const LEEWAY: u64 = 60;
+pub const LEEWAY: u64 = 60;
 /// A token may have this many bytes.
 const MAX_TOKEN: usize = 16 << 10;
 

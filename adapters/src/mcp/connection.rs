@@ -479,11 +479,12 @@ impl Core {
             Err(McpError::SessionLost { refused }) => {
                 // The server forgot us. Introduce ourselves again; and repeat what it refused.
                 // Of what it may have begun, it is not known how far it came.
-                Box::pin(self.reintroduce(before)).await?;
+                let again = Box::pin(self.reintroduce(before)).await;
                 let call = matches!(&message, Message::Request { method, .. } if method == "tools/call");
                 if !refused && call {
                     return Err(McpError::SessionLost { refused });
                 }
+                again?;
                 Box::pin(self.once(message, mirrored, exchange)).await
             }
             other => other,

@@ -7,6 +7,9 @@ use async_trait::async_trait;
 use sqlx::Row;
 use subagents::ports::JournalError;
 
+/// So long one is kept, in milliseconds: no grant lives longer.
+const LONGEST: u64 = 24 * 3_600 * 1_000;
+
 struct Keep {
     id: String,
     sealed: String,
@@ -22,7 +25,9 @@ impl Job for Keep {
         // A message that comes late brings an earlier one.
         let sql = "INSERT INTO callbacks (id, sealed, until) VALUES (?1, ?2, ?3)
             ON CONFLICT DO UPDATE SET sealed = ?2, until = ?3 WHERE until <= ?3";
-        let query = sqlx::query(sql).bind(&self.id).bind(&self.sealed).bind(signed(self.until));
+        // What the other side says of it is no reason to keep it for ever.
+        let until = signed(self.until.min(tx.now.saturating_add(LONGEST)));
+        let query = sqlx::query(sql).bind(&self.id).bind(&self.sealed).bind(until);
         query.execute(connection).await.map(|_| Ok(()))
     }
 }

@@ -149,6 +149,9 @@ fn came(asked: &Asked) -> Result<Option<(Came, Callback)>, Fault> {
     };
     let unfit = || Fault::field("metadata", "callback has url, token and until, seconds since 1970");
     let callback = Callback::read(along).ok_or_else(unfit)?;
+    if callback.token.expose().len() > adapters::token::MAX {
+        return Err(Fault::field("metadata", "the token of callback is longer than any that is read"));
+    }
     let url = url::Url::parse(&callback.url).map_err(|_| unfit())?;
     // The same for the same message, however often it is said.
     let carried = asked.who.identity.as_ref().and_then(|identity| identity.carried.as_ref());

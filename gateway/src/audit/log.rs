@@ -13,9 +13,9 @@
 
 use super::record::{self, Head};
 use policies::resolve::AuditSpec;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,6 @@ use std::time::{Duration, Instant};
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 /// A record has at most so many bytes; what is longer was not written by us.
 pub(super) const MAX_LINE: usize = 1 << 20;
-
-/// How a file is marked that another follows, or is about to: each call looks, and one look tells
-/// all there is to see.
-const FULL: u32 = 0o100;
 
 /// The log as one process sees it.
 pub(super) struct Log {
@@ -111,7 +107,8 @@ impl Log {
     /// Whether nobody else wrote, and no other file follows.
     fn is_current(&self, segment: &Segment) -> bool {
         let there = std::fs::metadata(self.path(segment.number));
-        there.is_ok_and(|m| m.ino() == segment.inode && m.len() == segment.len && m.mode() & FULL != FULL)
+        there.is_ok_and(|m| m.ino() == segment.inode && m.len() == segment.len)
+            && !self.path(segment.number + 1).exists()
     }
 
     /// What was appended is on the disk when this returns.
@@ -199,7 +196,6 @@ impl Log {
         self.sync()?;
         let (number, head) = {
             let full = self.segment()?;
-            full.file.set_permissions(Permissions::from_mode(0o600 | FULL))?;
             (full.number, full.head.clone())
         };
         self.begin(number + 1, head, now)?;

@@ -37,8 +37,9 @@ pub(crate) use verify::{Noted, Report, verify, walk};
 
 use crate::settings::Loaded;
 use desk::Desk;
-use policies::json::Json;
+use policies::json::{Json, Limits, Object};
 use ring::hmac;
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -192,7 +193,17 @@ impl Audit {
 
 /// What is written of an entry: whatever its texts came from, no value of a secret.
 fn body(entry: Entry) -> String {
-    adapters::hidden::in_text(&entry.into_body()).into_owned()
+    let body = entry.into_body();
+    let Cow::Owned(without) = adapters::hidden::in_text(&body) else { return body };
+    let read = |body: &str| Json::parse(format!("{{{body}}}").as_bytes(), Limits::default());
+    if read(&without).is_ok() {
+        return without;
+    }
+    // What was taken out began in the middle of an escape, or was a number: field by field, then.
+    let mut json = read(&body).unwrap_or_else(|_| Json::Object(Object::new()));
+    adapters::hidden::in_json(&mut json);
+    let text = json.to_text();
+    text[1..text.len() - 1].to_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

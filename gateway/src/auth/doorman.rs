@@ -5,6 +5,7 @@ use super::issuers::{Doubt, Issuers};
 use super::{Carried, Identity, identify};
 use crate::guard::{A2A, LOCAL, MCP};
 use crate::live::Live;
+use adapters::jwt::LEEWAY;
 use adapters::token::{self, Reader};
 use http::StatusCode;
 use policies::callers::{self, Named};
@@ -141,7 +142,7 @@ impl Doorman {
         let subject = claims.get("sub").and_then(Json::as_str).unwrap_or("nobody in particular");
         match callers::named(&policy, issuer, &claims) {
             Named::Client(client) => {
-                let until = claims.get("exp").and_then(Json::as_f64).map(|exp| exp as u64);
+                let until = claims.get("exp").and_then(Json::as_f64).map(|exp| exp as u64 + LEEWAY);
                 Ok(Identity::new(&policy, Some(client)).until(until))
             }
             Named::Lacks(scopes) => Err(Stranger::Lacks(scopes)),

@@ -117,28 +117,19 @@ fn says(first: First, target: &Target) -> Says {
     })
 }
 
-/// A name hidden behind one that is shown (ECH) looks like nothing hidden at all (its GREASE, which
-/// browsers send to everybody), and is known to the front alone. Whom the operator named has his trust to
-/// be the front of nobody else; of many that a pattern covers, one may be anybody's.
-const HIDDEN: &str = "its TLS greeting may hide another name (ECH), and the policy allows this host by a pattern; allow it \
-                      by its own name in the place of the pattern, or have the client send no ECH";
-
-/// Whether the policy says this very host.
-fn by_name(way: &Way, target: &Target) -> bool {
-    match &target.host {
-        Host::Address(_) => true,
-        host => way.owner.authority().is_some_and(|a| a.grant().domains.names(host, target.port)),
-    }
-}
+/// A name hidden behind one that is shown (ECH) is known to the front alone, and fronts are shared: with
+/// one name of theirs that is allowed, all of theirs would be. Its GREASE, which browsers send to
+/// everybody, looks the same.
+const HIDDEN: &str = "its TLS greeting hides another name, or looks as if it did (ECH); have the client send no ECH";
 
 /// What the first bytes lead to.
 async fn judged(client: &mut impl Client, held: &[u8], target: &Target, way: &Way) -> Next {
     let first = first::read(held);
     let hides = matches!(first, First::Tls { hides: true, .. });
     let said = match says(first, target) {
+        _ if hides => Err(HIDDEN.to_owned()),
         Says::Nothing => return Next::Copy,
         Says::Requests => return Next::Http,
-        Says::Host(Ok(_)) if hides && !by_name(way, target) => Err(HIDDEN.to_owned()),
         Says::Host(said) => said,
     };
     let Err(why) = fits(&*way.owner, target, said) else { return Next::Copy };

@@ -78,7 +78,12 @@ pub(super) fn gives(
     })?;
     // Not which run: a rule that a person makes over there is to hold for the next one too.
     let chain = caller.may_give().chain().join(" > ");
-    let (callback, hop) = callback(live, caller, spec, (&written, &chain, rest.wall)).unzip();
+    // What comes back uses tools here and starts nothing further: what that would use, no ledger counts.
+    let mut back = grant.clone();
+    (back.spawn.max_depth, back.spawn.max_total) = (0, 0);
+    let back = claims::write(&back, &rest).ok();
+    let comes = back.and_then(|back| callback(live, caller, spec, (&back, &chain, rest.wall)));
+    let (callback, hop) = comes.unzip();
     Ok((Some(Arc::new(Gives { grant: written, chain, callback })), hop))
 }
 

@@ -40,11 +40,15 @@ pub(super) fn output(result: &Json) -> ToolOutput {
     ToolOutput { text, error, used: Elsewhere::default() }
 }
 
+/// More than anything uses.
+const MUCH: u64 = 1 << 50;
+
 /// What a task elsewhere says that it used. Nothing of it is below zero; what is no number counts as
 /// nothing, and more than was given as no more than that, where it is counted.
 pub(super) fn used(result: &Json) -> Elsewhere {
     let said = result.get("_meta").and_then(|own| own.get(meta::USED));
-    let number = |key: &str| said.and_then(|said| said.get(key)).and_then(Json::as_u64).unwrap_or(0);
+    // Sums of a tree stay numbers whatever somebody says.
+    let number = |key: &str| said.and_then(|said| said.get(key)).and_then(Json::as_u64).unwrap_or(0).min(MUCH);
     let small = |key: &str| u32::try_from(number(key)).unwrap_or(u32::MAX);
     Elsewhere {
         usd: number("usd"),

@@ -130,7 +130,13 @@ async fn legacy(view: &View, conversation: &Arc<Conversation>, own: OwnMeta, mut
     run(view, &asking.method, asking.params, exchange).await
 }
 
-async fn modern(view: &View, own: OwnMeta, mut asking: Asking) -> Outcome {
+async fn modern(view: &View, mut own: OwnMeta, mut asking: Asking) -> Outcome {
+    // Whoever calls back has nothing that outlives what it was given along with.
+    if view.identity.goes_with().is_some()
+        && let Some(Json::Object(extensions)) = own.capabilities.get_mut("extensions")
+    {
+        extensions.remove(TASKS);
+    }
     // Tasks of 2025-11-25 are not offered; a request for one is a plain request.
     asking.params.remove("task");
     // What it is bound to is worked out only where a state comes or goes.
@@ -273,6 +279,7 @@ impl Running {
             tokio::select! {
                 () = goes_on.through(work) => {}
                 () = stop.cancelled() => {}
+                () = view.identity.done() => {}
             }
         });
     }

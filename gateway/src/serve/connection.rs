@@ -83,7 +83,7 @@ pub(super) async fn keep(socket: TcpStream, house: Arc<House>) {
         // What a connection is, it says with its first line.
         #[cfg(feature = "grpc")]
         if !std::mem::replace(&mut known, true) {
-            let Some((begun, second)) = Box::pin(super::second::begins(wire)).await else { return };
+            let Some((begun, second)) = Box::pin(super::second::begins(wire, &house)).await else { return };
             if second {
                 return Box::pin(super::second::keep(begun, &house, &house.second)).await;
             }

@@ -15,7 +15,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// Who says nothing for so long has heard the answer, or is gone.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
 /// Bytes at a time.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 4 << 10;
 
 /// Returns when the client is done, or was waited for long enough. Our side is shut already.
 pub(super) async fn linger(socket: &TcpStream, house: &House) {

@@ -3,7 +3,7 @@
 //! Its requests stand beside one another, so it never sleeps; it has one seat, and gives it up when
 //! nothing is asked on it and the seat is wanted. Whoever does not answer a ping is not there any more.
 
-use super::connection::{House, Screen};
+use super::connection::{EAR_LIMIT, House, Screen};
 use super::wire::Wire;
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -17,19 +17,20 @@ use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio_util::task::TaskTracker;
 
 /// What it begins with (RFC 9113, section 3.4), as far as it takes to know it.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// Requests at a time on one connection.
-const STREAMS: u32 = 256;
+const STREAMS: u32 = 32;
 const MAX_HEAD: u32 = 64 << 10;
 /// How long nothing is heard before a ping, and how long its answer is waited for.
 const PING: Duration = Duration::from_secs(30);
@@ -40,7 +41,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const LINE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether a connection speaks HTTP/2; what was read to know it is ahead. `None`: it ended.
-pub(super) async fn begins(mut wire: Wire) -> Option<(Wire, bool)> {
+pub(super) async fn begins(mut wire: Wire, house: &House) -> Option<(Wire, bool)> {
     let mut read = BytesMut::from(&*std::mem::take(&mut wire.ahead));
     let decided = |read: &[u8]| match PREFACE.iter().zip(read).all(|(wanted, is)| wanted == is) {
         false => Some(false),
@@ -58,13 +59,15 @@ pub(super) async fn begins(mut wire: Wire) -> Option<(Wire, bool)> {
         tokio::select! {
             n = wire.socket.read_buf(&mut read) => if !n.is_ok_and(|n| n > 0) { return None },
             () = &mut limit => return None,
+            () = house.closing.cancelled() => return None,
+            () = house.seats.wanted() => return None,
         }
     }
 }
 
 /// Keeps it until it ends, or is idle and the house is closing or full.
 pub(super) async fn keep(wire: Wire, house: &House, doors: &TowerToHyperService<Router>) {
-    let (tasks, asked) = (Tasks(TaskTracker::new()), Arc::new(AtomicUsize::new(0)));
+    let (tasks, asked) = (Tasks(TaskTracker::new()), Arc::new(Asked::default()));
     let mut http = http2::Builder::new(tasks.clone());
     http.timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -75,7 +78,7 @@ pub(super) async fn keep(wire: Wire, house: &House, doors: &TowerToHyperService<
     let mut http = pin!(http.serve_connection(TokioIo::new(wire), service));
     let mut leaving = false;
     loop {
-        let idle = asked.load(Ordering::Relaxed) == 0;
+        let idle = asked.open.load(Ordering::Relaxed) == 0;
         tokio::select! {
             ended = &mut http => {
                 if let Err(e) = ended {
@@ -91,7 +94,12 @@ pub(super) async fn keep(wire: Wire, house: &House, doors: &TowerToHyperService<
                 leaving = true;
                 http.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep(LOOK), if !leaving => {}
+            () = tokio::time::sleep(LOOK) => {
+                if asked.is_unheard() {
+                    tracing::debug!("a client's connection is ended: it does not read what it is told");
+                    break;
+                }
+            }
         }
     }
     // Nothing it began is left behind.
@@ -117,15 +125,49 @@ where
 struct Answers {
     doors: TowerToHyperService<Router>,
     screen: Screen,
-    asked: Arc<AtomicUsize>,
+    asked: Arc<Asked>,
+}
+
+/// What is asked on one connection.
+#[derive(Default)]
+struct Asked {
+    open: AtomicUsize,
+    next: AtomicU64,
+    /// Of answers of which a piece is said and the next not asked for yet: since when.
+    said: Mutex<HashMap<u64, Instant>>,
+}
+
+impl Asked {
+    /// Whether somebody reads nothing of an answer: hyper asks for the next piece when there is room
+    /// for it.
+    fn is_unheard(&self) -> bool {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.values().any(|since| since.elapsed() >= EAR_LIMIT)
+    }
 }
 
 /// A request that is being answered.
-struct Open(Arc<AtomicUsize>);
+struct Open(Arc<Asked>, u64);
+
+impl Open {
+    fn new(asked: &Arc<Asked>) -> Self {
+        asked.open.fetch_add(1, Ordering::Relaxed);
+        Self(asked.clone(), asked.next.fetch_add(1, Ordering::Relaxed))
+    }
+    /// A piece was said, or the next is waited for.
+    fn said(&self, piece: bool) {
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        match piece {
+            true => drop(said.insert(self.1, Instant::now())),
+            false => drop(said.remove(&self.1)),
+        }
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.said(false);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -141,20 +183,19 @@ impl Service<Request<Incoming>> for Answers {
             Some(host) => drop(request.headers_mut().insert(HOST, host)),
             None => drop(request.headers_mut().remove(HOST)),
         }
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        let open = Open(self.asked.clone());
+        let open = Open::new(&self.asked);
         if let Err(refusal) = (self.screen)(request.headers(), request.uri().path()) {
-            return Box::pin(std::future::ready(Ok(refusal.map(|body| Answer { body, _open: open }))));
+            return Box::pin(std::future::ready(Ok(refusal.map(|body| Answer { body, open }))));
         }
         let answer = self.doors.call(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Answer { body, _open: open })) })
+        Box::pin(async move { Ok(answer.await?.map(|body| Answer { body, open })) })
     }
 }
 
 /// An answer's body. When it is gone, the request is answered.
 struct Answer {
     body: Body,
-    _open: Open,
+    open: Open,
 }
 
 impl HttpBody for Answer {
@@ -162,7 +203,9 @@ impl HttpBody for Answer {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.open.said(matches!(polled, Poll::Ready(Some(_))));
+        polled
     }
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()

@@ -19,7 +19,9 @@ use super::{Approvals, HostError};
 use crate::approval;
 use crate::event::{Elsewhere, Event, Outcome, ToolCall, Waiting, WaitingFor};
 use crate::ledger::Given;
-use crate::ports::{Answer, Authorized, Decision, Deed, DeedKind, Facts, ToolFailure, Verified, WhatHappened};
+use crate::ports::{
+    Answer, Authorized, Decision, Deed, DeedKind, Facts, ToolFailure, ToolOutput, Verified, WhatHappened,
+};
 use crate::run::Caller;
 use crate::tools;
 use crate::turn::Asked;
@@ -166,8 +168,25 @@ impl At {
 
     /// Takes it back, but for what was used of it. That is written down with the call's end: a call that
     /// is made again after a crash tells of the same task.
-    fn take_back(&self, call: &ToolCall, (given, runs): (Given, u32), used: Elsewhere) -> Option<Event> {
-        let used = Elsewhere { runs: used.runs.min(runs), ..self.tree.ledger.take_back(given, used) };
+    /// Of one of which nobody knows what became, all counts.
+    fn take_back(
+        &self,
+        call: &ToolCall,
+        (given, runs): (Given, u32),
+        made: &Result<ToolOutput, ToolFailure>,
+    ) -> Option<Event> {
+        let used = match made {
+            Ok(output) => {
+                let used = output.used;
+                Elsewhere { runs: used.runs.min(runs), ..self.tree.ledger.take_back(given, used) }
+            }
+            Err(ToolFailure { outcome: WhatHappened::Failed, .. }) => {
+                self.tree.ledger.take_back(given, Elsewhere::default())
+            }
+            Err(ToolFailure { outcome: WhatHappened::Unknown, .. }) => {
+                Elsewhere { runs, ..self.tree.ledger.lost(given) }
+            }
+        };
         self.tree.total.fetch_sub(runs - used.runs, Ordering::AcqRel);
         (used != Elsewhere::default()).then(|| Event::TaskCounted { id: call.id.clone(), used })
     }
@@ -201,25 +220,29 @@ impl At {
             false => None,
         };
         let made = self.host.ports.toolbox.call(&caller, permit, &key, cancel.clone()).await;
-        let used = made.as_ref().map(|output| output.used).unwrap_or_default();
-        let counted = given.and_then(|given| self.take_back(call, given, used));
+        let counted = given.and_then(|given| self.take_back(call, given, &made));
         match made {
             Ok(output) => {
                 let outcome = if output.error { Outcome::Error } else { Outcome::Ok };
                 self.done_with(call, outcome, output.text, counted).await
             }
-            Err(ToolFailure { why, outcome: WhatHappened::Failed }) => self.done(call, Outcome::Error, why).await,
+            Err(ToolFailure { why, outcome: WhatHappened::Failed }) => {
+                self.done_with(call, Outcome::Error, why, counted).await
+            }
             Err(ToolFailure { why, outcome: WhatHappened::Unknown }) => match effect {
                 Effect::Pure | Effect::Idempotent => {
                     let text = format!("{why}; it may be called again");
-                    self.done(call, Outcome::Error, text).await
+                    self.done_with(call, Outcome::Error, text, counted).await
                 }
-                Effect::Verifiable => match self.host.ports.toolbox.verify(&caller, call, &key, cancel).await {
-                    Verified::Happened(text) => self.done(call, Outcome::Ok, text).await,
-                    Verified::DidNot => self.done(call, Outcome::Error, format!("{why}; it did not happen")).await,
-                    Verified::Unknown => self.done(call, Outcome::Unknown, unknown(call, &why)).await,
-                },
-                Effect::Once => self.done(call, Outcome::Unknown, unknown(call, &why)).await,
+                Effect::Verifiable => {
+                    let (outcome, text) = match self.host.ports.toolbox.verify(&caller, call, &key, cancel).await {
+                        Verified::Happened(text) => (Outcome::Ok, text),
+                        Verified::DidNot => (Outcome::Error, format!("{why}; it did not happen")),
+                        Verified::Unknown => (Outcome::Unknown, unknown(call, &why)),
+                    };
+                    self.done_with(call, outcome, text, counted).await
+                }
+                Effect::Once => self.done_with(call, Outcome::Unknown, unknown(call, &why), counted).await,
             },
         }
     }

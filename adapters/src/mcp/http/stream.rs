@@ -63,7 +63,9 @@ impl Http {
             let resumable = asking.era == Era::Legacy && idle <= MAX_RESUMES;
             let Some(last) = place.last.as_deref().filter(|_| resumable) else { return Err(McpError::Gone(broke)) };
             tokio::time::sleep(place.retry.unwrap_or(RETRY)).await;
-            response = self.get(Some(last)).await?;
+            // The request was heard: whatever hinders now, it may have been done.
+            let again = self.get(Some(last)).await;
+            response = again.map_err(|e| McpError::Gone(format!("{broke}, and cannot be taken up: {e}")))?;
             if !response.status().is_success() {
                 return Err(McpError::Gone(format!("{broke}, and cannot be taken up: HTTP {}", response.status())));
             }

@@ -187,7 +187,7 @@ fn build(place: &Path) -> io::Result<(PathBuf, File)> {
 /// Takes away what a pleach left that is gone. Somebody who still cleans up behind it has a
 /// second for it.
 pub(super) fn sweep(place: &Path) {
-    for path in folders(place).filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(OURS))) {
+    for path in folders(place).filter(|path| path.file_name().is_some_and(|name| is_ours(&name.to_string_lossy()))) {
         let Ok(file) = File::open(&path) else { continue };
         if super::sys::lock(&file, libc::LOCK_EX | libc::LOCK_NB).is_err() {
             continue;
@@ -199,6 +199,11 @@ pub(super) fn sweep(place: &Path) {
         folders(&path).for_each(|inner| drop(fs::remove_dir(inner)));
         let _ = fs::remove_dir(&path);
     }
+}
+
+/// Whether a pleach gave the name: somebody's `pleach-api.service` is not ours to end.
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(OURS).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
 }
 
 fn folders(path: &Path) -> impl Iterator<Item = PathBuf> {

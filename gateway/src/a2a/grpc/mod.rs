@@ -115,7 +115,7 @@ async fn call(door: &Door, op: Op, request: Request) -> Result<Response, Fault> 
     let params = Version::V1.params(op, params);
     let key = super::key(&parts.headers)?;
     let identity = who.identity.clone();
-    let asked = Asked { door: door.clone(), who, agent, version: Version::V1, params, key };
+    let asked = Asked { door: door.clone(), who, agent, version: Version::V1, params, key, came: None };
     Ok(match perform(op, asked).await? {
         Answer::One(value) => {
             let frames = [Frame::data(framed(says, &value)), Frame::trailers(status(0, "", None))];
@@ -171,7 +171,7 @@ fn streamed(door: &Door, identity: Option<Identity>, updates: Many, says: &'stat
     let live = door.0.live.clone();
     let gone = Box::pin(async move {
         match identity {
-            Some(identity) => identity.gone(&live).await,
+            Some(identity) => identity.over(&live).await,
             None => std::future::pending().await,
         }
     });
