@@ -269,7 +269,7 @@ async fn a_refusal_in_the_middle_says_nothing_of_what_was_done() {
             ("SendMessage", true) => Act::Result(json!({ "task": task("WORKING") })),
             _ => Act::Status(401, json!({})),
         });
-        let (folder, served) = near(&[("p", &upstream.base, "")], "");
+        let (folder, served) = near(&[("p", &upstream.base, "tools = { act = { effect = \"once\" } }")], "");
         let answer = call(&served, "p__act", json!({ "message": "go" })).await;
         assert!(answer.body.contains(words), "{middle}: {answer:?}");
         drop(served);
@@ -278,7 +278,7 @@ async fn a_refusal_in_the_middle_says_nothing_of_what_was_done() {
         folder.write(
             "replies.toml",
             "[[reply]]\nturn = 0\ntext = \"I do.\"\n[[reply.tool]]\nname = \"p__act\"\ninput = { message = \"go\" }\n\
-             [[reply]]\ntext = \"{{result}}\"\n",
+             [[reply]]\nturn = 1\ntext = \"{{result}}\"\n",
         );
         let ran = folder.run(&["run", "--agent", "a", "go"]);
         assert_eq!(ran.out.contains("unknown: "), middle, "{ran:?}");
