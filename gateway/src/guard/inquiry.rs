@@ -66,6 +66,28 @@ impl Between {
 const NEEDS: [(&str, &str); 3] =
     [("elicitation/create", "elicitation"), ("sampling/createMessage", "sampling"), ("roots/list", "roots")];
 
+/// What an `input_required` asks of a client that did not say it can be asked so: it would not know
+/// what to do with it, and is told what it lacks (2026-07-28, missing client capability).
+pub(super) fn beyond(party: &dyn Party, result: &Json) -> Option<RpcError> {
+    let capabilities = party.capabilities();
+    let can = Abilities::of(&capabilities);
+    for (_, request) in result.get("inputRequests").and_then(Json::as_object)?.iter() {
+        let method = request.get("method").and_then(Json::as_str).unwrap_or_default();
+        let Some((_, needs)) = NEEDS.iter().find(|(known, _)| *known == method) else { continue };
+        let url = request.get("params").and_then(|p| p.get("mode")).and_then(Json::as_str) == Some("url");
+        if capabilities.get(needs).is_some() && (*needs != "elicitation" || can.elicits(url)) {
+            continue;
+        }
+        let how = match *needs {
+            "elicitation" => Json::object([(if url { "url" } else { "form" }, Json::Object(Object::new()))]),
+            _ => Json::Object(Object::new()),
+        };
+        let data = Json::object([("requiredCapabilities", Json::object([(needs, how)]))]);
+        return Some(RpcError::new(-32021, format!("{method}: this client cannot be asked")).with_data(data));
+    }
+    None
+}
+
 #[async_trait]
 impl Party for Guarded {
     fn notify(&self, method: &str, params: Object) {

@@ -462,6 +462,7 @@ impl Guard {
             abilities = Abilities::of(&adapters::mcp::Party::capabilities(&guarded));
             exchange.party = Some(Arc::new(guarded));
         }
+        let party = exchange.party.clone();
         let attachment = tokio::select! {
             found = self.servers.instance(server, caller, abilities) => found.map_err(McpError::Unreachable)?,
             () = exchange.cancel.cancelled() => return Err(McpError::Cancelled),
@@ -475,7 +476,12 @@ impl Guard {
             let offers = self.servers.offered.of(caller);
             outside::Outside { uris: &offers.uris, server }.result(&mut reply.result);
         }
-        fetch::judged(self, caller, server, reply)
+        let reply = fetch::judged(self, caller, server, reply)?;
+        let asks = reply.kind == Kind::InputRequired;
+        match party.filter(|_| asks).and_then(|party| inquiry::beyond(&*party, &reply.result)) {
+            Some(error) => Err(McpError::Rpc(error)),
+            None => Ok(reply),
+        }
     }
 }
 
