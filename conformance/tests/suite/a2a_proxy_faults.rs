@@ -385,7 +385,7 @@ async fn a_peers_answer_has_bounds() {
         "SendStreamingMessage" => saying([event(seen, json!({ "task": task("WORKING") }))], false),
         _ => Act::Hang,
     });
-    let (table, soon) = ("expose = true\n", "expose = true\ntimeout = 500\n");
+    let (table, soon) = ("expose = true\n", "expose = true\ntimeout = 3000\n");
     let (_folder, served) = near(&[("w", &bad.base, table), ("h", &bad.base, soon), ("l", &lost.base, soon)], "");
     for (peer, text, why) in [("w", "deep", "unacceptable"), ("w", "huge", "its answer"), ("h", "late", "no answer to")]
     {
