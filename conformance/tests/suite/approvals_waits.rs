@@ -129,11 +129,14 @@ impl Started {
     }
 }
 
+/// Whoever ends it.
+const ENDS: &[&str] = &["its client"];
+
 /// Left by its client, it takes back what that client's call asks.
 #[test]
 fn what_its_client_asks_is_taken_back_with_its_client() {
     // Ended by a signal it does not leave the question every time yet: who hears of the end first is a race.
-    for by in ["its client"] {
+    for &by in ENDS {
         let folder = folder("30s");
         let mut served = Started::start(&folder);
         served.ask("out/a");
