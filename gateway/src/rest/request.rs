@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,6 +18,8 @@ use std::collections::BTreeMap;
 
 /// A body may have this many bytes.
 pub(super) const MAX_BODY: usize = 1 << 20;
+/// Of a body that is too large so much is read and thrown away.
+const DRAINED: usize = 16 * MAX_BODY;
 
 /// What a handler gives.
 pub(super) type Answered = Result<Response, Problem>;
@@ -138,6 +141,7 @@ async fn body_of(route: &Route, headers: &HeaderMap, body: Body) -> Result<Bytes
     };
     let declared = headers.get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if declared.is_some_and(|n| n > MAX_BODY) {
+        drain(body).await;
         return Err(too_large());
     }
     let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| too_large())?;
@@ -153,6 +157,21 @@ async fn body_of(route: &Route, headers: &HeaderMap, body: Body) -> Result<Bytes
         return Err(Problem::new(Kind::NotJson, detail, "send JSON with Content-Type: application/json"));
     }
     Ok(bytes)
+}
+
+/// Lets a client say what it is saying, within reason: one that is cut off while it writes may
+/// never read the answer.
+pub(crate) async fn drain(body: Body) {
+    let mut body = body.into_data_stream();
+    let all = async {
+        let mut heard = 0;
+        while let Some(Ok(chunk)) = body.next().await
+            && heard < DRAINED
+        {
+            heard += chunk.len();
+        }
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), all).await;
 }
 
 /// An answer of JSON.
